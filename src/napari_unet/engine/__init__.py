@@ -1,0 +1,1 @@
+"""Jobs: plain generators of frozen events; numpy at the edge, torch inside; no Qt."""

@@ -1,0 +1,142 @@
+"""What a job reports while it runs: frozen events, in the past tense.
+
+A job is a generator of these. The command line, a notebook, a test and the docks all drive the
+same generators and differ only in what they do with the events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_unet.ops.tiling import Box
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TilePredicted:
+    """One tile of the probability map is there.
+
+    Attributes
+    ----------
+    inner
+        Where the tile lies in the image: a row slice and a column slice.
+    probability
+        Shape (classes, rows, columns) of `inner`, float32 in [0, 1], summing to 1 over classes.
+    done, total
+        Tiles finished so far, this one included, and tiles in all.
+    """
+
+    inner: Box
+    probability: NDArray[np.float32]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something that the user should know, in one sentence; the job goes on."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepCompleted:
+    """One training step is done.
+
+    Attributes
+    ----------
+    step
+        Steps made on these weights since they were created or loaded, this one included.
+    loss
+        Weighted cross-entropy of this step's patch.
+    elapsed
+        Seconds since this job began.
+    fraction
+        Share of this job's budget that is used up, 0 to 1; None for a job without an end.
+    remaining
+        Expected seconds to the end; None for a job without an end.
+    """
+
+    step: int
+    loss: float
+    elapsed: float
+    fraction: float | None
+    remaining: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreMeasured:
+    """The score on strokes that were held out from training, or why there is none.
+
+    Attributes
+    ----------
+    step
+        The training step at which it was measured.
+    dice
+        Mean Dice over the classes that have held-out strokes, 0 to 1; None if there are too few
+        strokes to know.
+    dice_per_class
+        One value per class, in the order of the classes; None for a class without held-out strokes.
+    reason
+        A sentence: what the score rests on, or why there is none.
+    """
+
+    step: int
+    dice: float | None
+    dice_per_class: tuple[float | None, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFinished:
+    """A training job ended, by its budget or because it was asked to stop.
+
+    Attributes
+    ----------
+    step
+        Steps made on these weights in all.
+    steps
+        Steps made by this job.
+    seconds
+        How long the job ran.
+    loss
+        Mean loss of the last steps; NaN if there was no step.
+    stopped
+        True if it was asked to stop before its budget was used up.
+    """
+
+    step: int
+    steps: int
+    seconds: float
+    loss: float
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionFinished:
+    """A prediction job ended; `stopped` if it was asked to stop before the last tile."""
+
+    tiles: int
+    seconds: float
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileSaved:
+    """Files were written."""
+
+    paths: tuple[Path, ...] = field(default=())
+
+
+JobEvent = (
+    TilePredicted
+    | Noticed
+    | StepCompleted
+    | ScoreMeasured
+    | TrainingFinished
+    | PredictionFinished
+    | FileSaved
+)

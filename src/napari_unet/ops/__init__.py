@@ -1,0 +1,1 @@
+"""Pure maths on arrays: numpy, scipy and scikit-image; no state, no torch."""

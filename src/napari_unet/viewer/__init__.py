@@ -1,0 +1,1 @@
+"""The napari plugin: the only layer that imports napari or Qt."""
