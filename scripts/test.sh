@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Set everything up, lint, and run the tests in a real window on a virtual display. Arguments go to
+# pytest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if [[ "$(uname)" == Linux ]]; then
+    scripts/setup.sh xvfb
+    if ! command -v xvfb-run >/dev/null; then
+        echo "xvfb-run was not found; install Xvfb, then start again." >&2
+        exit 2
+    fi
+fi
+scripts/setup.sh dev
+scripts/lint.sh
+
+# The windows are to be drawn on the virtual display, whatever the user's own session says.
+unset WAYLAND_DISPLAY QT_QPA_PLATFORM
+if [[ "$(uname)" == Linux ]]; then
+    exec xvfb-run -a -s "-screen 0 1400x900x24" .venv/bin/python -m pytest "$@"
+fi
+exec .venv/bin/python -m pytest "$@"
