@@ -1,0 +1,109 @@
+"""Images as they come from files and layers, made into the one form that the rest works on.
+
+That form is (C, Y, X) float32 with 1 or 3 channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_unet.ops.errors import InputError
+
+_RGB = 3
+_RGBA = 4
+
+
+def _shape_and_type(image: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Read shape and dtype without loading the pixels of a lazy array."""
+    if not (hasattr(image, "shape") and hasattr(image, "dtype")):
+        try:
+            image = np.asarray(image)
+        except ValueError as error:
+            raise InputError(
+                "the image is a ragged list, not an array; give every row the same length"
+            ) from error
+    return tuple(image.shape), np.dtype(image.dtype)
+
+
+def channel_count(image: Any) -> int:
+    """Tell how many channels the network will see, from shape and dtype alone.
+
+    Parameters
+    ----------
+    image
+        Shape (Y, X), or (Y, X, C) with C = 1, 3 or 4. Lazy arrays are not computed.
+
+    Returns
+    -------
+    int
+        1 for grey images, 3 for RGB and RGBA.
+
+    Raises
+    ------
+    InputError
+        If the shape is empty or has other axes, or the dtype is not boolean, integer or real.
+    """
+    shape, dtype = _shape_and_type(image)
+    if dtype.kind not in "biuf":
+        raise InputError(
+            f"the image has dtype {dtype}; convert it to numbers first, such as uint8 or float32"
+        )
+    if len(shape) not in (2, 3):
+        raise InputError(
+            f"the image has {len(shape)} axes (shape {shape}); "
+            "give one plane, (rows, columns) or (rows, columns, channels)"
+        )
+    if 0 in shape:
+        raise InputError(f"the image is empty (shape {shape}); load one with at least one pixel")
+    channels = 1 if len(shape) == 2 else shape[2]
+    if channels not in (1, _RGB, _RGBA):
+        raise InputError(
+            f"the image has {channels} channels in its last axis (shape {shape}); "
+            "pick one channel or one plane, or give RGB"
+        )
+    return 1 if channels == 1 else _RGB
+
+
+def to_channels_first(image: ArrayLike) -> NDArray[np.float32]:
+    """Bring an image into the form that normalisation and networks take.
+
+    Parameters
+    ----------
+    image
+        Shape (Y, X), or (Y, X, C) with C = 1, 3 (RGB) or 4 (RGBA, the alpha channel is dropped).
+        Boolean, integer or real, of any width and byte order.
+
+    Returns
+    -------
+    ndarray of float32, shape (1, Y, X) or (3, Y, X)
+        The grey values unscaled, in native byte order, never a view of the input.
+
+    Raises
+    ------
+    InputError
+        On a wrong shape or dtype (see `channel_count`), on NaN or infinity, and on values that
+        float32 cannot hold.
+    """
+    if not hasattr(image, "shape"):
+        channel_count(image)
+        image = np.asarray(image)
+    channels = channel_count(image)
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, np.newaxis]
+    with np.errstate(over="ignore"):
+        result = np.array(pixels[:, :, :channels].transpose(2, 0, 1), np.float32, order="C")
+    _check_finite(result)
+    return result
+
+
+def _check_finite(channels: NDArray[np.float32]) -> None:
+    bad = int(channels.size - np.count_nonzero(np.isfinite(channels)))
+    if bad:
+        raise InputError(
+            f"the image has {bad} values that are NaN, infinite or too large for float32; "
+            "replace them, for example with np.nan_to_num(image, posinf=0, neginf=0)"
+        )

@@ -1,0 +1,239 @@
+"""The overlap-tile strategy (Ronneberger et al. 2015, section 2 and figure 2).
+
+A network without padding answers for the inner part of what it reads. Tiles are planned so that
+their inner parts cover the image exactly once; what is missing around the image is mirrored.
+
+Two rules make a tiled prediction equal the untiled one:
+
+- Max-pooling looks at a fixed grid, so a network of depth d gives the same answer in two tiles only
+  if their origins differ by multiples of 2**d. All tile origins lie on that grid.
+- Mirroring depends on the image coordinate alone, never on the tile.
+
+::
+
+    outer    |----- halo -----|======= inner =======|surplus|----- halo -----|    read
+    output                    |======= inner =======|surplus|                     computed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_unet.ops.errors import InputError
+
+#: Rows and columns of an image as slices with concrete start and stop.
+Box = tuple[slice, slice]
+
+
+@dataclass(frozen=True, slots=True)
+class TileGeometry:
+    """What a network demands of its tiles, in pixels.
+
+    Attributes
+    ----------
+    halo
+        Context lost at each side: 92 at depth 4.
+    stride
+        2**depth. Tile origins must be multiples of it, or max-pooling sees another grid.
+    surplus
+        Output beyond a multiple of `stride`: 4 at depth 4, where 572 gives 388 = 384 + 4.
+    """
+
+    halo: int
+    stride: int
+    surplus: int
+
+    def input_size(self, inner: int) -> int:
+        """Side of the input that gives `inner` pixels of output (384 -> 572 at depth 4).
+
+        Parameters
+        ----------
+        inner
+            A positive multiple of `stride`.
+
+        Raises
+        ------
+        InputError
+            If it is not.
+        """
+        if inner < self.stride or inner % self.stride:
+            raise InputError(
+                f"a tile of {inner} pixels does not fit the network; "
+                f"choose a positive multiple of {self.stride}"
+            )
+        return inner + self.surplus + 2 * self.halo
+
+    def inner_size(self, input_size: int) -> int:
+        """Largest valid inner side whose input is at most `input_size` (572 -> 384 at depth 4).
+
+        Parameters
+        ----------
+        input_size
+            Any side of at least `input_size(stride)`.
+
+        Raises
+        ------
+        InputError
+            If the input is too small to give any output.
+        """
+        inner = (input_size - self.surplus - 2 * self.halo) // self.stride * self.stride
+        if inner < self.stride:
+            raise InputError(
+                f"a tile of {input_size} pixels is smaller than the network's context; "
+                f"choose at least {self.input_size(self.stride)}"
+            )
+        return inner
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One window of the image, in image coordinates (row, column).
+
+    Attributes
+    ----------
+    index
+        Position in the plan, rows first.
+    inner
+        What is written: within the image. The inner boxes of a plan partition the image.
+    outer
+        What is read: may reach outside the image, where it is mirrored; a start may be negative.
+    """
+
+    index: int
+    inner: Box
+    outer: Box
+
+    @property
+    def crop(self) -> Box:
+        """Where `inner` lies in the network's output, whose first pixel is that of `inner`."""
+        rows, columns = self.inner
+        return slice(0, rows.stop - rows.start), slice(0, columns.stop - columns.start)
+
+
+def plan_tiles(image_shape: tuple[int, int], geometry: TileGeometry, inner_size: int) -> list[Tile]:
+    """Cover an image with tiles of one size, as few and as equal as possible.
+
+    Parameters
+    ----------
+    image_shape
+        Rows and columns, both positive.
+    geometry
+        What the network demands.
+    inner_size
+        Upper limit for the inner side, a multiple of ``geometry.stride``. Along each axis the
+        side is made smaller where that needs no more tiles, so that little is computed outside
+        the image. The last tile of an axis may also write the network's surplus.
+
+    Returns
+    -------
+    list of Tile
+        Row by row. All outer boxes have the same shape.
+
+    Raises
+    ------
+    InputError
+        If the image is empty or `inner_size` is not a positive multiple of the stride.
+    """
+    if min(image_shape) < 1:
+        raise InputError(f"an image of shape {image_shape} is empty; load one with pixels")
+    rows, columns = (_plan_axis(length, geometry, inner_size) for length in image_shape)
+    return [
+        Tile(index=i * len(columns) + j, inner=(row[0], column[0]), outer=(row[1], column[1]))
+        for i, row in enumerate(rows)
+        for j, column in enumerate(columns)
+    ]
+
+
+def _plan_axis(length: int, geometry: TileGeometry, inner_limit: int) -> list[tuple[slice, slice]]:
+    """Inner and outer slices along one axis."""
+    geometry.input_size(inner_limit)  # raises if the limit is not valid
+    # The last tile's surplus is as good as its inner part, and nobody else computes those pixels.
+    covered = max(length - geometry.surplus, 1)
+    tiles = _ceil_div(covered, inner_limit)
+    inner = _ceil_div(_ceil_div(covered, tiles), geometry.stride) * geometry.stride
+    tiles = _ceil_div(covered, inner)  # rounding up to the stride may have saved a tile
+    size = geometry.input_size(inner)
+    plan = []
+    for start in range(0, tiles * inner, inner):
+        last = start + inner == tiles * inner
+        outer = slice(start - geometry.halo, start - geometry.halo + size)
+        plan.append((slice(start, length if last else start + inner), outer))
+    return plan
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def read_tile(channels: NDArray[Any], outer: Box) -> NDArray[Any]:
+    """Read a window that may reach outside the image, mirrored there.
+
+    The mirror is numpy's 'reflect' (the border pixel is not repeated), applied as often as needed;
+    an image one pixel wide is repeated. A pixel's value depends on its image coordinate alone.
+
+    Parameters
+    ----------
+    channels
+        Shape (C, Y, X), any dtype. Only the part that the window shows is read.
+    outer
+        Rows and columns, start and stop may lie anywhere.
+
+    Returns
+    -------
+    ndarray, shape (C, rows, columns), dtype of `channels`
+        A copy.
+    """
+    rows = _mirror(outer[0], channels.shape[1])
+    columns = _mirror(outer[1], channels.shape[2])
+    top, left = int(rows.min()), int(columns.min())
+    window = np.asarray(channels[:, top : int(rows.max()) + 1, left : int(columns.max()) + 1])
+    tile: NDArray[Any] = window.take(rows - top, axis=1).take(columns - left, axis=2)
+    return tile
+
+
+def _mirror(span: slice, length: int) -> NDArray[np.intp]:
+    """Image coordinate shown at each position of `span`: a triangle wave of period 2(L - 1)."""
+    positions = np.arange(span.start, span.stop)
+    if length == 1:
+        return np.zeros_like(positions)
+    period = 2 * (length - 1)
+    folded = positions % period
+    mirrored: NDArray[np.intp] = np.minimum(folded, period - folded)
+    return mirrored
+
+
+def visible_first(tiles: Sequence[Tile], visible: Box | None) -> list[Tile]:
+    """Order tiles so that those on screen come first, from the middle of the screen outwards.
+
+    Parameters
+    ----------
+    tiles
+        A plan or a part of it.
+    visible
+        What the screen shows, in image coordinates; it may reach outside. None keeps the order.
+
+    Returns
+    -------
+    list of Tile
+        The same tiles. Tiles that touch `visible` come before all others; within both groups the
+        nearest to its centre comes first.
+    """
+    if visible is None:
+        return list(tiles)
+    centre = [(span.start + span.stop) / 2 for span in visible]
+
+    def urgency(tile: Tile) -> tuple[bool, float, int]:
+        spans = list(zip(tile.inner, visible, strict=True))
+        hidden = not all(a.start < b.stop and b.start < a.stop for a, b in spans)
+        offsets = [
+            (span.start + span.stop) / 2 - middle
+            for span, middle in zip(tile.inner, centre, strict=True)
+        ]
+        return hidden, offsets[0] ** 2 + offsets[1] ** 2, tile.index
+
+    return sorted(tiles, key=urgency)
