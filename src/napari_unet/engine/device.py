@@ -1,0 +1,71 @@
+"""Which device computes, and how much memory it has left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import torch
+
+from napari_unet.ops.errors import InputError
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Return the device to compute on.
+
+    Parameters
+    ----------
+    name
+        "auto" takes the first that is there of CUDA, Apple's MPS and the CPU; any name that torch
+        knows ("cpu", "cuda:1") takes that one.
+
+    Raises
+    ------
+    InputError
+        If the device does not exist here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"there is no device {name!r} here; use 'auto' or 'cpu'") from error
+    return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that can still be allocated on `device`, as far as the system tells."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # What torch's allocator holds without using it can be used again.
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + unused)
+    available = int(psutil.virtual_memory().available)
+    limit = _container_headroom()
+    return available if limit is None else min(available, limit)
+
+
+def _container_headroom() -> int | None:
+    """Return what the container's memory limit leaves, in bytes, if it has one."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = int((folder / "memory.max").read_text())
+        used = int((folder / "memory.current").read_text())
+    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
+        return None
+    return max(limit - used, 0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether `error` is how torch or numpy report that memory ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # The CPU allocator raises a plain RuntimeError and tells only in words.
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    )

@@ -1,0 +1,306 @@
+"""Overlap-tile prediction (Ronneberger et al. 2015, section 2 and figure 2), tile by tile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_unet.engine.device import free_memory, is_out_of_memory
+from napari_unet.engine.events import Noticed, PredictionFinished, TilePredicted
+from napari_unet.engine.image import SourceImage
+from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
+from napari_unet.model.unet import UNet, UNetConfig
+from napari_unet.ops.errors import InputError
+from napari_unet.ops.tiling import Box, Tile, plan_tiles, read_tile, visible_first
+
+# Output side of a tile where memory allows more. Larger tiles waste less on their halo, but the
+# user waits longer for the first one, and Stop waits for a whole tile.
+_LARGEST_INNER = 512
+# Of the memory that is free, a tile may take this share: the window and the data need some too.
+_SHARE_OF_MEMORY = 0.5
+# Feature maps that are alive at once in the last decoder level, counted in maps of the first
+# level's width: two concatenated, one each before and after a convolution, and a spare.
+_LIVE_MAPS = 6
+# A lower precision may change the class of this share of the pixels and move a probability by
+# this much, no more; else the job goes on in float32.
+_CLASS_CHANGES_ALLOWED = 0.001
+_PROBABILITY_CHANGE_ALLOWED = 0.02
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PredictRequest:
+    """What to predict.
+
+    Attributes
+    ----------
+    image
+        The image.
+    visible
+        What is on screen, in image coordinates; its tiles come first.
+    region
+        Predict only this part of the image; None is all of it. What is predicted is the region
+        grown to the network's pooling grid, and equals the same pixels of a whole prediction.
+    tile_size
+        Input side of a tile in pixels (572 in the paper); None chooses it from the free memory.
+    precision
+        "auto" takes the fastest precision whose answer stays the same and checks it on the first
+        tile; "fast" leaves out the check (for previews); "fp32" is exact.
+    device
+        As for `napari_unet.engine.device.resolve_device`.
+    """
+
+    image: SourceImage
+    visible: Box | None = None
+    region: Box | None = None
+    tile_size: int | None = None
+    precision: Precision = "auto"
+    device: str = "auto"
+
+
+def predict_tiles(
+    model: UNet, request: PredictRequest, stop: threading.Event | None = None
+) -> Iterator[TilePredicted | Noticed | PredictionFinished]:
+    """Predict tile by tile, what is on screen first.
+
+    The network is purely local and every tile starts on its pooling grid, so the answer does not
+    depend on how the image is cut.
+
+    Parameters
+    ----------
+    model
+        The network; it is copied at the start and not changed.
+    request
+        What to predict.
+    stop
+        Checked before every tile; when it is set, the job ends.
+
+    Yields
+    ------
+    TilePredicted, Noticed
+        Each tile as it is finished; a notice when memory ran out or precision was raised.
+    PredictionFinished
+        Last.
+
+    Raises
+    ------
+    InputError
+        If the image does not fit the network, or a tile size is too small or not possible.
+    """
+    started = time.monotonic()
+    check_channels(model, request.image)
+    run = _CheckedPredictor(model, request)
+    channels = request.image.normalized
+    work = _Remaining(request, model.config, _inner_size(request, model.config, run.plan))
+    while (tile := work.next()) is not None and not (stop is not None and stop.is_set()):
+        try:
+            probability, notice = run(read_tile(channels, tile.outer))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or not work.halve():
+                raise
+            yield Noticed(
+                "not enough memory for the tiles; going on with tiles of "
+                f"{model.config.geometry.input_size(work.inner_size)} pixels"
+            )
+            continue
+        if notice is not None:
+            yield notice
+        work.finish(tile)
+        cut = np.ascontiguousarray(probability[(slice(None), *tile.crop)])
+        yield TilePredicted(tile.inner, cut, work.done, work.total)
+    stopped = work.next() is not None
+    yield PredictionFinished(work.done, time.monotonic() - started, stopped)
+
+
+def predict(
+    model: UNet, image: Any, *, tile_size: int | None = None, precision: Precision = "auto"
+) -> NDArray[np.float32]:
+    """Predict a whole image.
+
+    Parameters
+    ----------
+    model
+        The network.
+    image
+        Shape (Y, X) or (Y, X, C), any real dtype; grey, RGB or RGBA (alpha is ignored).
+    tile_size
+        Input side of a tile in pixels; None chooses it from the free memory. The answer does not
+        depend on it.
+    precision
+        "auto" uses bfloat16 where it is faster and the answer stays the same; "fp32" is exact.
+
+    Returns
+    -------
+    NDArray
+        Shape (classes, Y, X), float32 in [0, 1]; sums to 1 over the classes. Channel k is the
+        class that is painted with label k + 1.
+
+    Raises
+    ------
+    InputError
+        If the image cannot be used or does not fit the network.
+    """
+    source = SourceImage(np.asarray(image))
+    request = PredictRequest(source, tile_size=tile_size, precision=precision)
+    return assemble(predict_tiles(model, request), model.config.classes, source.shape)
+
+
+def assemble(
+    events: Iterator[TilePredicted | Noticed | PredictionFinished],
+    classes: int,
+    shape: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Drain a prediction job into one array of shape (classes, Y, X); what is missing is NaN."""
+    probability = np.full((classes, *shape), np.nan, np.float32)
+    for event in events:
+        if isinstance(event, TilePredicted):
+            probability[(slice(None), *event.inner)] = event.probability
+    return probability
+
+
+def check_channels(model: UNet, image: SourceImage) -> None:
+    """Raise InputError if `image` has other channels than `model` was made for."""
+    if image.channels != model.config.in_channels:
+        kinds = {1: "a grey image", 3: "an RGB image"}
+        wanted = model.config.in_channels
+        raise InputError(
+            f"the model takes {kinds.get(wanted, f'{wanted} channels')}, but this is "
+            f"{kinds[image.channels]}; choose a matching image, convert it, or start a new model"
+        )
+
+
+class _CheckedPredictor:
+    """The network on the plan that measurement chose, its first answer checked against float32."""
+
+    def __init__(self, model: UNet, request: PredictRequest) -> None:
+        self.plan = choose_plan(model.config, "predict", request.precision, request.device)
+        self._request = request
+        self._model = model
+        self._run = self.plan.for_prediction(model)
+        self._checked = request.precision != "auto" or self.plan.dtype == torch.float32
+
+    def __call__(self, channels: NDArray[np.float32]) -> tuple[NDArray[np.float32], Noticed | None]:
+        """Predict a tile, (C, h, w) -> (classes, h', w'); with a notice if precision was raised."""
+        batch = torch.from_numpy(channels[None])
+        probability = self._run(batch)
+        if self._checked:
+            return probability[0].numpy(), None
+        exact_plan = choose_plan(self._model.config, "predict", "fp32", self._request.device)
+        exact = exact_plan.for_prediction(self._model)
+        reference = exact(batch)
+        self._checked = True
+        difference = _difference(probability, reference)
+        if difference is None:
+            return probability[0].numpy(), None
+        self._run = exact
+        notice = Noticed(f"{difference}; predicting in float32 instead")
+        return reference[0].numpy(), notice
+
+
+class _Remaining:
+    """The tiles that are still to be predicted; they can be cut anew in the middle of the work."""
+
+    def __init__(self, request: PredictRequest, config: UNetConfig, inner_size: int) -> None:
+        self.inner_size = inner_size
+        self.done = 0
+        self._request = request
+        self._geometry = config.geometry
+        self._region = _on_grid(request.region, request.image.shape, config.stride)
+        rows, columns = request.image.shape
+        stride = config.stride
+        # One entry per cell of the pooling grid, which every tile border lies on at every size.
+        self._finished = np.zeros((-(-rows // stride), -(-columns // stride)), bool)
+        self._tiles = self._cut()
+
+    @property
+    def total(self) -> int:
+        return self.done + len(self._tiles)
+
+    def next(self) -> Tile | None:
+        return self._tiles[0] if self._tiles else None
+
+    def finish(self, tile: Tile) -> None:
+        self._finished[self._cells(tile.inner)] = True
+        self._tiles = [left for left in self._tiles if left is not tile]
+        self.done += 1
+
+    def halve(self) -> bool:
+        """Cut what is left into tiles of half the size; False if they are as small as can be."""
+        stride = self._geometry.stride
+        smaller = self.inner_size // 2 // stride * stride
+        if smaller < stride:
+            return False
+        self.inner_size = smaller
+        self._tiles = [t for t in self._cut() if not self._finished[self._cells(t.inner)].all()]
+        return True
+
+    def _cut(self) -> list[Tile]:
+        rows, columns = self._region
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        tiles = plan_tiles(shape, self._geometry, self.inner_size)
+        shifted: Sequence[Tile] = [
+            replace(
+                tile,
+                inner=_shift(tile.inner, rows.start, columns.start),
+                outer=_shift(tile.outer, rows.start, columns.start),
+            )
+            for tile in tiles
+        ]
+        return visible_first(shifted, self._request.visible)
+
+    def _cells(self, box: Box) -> Box:
+        stride = self._geometry.stride
+        rows, columns = (slice(s.start // stride, -(-s.stop // stride)) for s in box)
+        return rows, columns
+
+
+def _shift(box: Box, rows: int, columns: int) -> Box:
+    """Move a box by so many rows and columns."""
+    return (
+        slice(box[0].start + rows, box[0].stop + rows),
+        slice(box[1].start + columns, box[1].stop + columns),
+    )
+
+
+def _on_grid(region: Box | None, shape: tuple[int, int], stride: int) -> Box:
+    """Grow a region outwards to multiples of `stride` and cut it to the image."""
+    if region is None:
+        return slice(0, shape[0]), slice(0, shape[1])
+    spans = []
+    for span, length in zip(region, shape, strict=True):
+        start = max(span.start, 0) // stride * stride
+        stop = min(-(-span.stop // stride) * stride, length)
+        if start >= stop:
+            raise InputError("the region lies outside the image; choose one that overlaps it")
+        spans.append(slice(start, stop))
+    return spans[0], spans[1]
+
+
+def _inner_size(request: PredictRequest, config: UNetConfig, plan: ExecutionPlan) -> int:
+    """Return the output side of a tile: as asked for, or what fits into the free memory."""
+    geometry = config.geometry
+    if request.tile_size is not None:
+        return geometry.inner_size(request.tile_size)
+    per_pixel = _LIVE_MAPS * config.base_channels * plan.dtype.itemsize
+    pixels = _SHARE_OF_MEMORY * free_memory(plan.device) / per_pixel
+    smallest = geometry.input_size(geometry.stride)
+    fits = geometry.inner_size(max(int(pixels**0.5), smallest))
+    return max(min(fits, _LARGEST_INNER // geometry.stride * geometry.stride), geometry.stride)
+
+
+def _difference(probability: torch.Tensor, reference: torch.Tensor) -> str | None:
+    """Say how far a lower precision is from float32 if it is too far, else None."""
+    changed = (probability.argmax(dim=1) != reference.argmax(dim=1)).float().mean().item()
+    moved = (probability - reference).abs().max().item()
+    if changed <= _CLASS_CHANGES_ALLOWED and moved <= _PROBABILITY_CHANGE_ALLOWED:
+        return None
+    return (
+        f"a lower precision would change the class of {changed:.2%} of the pixels "
+        f"and move a probability by {moved:.3f}"
+    )

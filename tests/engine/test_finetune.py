@@ -1,0 +1,248 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+from networks import make_unet
+
+from napari_unet.engine import finetune as module
+from napari_unet.engine.events import Noticed, ScoreMeasured, StepCompleted, TrainingFinished
+from napari_unet.engine.finetune import (
+    FinetuneConfig,
+    FinetuneRequest,
+    Mailbox,
+    Trainer,
+    finetune,
+)
+from napari_unet.engine.image import SourceImage
+from napari_unet.engine.predict import predict
+from napari_unet.ops.errors import InputError
+
+QUICK = FinetuneConfig(patch_size=60, precision="fp32")
+
+
+def job(trainer, image, annotations, **options):
+    budget = {key: options.pop(key) for key in ("steps", "seconds") if key in options}
+    request = FinetuneRequest(SourceImage(image), annotations, **budget)
+    return finetune(trainer, request, **options)
+
+
+def weights(model):
+    return torch.cat([value.flatten() for value in model.state_dict().values()])
+
+
+def test_it_learns_what_was_painted(two_halves):
+    image, annotations = two_halves
+    trainer = Trainer(make_unet(), QUICK)
+    events = list(job(trainer, image, annotations, steps=60))
+    losses = [event.loss for event in events if isinstance(event, StepCompleted)]
+    assert len(losses) == 60
+    assert np.mean(losses[-10:]) < np.mean(losses[:5]) / 2
+    bright = predict(trainer.model, image)[1]
+    assert bright[:, 45:].mean() > 0.9
+    assert bright[:, :35].mean() < 0.1
+
+
+def test_the_events_come_in_order(two_halves):
+    events = list(job(Trainer(make_unet(), QUICK), *two_halves, steps=3))
+    assert [type(event) for event in events] == [
+        *[StepCompleted] * 3,
+        ScoreMeasured,
+        TrainingFinished,
+    ]
+    assert [event.step for event in events[:3]] == [1, 2, 3]
+    assert events[2].fraction == 1
+    assert not events[-1].stopped
+
+
+def test_the_same_seed_gives_the_same_weights(two_halves):
+    results = []
+    for _ in range(2):
+        trainer = Trainer(make_unet(), QUICK)
+        list(job(trainer, *two_halves, steps=4))
+        results.append(weights(trainer.model))
+    assert torch.equal(*results)
+
+
+def test_what_runs_between_two_steps_changes_no_weight(two_halves):
+    results = []
+    for disturb in (False, True):
+        trainer = Trainer(make_unet(), QUICK)
+        for _ in job(trainer, *two_halves, steps=4):
+            if disturb:
+                torch.rand(7)
+                predict(trainer.model, two_halves[0])
+        results.append(weights(trainer.model))
+    assert torch.equal(*results)
+
+
+def test_two_jobs_go_on_like_one(two_halves):
+    image, annotations = two_halves
+    whole, parts = (Trainer(make_unet(), QUICK) for _ in range(2))
+    list(job(whole, image, annotations, steps=6))
+    source = SourceImage(image)
+    for steps in (2, 4):
+        list(finetune(parts, FinetuneRequest(source, annotations, steps=steps)))
+    assert parts.step == 6
+    assert torch.equal(weights(whole.model), weights(parts.model))
+
+
+def test_held_out_strokes_are_not_learned_from(two_halves):
+    image, annotations = two_halves
+    results = []
+    trainer = Trainer(make_unet(), QUICK)
+    list(job(trainer, image, annotations, steps=1))
+    held_out = trainer.held_out.mask
+    assert held_out.any()
+    without = np.where(held_out, 0, annotations)
+    for strokes in (annotations, without):
+        trainer = Trainer(make_unet(), FinetuneConfig(patch_size=60, precision="fp32"))
+        if strokes is without:
+            trainer.config = FinetuneConfig(patch_size=60, precision="fp32", held_out=0)
+        list(job(trainer, image, strokes, steps=3))
+        results.append(weights(trainer.model))
+    assert torch.equal(*results)
+
+
+def test_the_score_is_of_the_held_out_strokes(two_halves):
+    image, annotations = two_halves
+    trainer = Trainer(make_unet(), QUICK)
+    *_, score, _finished = job(trainer, image, annotations, steps=60)
+    assert score.dice == pytest.approx(1, abs=0.05)
+    assert len(score.dice_per_class) == 2
+
+
+def test_too_few_strokes_to_know_is_said(two_halves):
+    image, annotations = two_halves
+    annotations[10:] = 0
+    *_, score, _finished = job(Trainer(make_unet(), QUICK), image, annotations, steps=2)
+    assert score.dice is None
+    assert "too few strokes" in score.reason
+
+
+def test_strokes_that_are_added_are_taken_in_at_the_next_step(two_halves):
+    image, annotations = two_halves
+    first = annotations.copy()
+    first[20:] = 0
+    trainer, inbox = Trainer(make_unet(), QUICK), Mailbox()
+    running = job(trainer, image, first, steps=4, inbox=inbox)
+    next(running)
+    assert not trainer.held_out.mask.any()
+    inbox.put(annotations)
+    next(running)
+    assert inbox.take() is None
+    seen = []
+    draw = module._PatchSource.draw
+    source_rows = {int(r) for r in np.flatnonzero(annotations.any(axis=1))}
+    assert source_rows
+    del seen, draw
+    list(running)
+    assert trainer.step == 4
+
+
+def test_new_strokes_that_cannot_be_used_do_not_end_the_job(two_halves):
+    image, annotations = two_halves
+    trainer, inbox = Trainer(make_unet(), QUICK), Mailbox()
+    running = job(trainer, image, annotations, steps=2, inbox=inbox)
+    next(running)
+    inbox.put(np.zeros((3, 3), np.uint8))
+    events = list(running)
+    assert any(isinstance(e, Noticed) and "earlier strokes" in e.message for e in events)
+    assert trainer.step == 2
+
+
+def test_stop_ends_after_the_step_in_progress(two_halves):
+    stop = threading.Event()
+    running = job(Trainer(make_unet(), QUICK), *two_halves, stop=stop)
+    next(running)
+    stop.set()
+    rest = list(running)
+    assert not any(isinstance(event, StepCompleted) for event in rest)
+    assert rest[-1].stopped
+    assert rest[-1].steps == 1
+
+
+def test_a_budget_of_seconds_ends_the_job(two_halves):
+    events = list(job(Trainer(make_unet(), QUICK), *two_halves, seconds=0.2))
+    steps = [event for event in events if isinstance(event, StepCompleted)]
+    assert steps[-1].fraction == 1
+    assert steps[-1].remaining == 0
+    assert not events[-1].stopped
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_every_kind_of_training_stays_finite(two_halves, optimizer, batch_norm):
+    config = FinetuneConfig(optimizer=optimizer, patch_size=60)
+    trainer = Trainer(make_unet(batch_norm=batch_norm), config)
+    list(job(trainer, *two_halves, steps=5))
+    assert torch.isfinite(weights(trainer.model)).all()
+    assert not trainer.model.training
+
+
+def test_an_rgb_image_is_learned_from(two_halves):
+    image, annotations = two_halves
+    rgb = np.stack([image, image, 1 - image], axis=-1)
+    events = list(job(Trainer(make_unet(in_channels=3), QUICK), rgb, annotations, steps=2))
+    assert isinstance(events[-1], TrainingFinished)
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (5, 5)])
+def test_thin_and_small_images_are_learned_from(shape):
+    image = np.arange(np.prod(shape), dtype=float).reshape(shape)
+    annotations = np.where(image < image.max() / 2, 1, 2)
+    events = list(job(Trainer(make_unet(), QUICK), image, annotations, steps=2))
+    assert np.isfinite(events[-1].loss)
+
+
+@pytest.mark.parametrize(
+    ("change", "cure"),
+    [
+        (lambda labels: np.zeros_like(labels), "paint"),
+        (lambda labels: np.where(labels == 2, 0, labels), "class"),
+        (lambda labels: labels[:10], "shape|size"),
+        (lambda labels: labels.astype(int) - 5, "negative"),
+        (lambda labels: labels + 0.5, "integer|whole"),
+        (lambda labels: labels * 3, "class"),
+    ],
+)
+def test_annotations_that_cannot_be_used_are_refused(two_halves, change, cure):
+    image, annotations = two_halves
+    with pytest.raises(InputError, match=f"(?i){cure}"):
+        next(job(Trainer(make_unet(), QUICK), image, change(annotations), steps=1))
+
+
+def test_out_of_memory_halves_the_patches_and_says_so(two_halves, monkeypatch):
+    honest = Trainer.learn
+
+    def short_of_memory(self, patch):
+        if patch.image.shape[-1] > 44:
+            raise torch.OutOfMemoryError("no memory left")
+        return honest(self, patch)
+
+    monkeypatch.setattr(Trainer, "learn", short_of_memory)
+    events = list(job(Trainer(make_unet(), QUICK), *two_halves, steps=2))
+    assert any(isinstance(e, Noticed) and "not enough memory" in e.message for e in events)
+    assert events[-1].steps == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "adam"},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"momentum": 1.0},
+        {"held_out": 1.0},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options):
+    with pytest.raises(InputError):
+        FinetuneConfig(**options)
+
+
+def test_the_mailbox_keeps_the_latest():
+    box = Mailbox()
+    box.put(1)
+    box.put(2)
+    assert (box.take(), box.take()) == (2, None)

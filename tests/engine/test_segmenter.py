@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+from networks import make_unet
+
+import napari_unet
+from napari_unet import Segmenter, load_model, save_model
+from napari_unet.engine.errors import NotReady
+from napari_unet.engine.finetune import FinetuneConfig
+from napari_unet.ops.errors import InputError
+
+QUICK = FinetuneConfig(patch_size=60, precision="fp32")
+
+
+def test_from_image_to_probability(two_halves):
+    image, annotations = two_halves
+    segmenter = Segmenter(make_unet(), config=QUICK)
+    segmenter.set_image(image)
+    segmenter.annotate(annotations)
+    finished, score = segmenter.fine_tune(steps=60)
+    probability = segmenter.predict()
+    assert finished.steps == 60
+    assert score.dice > 0.9
+    assert probability.shape == (2, *image.shape)
+    assert probability.dtype == np.float32
+    assert (probability[1, :, 45:] > 0.5).mean() > 0.95
+
+
+def test_the_default_network_fits_the_image():
+    segmenter = Segmenter(classes=3)
+    segmenter.set_image(np.zeros((20, 20, 3), np.uint8))
+    assert segmenter.model.config.in_channels == 3
+    assert segmenter.model.config.classes == 3
+    segmenter.set_image(np.zeros((20, 20), np.uint8))
+    assert segmenter.model.config.in_channels == 1
+
+
+def test_the_same_seed_gives_the_same_network():
+    networks = []
+    for _ in range(2):
+        segmenter = Segmenter(seed=3)
+        segmenter.set_image(np.zeros((20, 20)))
+        networks.append(segmenter.model.state_dict())
+    assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "cure"),
+    [
+        (lambda s: s.annotate(np.ones((4, 4), int)), "set_image"),
+        (lambda s: s.fine_tune(seconds=1), "set_image"),
+        (lambda s: s.predict(), "set_image"),
+        (lambda s: s.model, "set_image"),
+        (lambda s: (s.set_image(np.zeros((9, 9))), s.fine_tune(seconds=1)), "annotate"),
+    ],
+)
+def test_the_wrong_order_is_an_error_that_says_the_cure(call, cure):
+    with pytest.raises(NotReady, match=cure):
+        call(Segmenter())
+
+
+def test_a_budget_must_be_given(two_halves):
+    image, annotations = two_halves
+    segmenter = Segmenter(make_unet())
+    segmenter.set_image(image)
+    segmenter.annotate(annotations)
+    with pytest.raises(InputError, match="seconds"):
+        segmenter.fine_tune()
+
+
+@pytest.mark.parametrize("classes", [0, 1, 17])
+def test_a_number_of_classes_out_of_range_is_refused(classes):
+    with pytest.raises(InputError, match="2 to 16"):
+        Segmenter(classes=classes)
+
+
+def test_a_model_that_has_learned_is_not_thrown_away(two_halves):
+    image, _ = two_halves
+    segmenter = Segmenter(make_unet(), config=QUICK)
+    segmenter.set_image(image)
+    with pytest.raises(InputError, match="grey"):
+        segmenter.set_image(np.zeros((20, 20, 3)))
+    assert segmenter.image.shape == image.shape
+
+
+def test_changed_settings_go_on_from_the_same_weights(two_halves):
+    image, annotations = two_halves
+    segmenter = Segmenter(make_unet(), config=QUICK)
+    segmenter.set_image(image)
+    segmenter.annotate(annotations)
+    segmenter.fine_tune(steps=2)
+    model = segmenter.model
+    segmenter.config = FinetuneConfig(patch_size=44, precision="fp32", optimizer="sgd")
+    segmenter.fine_tune(steps=1)
+    assert segmenter.model is model
+
+
+def test_a_saved_model_predicts_the_same(two_halves, tmp_path):
+    segmenter = Segmenter(make_unet(seed=5))
+    segmenter.set_image(two_halves[0])
+    path = save_model(segmenter.model, tmp_path / "model.safetensors")
+    again = Segmenter(path)
+    again.set_image(two_halves[0])
+    np.testing.assert_array_equal(segmenter.predict(), again.predict())
+    assert load_model(path).config == segmenter.model.config
+
+
+def test_a_new_image_of_another_shape_has_no_annotations(two_halves):
+    image, annotations = two_halves
+    segmenter = Segmenter(make_unet())
+    segmenter.set_image(image)
+    segmenter.annotate(annotations)
+    segmenter.set_image(image[:32])
+    with pytest.raises(NotReady, match="annotate"):
+        segmenter.fine_tune(steps=1)
+
+
+def test_the_public_names_are_there():
+    for name in napari_unet.__all__:
+        assert getattr(napari_unet, name) is not None
+    with pytest.raises(AttributeError):
+        napari_unet.nonsense  # noqa: B018
