@@ -1,0 +1,111 @@
+"""Label images as they come from files and layers, checked and put into one form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from skimage import measure
+
+from napari_unet.ops.errors import InputError
+
+# Label values up to this are counted by a table (32 MiB), which is faster than sorting the pixels.
+_TABLE_SIZE = 2**22
+# Beyond this float64 does not hold every integer.
+_EXACT_FLOAT = 2.0**53
+
+
+def as_label_image(labels: ArrayLike, what: str = "label image") -> NDArray[np.integer[Any]]:
+    """Check a label image and give it an integer dtype in native byte order.
+
+    Parameters
+    ----------
+    labels
+        Shape (Y, X); boolean, any integer, or real with whole values.
+    what
+        How to call it in error messages.
+
+    Returns
+    -------
+    ndarray of int, shape (Y, X)
+        The integer dtype of the input; uint8 for boolean, int64 for real input. May be the input.
+
+    Raises
+    ------
+    InputError
+        On another number of axes, no pixels, another dtype, fractions, NaN, or negative values.
+    """
+    array = np.asarray(labels)
+    if array.ndim != 2 or array.size == 0:
+        raise InputError(
+            f"the {what} has shape {array.shape}; give one plane (rows, columns) with pixels"
+        )
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    if array.dtype.kind == "f":
+        return _whole(array, what)
+    if array.dtype.kind not in "iu":
+        raise InputError(f"the {what} has dtype {array.dtype}; convert it to an integer dtype")
+    if array.dtype.kind == "i" and array.min() < 0:
+        raise InputError(f"the {what} has negative values; use 0 and positive numbers")
+    native: NDArray[np.integer[Any]] = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return native
+
+
+def _whole(array: NDArray[Any], what: str) -> NDArray[np.int64]:
+    if not np.isfinite(array).all() or (array != np.floor(array)).any():
+        raise InputError(f"the {what} has fractions or NaN; round it to whole numbers first")
+    if array.min() < 0:
+        raise InputError(f"the {what} has negative values; use 0 and positive numbers")
+    if float(array.max()) > _EXACT_FLOAT:
+        raise InputError(f"the {what} has values beyond 2**53; renumber it from 1")
+    return array.astype(np.int64)
+
+
+def compact_labels(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32], int]:
+    """Renumber the labels of a checked image to 1, 2, ... in the same order.
+
+    Parameters
+    ----------
+    labels
+        Shape (Y, X), integer, not negative; 0 stays 0.
+
+    Returns
+    -------
+    objects : ndarray of int32, shape (Y, X)
+        The renumbered image.
+    count : int
+        The number of objects.
+    """
+    highest = int(labels.max())
+    if highest < _TABLE_SIZE:
+        present = np.bincount(labels.ravel().astype(np.intp, copy=False)) > 0
+        present[0] = False
+        table = np.cumsum(present, dtype=np.int32)
+        table[~present] = 0
+        return table[labels], int(present.sum())
+    values, inverse = np.unique(labels, return_inverse=True)
+    first = 0 if values[0] == 0 else 1
+    return (inverse.reshape(labels.shape) + first).astype(np.int32), len(values) - 1 + first
+
+
+def connected_regions(labels: NDArray[Any]) -> tuple[NDArray[np.int32], int]:
+    """Find and number the 8-connected regions of equal value.
+
+    Parameters
+    ----------
+    labels
+        Shape (Y, X), boolean or integer; 0 belongs to no region.
+
+    Returns
+    -------
+    regions : ndarray of int32, shape (Y, X)
+        1, 2, ... in reading order of their first pixels.
+    count : int
+        The number of regions.
+    """
+    regions, count = measure.label(  # type: ignore[no-untyped-call]
+        labels, background=0, connectivity=2, return_num=True
+    )
+    return regions.astype(np.int32), int(count)

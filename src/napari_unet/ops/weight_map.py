@@ -1,0 +1,339 @@
+"""The weight map that makes touching cells come apart.
+
+Ronneberger, Fischer, Brox 2015, equation 2::
+
+    w(x) = w_c(x) + w0 * exp(-(d1(x) + d2(x))**2 / (2 sigma**2))
+
+w_c balances the frequency of object and background pixels; d1 and d2 are the distances to the
+nearest and the second-nearest object. The second term raises the thin background ridges between
+objects, which decide whether two cells are one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from napari_unet.ops.errors import InputError
+from napari_unet.ops.labels import as_label_image, compact_labels, connected_regions
+
+# Beyond d1 + d2 = _RELEVANT * sigma the border term is below 1e-8 w0, which is lost when it is
+# added to class weights around 1 in float32.
+_RELEVANT = math.sqrt(2 * math.log(1e8))
+# What a call of the distance transform costs beside its pixels, in pixels (200 us).
+_CALL_PIXELS = 3000
+# Times an object that a ridge would eat up is given precedence and the ridges are drawn anew.
+_RIDGE_ROUNDS = 8
+
+
+def weight_map(
+    labels: ArrayLike, w0: float = 10.0, sigma: float = 5.0, *, balance: float = 1.0
+) -> NDArray[np.float32]:
+    """Compute the per-pixel loss weights of a fully labelled image (equation 2).
+
+    Touching objects are separated first by a background ridge, as in the paper
+    (`separate_touching`). The result does not depend on how the objects are numbered.
+
+    Parameters
+    ----------
+    labels
+        Instance labels, shape (Y, X): 0 is background, every other value one object, connected or
+        not. Any integer dtype; whole floats; True is one object.
+    w0
+        Height of the border term; 10 in the paper. 0 switches it off.
+    sigma
+        Width of the border term in pixels; 5 in the paper.
+    balance
+        w_c is proportional to (frequency of object or background)**-balance, and its mean over
+        the image is 1. 1 gives both the same total weight, 0 gives every pixel 1.
+
+    Returns
+    -------
+    ndarray of float32, shape (Y, X)
+        Weights > 0. The border term stands on background pixels alone, ridges included; with
+        fewer than two objects there is none. Terms below 1e-8 w0 are left out.
+
+    Raises
+    ------
+    InputError
+        If the labels are not 2D whole numbers >= 0 with pixels, or a parameter is out of range.
+    """
+    _check_parameters(w0, sigma, balance)
+    objects, count = compact_labels(as_label_image(labels))
+    objects[_ridges(objects, count, width=1)] = 0
+    background = objects == 0
+    weights = _class_weights((~background).astype(np.intp), balance)
+    weights[background] += _border_term(objects, count, w0, sigma)[background]
+    return weights.astype(np.float32)
+
+
+def annotation_weights(
+    annotations: ArrayLike, w0: float = 10.0, sigma: float = 5.0, *, balance: float = 1.0
+) -> NDArray[np.float32]:
+    """Compute the per-pixel loss weights of sparse strokes (equation 2, on what is annotated).
+
+    Parameters
+    ----------
+    annotations
+        Shape (Y, X): 0 is not annotated, 1 background, 2 and up are classes.
+    w0, sigma, balance
+        As in `weight_map`. The border term stands on annotated background between separate
+        strokes of the other classes, where a stroke is an 8-connected region of one label.
+
+    Returns
+    -------
+    ndarray of float32, shape (Y, X)
+        0 where nothing is annotated. Without the border term the mean over annotated pixels is 1,
+        and with ``balance=1`` every class that occurs has the same total.
+
+    Raises
+    ------
+    InputError
+        As for `weight_map`.
+    """
+    _check_parameters(w0, sigma, balance)
+    classes = as_label_image(annotations, "annotation").astype(np.intp)
+    annotated = classes > 0
+    weights = np.zeros(classes.shape)
+    if not annotated.any():
+        return weights.astype(np.float32)
+    weights[annotated] = _class_weights(classes[annotated], balance)
+    strokes, count = connected_regions(np.where(classes > 1, classes, 0))
+    background = classes == 1
+    border = _border_term(strokes, count, w0, sigma)
+    weights[background] += border[background]
+    return weights.astype(np.float32)
+
+
+def _check_parameters(w0: float, sigma: float, balance: float) -> None:
+    # Written so that NaN fails every test.
+    if not 0 <= w0 <= 1e6:
+        raise InputError(f"w0 = {w0} is out of range; choose 0 to 1e6 (the paper has 10)")
+    if not 0 < sigma < math.inf:
+        raise InputError(f"sigma = {sigma} is out of range; choose pixels > 0 (the paper has 5)")
+    if not 0 <= balance <= 1:
+        raise InputError(f"balance = {balance} is out of range; choose 0 (none) to 1 (full)")
+
+
+def _class_weights(classes: NDArray[np.intp], balance: float) -> NDArray[np.float64]:
+    """w_c of each pixel, with mean 1: frequency**-balance of its class."""
+    frequency = np.bincount(classes.ravel()) / classes.size
+    present = frequency > 0
+    table = np.zeros(len(frequency))
+    table[present] = frequency[present] ** -balance
+    table /= (table * frequency).sum()
+    weights: NDArray[np.float64] = table[classes]
+    return weights
+
+
+def _border_term(
+    objects: NDArray[np.int32], count: int, w0: float, sigma: float
+) -> NDArray[np.float64]:
+    """w0 exp(-(d1 + d2)^2 / (2 sigma^2)), 0 where it is negligible."""
+    border = np.zeros(objects.shape)
+    if count < 2 or w0 == 0:
+        return border
+    reach = _RELEVANT * sigma
+    d1, d2 = _two_distances(objects, count, reach)
+    d1 += d2
+    near = d1 <= reach
+    border[near] = w0 * np.exp(-0.5 * (d1[near] / sigma) ** 2)
+    return border
+
+
+def border_distances(
+    labels: ArrayLike, reach: float = math.inf
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Measure the distance to the nearest and to the second-nearest object.
+
+    Euclidean distances between pixel centres, exact to float precision. The cost does not grow as
+    objects times pixels: one distance transform of the image, and for d2 at most
+    2 log2(objects) more, or one small window per object where that is less.
+
+    Parameters
+    ----------
+    labels
+        Instance labels, shape (Y, X), 0 is background; as in `weight_map`, but nothing is
+        separated.
+    reach
+        Pixels. d2 is given where ``d1 + d2 <= reach`` and infinite elsewhere; a finite reach
+        is faster.
+
+    Returns
+    -------
+    d1, d2 : ndarray of float64, shape (Y, X)
+        d1 is 0 on objects, d2 on an object is the distance to the nearest other one. Infinite
+        where there is no (second) object.
+
+    Raises
+    ------
+    InputError
+        If the labels are not 2D whole numbers >= 0 with pixels, or reach is negative or NaN.
+    """
+    if not reach >= 0:
+        raise InputError(f"reach = {reach} is out of range; choose pixels >= 0 or infinity")
+    objects, count = compact_labels(as_label_image(labels))
+    return _two_distances(objects, count, reach)
+
+
+def _two_distances(
+    objects: NDArray[np.int32], count: int, reach: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    nothing = np.full(objects.shape, np.inf)
+    if count == 0:
+        return nothing, nothing.copy()
+    d1, nearest = _distance_to(objects > 0)
+    if count == 1:
+        return d1, nothing
+    owner = objects[nearest[0], nearest[1]]
+    windows = _windows(objects, reach)
+    pixels = sum(_CALL_PIXELS + _area(window) for window in windows)
+    bits = (count - 1).bit_length()
+    if pixels < 2 * bits * objects.size:
+        d2 = _second_by_windows(objects, owner, windows)
+    else:
+        d2 = _second_by_bits(objects, owner, bits)
+    d2[d1 + d2 > reach] = np.inf
+    return d1, d2
+
+
+def _distance_to(target: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Distance to the nearest target pixel, and that pixel's row and column; there must be one."""
+    nearest = ndimage.distance_transform_edt(~target, return_distances=False, return_indices=True)
+    rows = nearest[0] - np.arange(target.shape[0], dtype=np.int32)[:, np.newaxis]
+    columns = nearest[1] - np.arange(target.shape[1], dtype=np.int32)
+    return np.hypot(rows, columns), nearest
+
+
+def _windows(objects: NDArray[np.int32], reach: float) -> list[tuple[slice, slice]]:
+    """For each object its bounding box grown by `reach`, within the image.
+
+    For a pixel whose nearest object is i, any object at distance d2 with d1 + d2 <= reach has a
+    pixel within `reach` of object i, so it is seen in the window of i.
+    """
+    margin = int(min(reach, max(objects.shape)))
+    return [
+        (
+            slice(max(0, rows.start - margin), min(objects.shape[0], rows.stop + margin)),
+            slice(max(0, columns.start - margin), min(objects.shape[1], columns.stop + margin)),
+        )
+        for rows, columns in ndimage.find_objects(objects)
+    ]
+
+
+def _area(window: tuple[slice, slice]) -> int:
+    rows, columns = window
+    return int((rows.stop - rows.start) * (columns.stop - columns.start))
+
+
+def _second_by_windows(
+    objects: NDArray[np.int32], owner: NDArray[np.int32], windows: list[tuple[slice, slice]]
+) -> NDArray[np.float64]:
+    """d2 from one distance transform per object, each in its window."""
+    d2 = np.full(objects.shape, np.inf)
+    for label, window in enumerate(windows, start=1):
+        seen = objects[window]
+        others = (seen != 0) & (seen != label)
+        if not others.any():
+            continue
+        mine = owner[window] == label
+        d2[window][mine] = _distance_to(others)[0][mine]
+    return d2
+
+
+def _second_by_bits(
+    objects: NDArray[np.int32], owner: NDArray[np.int32], bits: int
+) -> NDArray[np.float64]:
+    """d2 from two distance transforms per binary digit of the object number.
+
+    Two different numbers differ in some digit. So the nearest among the objects that differ from
+    the owner in digit 0, in digit 1, ... is the nearest of all objects but the owner.
+    """
+    d2 = np.full(objects.shape, np.inf)
+    for bit in range(bits):
+        ones = ((objects - 1) >> bit & 1).astype(bool)
+        owner_ones = ((owner - 1) >> bit & 1).astype(bool)
+        for side in (False, True):
+            target = (ones == side) & (objects > 0)
+            mine = owner_ones != side
+            if target.any() and mine.any():
+                np.minimum(d2, _distance_to(target)[0], out=d2, where=mine)
+    return d2
+
+
+def separate_touching(labels: ArrayLike, width: int = 1) -> NDArray[np.integer[Any]]:
+    """Draw a background ridge between touching objects.
+
+    Morphological, as in section 3 of the paper: of two objects closer than `width` background
+    pixels the larger one (of equal ones, the later in reading order) gives up the pixels within
+    `width` of the other. So small objects keep their shape, and numbering does not matter.
+
+    Parameters
+    ----------
+    labels
+        Instance labels, shape (Y, X), 0 is background.
+    width
+        Least width of the ridge in pixels, along rows, columns and diagonals.
+
+    Returns
+    -------
+    ndarray of int, shape (Y, X)
+        A copy with the ridges set to 0; the labels are kept. No object vanishes: one that the
+        ridges would eat up takes precedence over its neighbours, and where that does not help
+        either (single pixels side by side) it stays as it was, touching.
+
+    Raises
+    ------
+    InputError
+        If the labels are not 2D whole numbers >= 0 with pixels, or width is negative.
+    """
+    if width < 0:
+        raise InputError(f"a ridge of {width} pixels is impossible; choose a width of 0 or more")
+    checked = as_label_image(labels)
+    objects, count = compact_labels(checked)
+    separated = checked.copy()
+    separated[_ridges(objects, count, width)] = 0
+    return separated
+
+
+def _ridges(objects: NDArray[np.int32], count: int, width: int) -> NDArray[np.bool_]:
+    """Pixels of objects that become background."""
+    nothing = np.zeros(objects.shape, bool)
+    if count < 2 or width < 1:
+        return nothing
+    area = np.bincount(objects.ravel(), minlength=count + 1)
+    # Position in the order of precedence; background comes last, so that it never wins.
+    rank = _ranks(np.lexsort((_first_pixels(objects, count), area[1:])))
+    favoured = np.zeros(count, bool)
+    for _ in range(_RIDGE_ROUNDS):
+        ranked = rank[objects]
+        lowest = ndimage.minimum_filter(ranked, size=2 * width + 1, mode="nearest")
+        ridges: NDArray[np.bool_] = (lowest < ranked) & (objects > 0)
+        lost = np.bincount(objects[ridges], minlength=count + 1)
+        gone = lost[1:] == area[1:]
+        if not (gone & ~favoured).any():
+            break
+        favoured |= gone
+        rank = _ranks(np.lexsort((rank[1:], ~favoured)))
+    ridges[np.concatenate([[False], gone])[objects]] = False
+    return ridges
+
+
+def _ranks(order: NDArray[np.intp]) -> NDArray[np.int32]:
+    """Rank of each label from the order of precedence; entry 0, the background, comes last."""
+    rank = np.empty(len(order) + 1, np.int32)
+    rank[0] = len(order)
+    rank[order + 1] = np.arange(len(order))
+    return rank
+
+
+def _first_pixels(objects: NDArray[np.int32], count: int) -> NDArray[np.intp]:
+    """Position of each object's first pixel in reading order."""
+    positions = np.flatnonzero(objects)
+    first = np.full(count + 1, objects.size, np.intp)
+    np.minimum.at(first, objects.ravel()[positions], positions)
+    return first[1:]
