@@ -143,7 +143,7 @@ def _training_seconds(plan: ExecutionPlan, model: UNet) -> float:
             loss = network(batch).float().square().mean()
         loss.backward()
         network.zero_grad()
-        return float(loss)
+        return float(loss.detach())
 
     with torch.random.fork_rng(devices=[]):  # dropout draws numbers
         return _fastest(step)
