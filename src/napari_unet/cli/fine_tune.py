@@ -1,0 +1,123 @@
+"""``napari-unet fine-tune``: an image and its annotations in, a model out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from napari_unet.cli.console import INTERRUPTED, json_option, note, report, stopping_on_interrupt
+from napari_unet.ops.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_unet.engine.segmenter import Segmenter
+
+# Long enough that a few strokes are learned on two cores, short enough to wait for.
+_DEFAULT_SECONDS = 60.0
+
+
+@click.command("fine-tune")
+@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("annotations", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Where to save the model, such as cells.safetensors.",
+)
+@click.option("-m", "--model", type=click.Path(path_type=Path), help="Model to start from.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help=f"How long to learn.  [default: {_DEFAULT_SECONDS:.0f}, unless --steps is given]",
+)
+@click.option("--steps", type=click.IntRange(min=1), help="How many steps to learn.")
+@click.option(
+    "--classes",
+    type=click.IntRange(min=2),
+    help="Number of classes, background included.  [default: the highest label]",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adamw", "sgd"]),
+    default="adamw",
+    show_default=True,
+    help="sgd is the paper's, with momentum 0.99.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@json_option
+def fine_tune_command(
+    image: Path, annotations: Path, output: Path, as_json: bool, **options: Any
+) -> None:
+    """Learn from the ANNOTATIONS of an IMAGE and save the model.
+
+    ANNOTATIONS is a label image of the same size (0 not annotated, 1 background, 2 and up the
+    classes) or a stroke set (.json). Some strokes are held out, and the model is scored on them.
+    Ctrl-C ends the learning and saves what was learned so far.
+    """
+    from napari_unet.cli.jobs import train
+    from napari_unet.engine.files import make_folder, read_image
+    from napari_unet.engine.finetune import FinetuneRequest
+    from napari_unet.engine.image import SourceImage
+    from napari_unet.model.checkpoint import save_model
+
+    source = SourceImage(read_image(image).data)
+    labels = _read_annotations(annotations, source.shape)
+    segmenter = _make_segmenter(labels, options)
+    segmenter.set_image(source)
+    # Minutes of learning are not to be lost for a folder that cannot be written.
+    make_folder(output.parent)
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; add the name of the model file")
+    seconds, steps = options["seconds"], options["steps"]
+    if seconds is None and steps is None:
+        seconds = _DEFAULT_SECONDS
+    with stopping_on_interrupt() as stop:
+        training = train(segmenter, FinetuneRequest(source, labels, seconds, steps), stop)
+        interrupted = stop.is_set()
+    if not training.losses:
+        sys.exit(INTERRUPTED)
+    path = save_model(segmenter.model, output)
+    if interrupted:
+        note("Stopped; the model so far is saved.")
+    result = {"model": path, "classes": segmenter.classes, **training.summary()}
+    report(result, [training.sentence(), str(path)], as_json)
+    if interrupted:
+        sys.exit(INTERRUPTED)
+
+
+def _read_annotations(path: Path, shape: tuple[int, int]) -> NDArray[Any]:
+    from napari_unet.engine.files import read_labels
+    from napari_unet.ops.annotations import draw_strokes, strokes_from_json
+
+    if path.suffix.lower() != ".json":
+        return read_labels(path)
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a stroke set; give another file") from error
+    return draw_strokes(strokes_from_json(text)[1], shape)
+
+
+def _make_segmenter(labels: NDArray[Any], options: dict[str, Any]) -> Segmenter:
+    from napari_unet.engine.finetune import FinetuneConfig
+    from napari_unet.engine.segmenter import Segmenter
+    from napari_unet.ops.labels import as_label_image
+
+    config = FinetuneConfig(optimizer=options["optimizer"], seed=options["seed"])
+    classes = options["classes"]
+    if options["model"] is None:
+        highest = int(as_label_image(labels, "annotation image").max())
+        return Segmenter(classes=classes or max(highest, 2), seed=options["seed"], config=config)
+    segmenter = Segmenter(options["model"], seed=options["seed"], config=config)
+    if classes is not None and classes != segmenter.classes:
+        raise InputError(
+            f"the model has {segmenter.classes} classes, not {classes}; leave out --classes, or "
+            "start without --model"
+        )
+    return segmenter

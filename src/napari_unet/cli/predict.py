@@ -1,0 +1,196 @@
+"""``napari-unet predict``: images and a model in, probability maps, classes and instances out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from napari_unet.cli.console import (
+    BAD_INPUT,
+    INTERRUPTED,
+    fail,
+    json_option,
+    note,
+    report,
+    stopping_on_interrupt,
+)
+from napari_unet.ops.errors import InputError
+
+if TYPE_CHECKING:
+    import threading
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_unet.engine.files import ImageFile
+    from napari_unet.model.unet import UNet
+
+
+def instance_options(command: Any) -> Any:
+    """Add the options that say how objects are cut out of the probability map."""
+    for option in (
+        click.option(
+            "--method",
+            type=click.Choice(["components", "watershed"]),
+            default="components",
+            show_default=True,
+            help="How objects are told apart: what is connected, or watershed from seeds.",
+        ),
+        click.option(
+            "--threshold",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=0.5,
+            show_default=True,
+            help="Probability from which a pixel belongs to an object.",
+        ),
+        click.option(
+            "--min-size",
+            type=click.IntRange(min=0),
+            default=16,
+            show_default=True,
+            help="Smaller objects are dropped (pixels).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("predict")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-m", "--model", required=True, type=click.Path(path_type=Path), help="Model file.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the results; made if it is not there.",
+)
+@click.option(
+    "--tile-size",
+    type=click.IntRange(min=1),
+    help="Input side of a tile in pixels; by default as large as memory allows.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32"]),
+    default="auto",
+    show_default=True,
+    help="auto uses bfloat16 where it is faster and the answer stays the same.",
+)
+@instance_options
+@json_option
+def predict_command(
+    images: tuple[Path, ...], model: Path, output: Path, as_json: bool, **options: Any
+) -> None:
+    """Segment IMAGES with a model that was fine-tuned before.
+
+    For each image NAME three TIFF files are written, with its pixel size: NAME_probabilities
+    (one channel per class), NAME_classes (label 1 is background) and NAME_instances (label 0 is
+    background). An image that cannot be used does not stop the others.
+    """
+    from napari_unet.engine.files import make_folder
+    from napari_unet.model.checkpoint import load_model
+
+    make_folder(output)
+    network = load_model(model)
+    results: list[dict[str, Any]] = []
+    failures: list[tuple[Path, str]] = []
+    done: dict[str, Path] = {}
+    with stopping_on_interrupt() as stop:
+        for path in images:
+            try:
+                _check_name_is_free(path, done)
+                result = _predict_file(path, network, output, options, stop)
+            except InputError as error:
+                failures.append((path, str(error)))
+                continue
+            if result is None:
+                break
+            results.append(result)
+    summary = {
+        "results": results,
+        "failed": [{"image": path, "error": reason} for path, reason in failures],
+    }
+    if results or len(images) > 1:
+        report(summary, [f"{path}" for result in results for path in result["files"]], as_json)
+    if stop.is_set():
+        note(f"Stopped; {len(results)} of {len(images)} images are done.")
+        sys.exit(INTERRUPTED)
+    if failures:
+        _end_with_failures(failures, len(images))
+
+
+def save_results(
+    probability: NDArray[np.float32], stem: Path, like: ImageFile | None, options: dict[str, Any]
+) -> tuple[list[Path], int]:
+    """Write probability map, classes and instances; return the paths and how many objects."""
+    from napari_unet.engine.files import write_labels, write_probabilities
+    from napari_unet.ops.instances import class_labels
+
+    instances = find_instances(probability, options)
+    paths = [
+        write_probabilities(_result_path(stem, "probabilities"), probability, like),
+        write_labels(_result_path(stem, "classes"), class_labels(probability), like),
+        write_labels(_result_path(stem, "instances"), instances, like),
+    ]
+    return paths, int(instances.max(initial=0))
+
+
+def find_instances(
+    probability: NDArray[np.float32], options: dict[str, Any]
+) -> NDArray[np.integer[Any]]:
+    """Cut objects out of what is not background; shape (Y, X), 0 is background."""
+    from napari_unet.ops.instances import connected_instances, watershed_instances
+
+    foreground = 1 - probability[0]
+    threshold, min_size = options["threshold"], options["min_size"]
+    if options["method"] == "watershed":
+        return watershed_instances(foreground, threshold=threshold, min_size=min_size)
+    return connected_instances(foreground >= threshold, min_size)
+
+
+def _result_path(stem: Path, kind: str) -> Path:
+    return stem.with_name(f"{stem.name}_{kind}.tif")
+
+
+def _check_name_is_free(path: Path, done: dict[str, Path]) -> None:
+    name = path.name.split(".")[0]
+    if name in done:
+        raise InputError(
+            f"its results would replace those of {done[name]}; predict it into another folder"
+        )
+    done[name] = path
+
+
+def _predict_file(
+    path: Path, model: UNet, output: Path, options: dict[str, Any], stop: threading.Event
+) -> dict[str, Any] | None:
+    """Predict one file; None if it was stopped."""
+    from napari_unet.cli.jobs import predict_image
+    from napari_unet.engine.files import read_image
+    from napari_unet.engine.image import SourceImage
+    from napari_unet.engine.predict import PredictRequest
+
+    image = read_image(path)
+    request = PredictRequest(
+        SourceImage(image.data), tile_size=options["tile_size"], precision=options["precision"]
+    )
+    probability = predict_image(model, request, stop, path.name)
+    if probability is None:
+        return None
+    files, count = save_results(probability, output / path.name.split(".")[0], image, options)
+    return {"image": path, "files": files, "instances": count}
+
+
+def _end_with_failures(failures: list[tuple[Path, str]], count: int) -> None:
+    if count == 1:
+        path, reason = failures[0]
+        fail(reason if str(path) in reason else f"{path}: {reason}")
+    width = max(len(str(path)) for path, _ in failures)
+    note(f"{len(failures)} of {count} images failed:")
+    for path, reason in failures:
+        note(f"  {path!s:{width}}  {reason.removeprefix(str(path)).strip(' :')}")
+    sys.exit(BAD_INPUT)
