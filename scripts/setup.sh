@@ -121,7 +121,8 @@ make_venv() {
     touch .venv/.unfinished
 }
 
-pip_install() { .venv/bin/python -m pip install --quiet "$@"; }
+# Twice quiet: errors only; pip's warnings are about how a machine is set up, which is not ours.
+pip_install() { .venv/bin/python -m pip install --quiet --quiet "$@"; }
 
 # On Linux, pip may prefer a build of torch that brings gigabytes of CUDA libraries; so look first
 # what it would bring, and take the processor's build instead if it is that one.
@@ -131,7 +132,8 @@ install_torch() {
     fi
     say "Installing torch ..."
     local plan
-    plan="$(.venv/bin/python -m pip install --dry-run -c constraints.txt torch)"
+    plan="$(.venv/bin/python -m pip install --dry-run -c constraints.txt torch 2>/dev/null)" \
+        || fail "pip finds no torch for this Python; is the package index reachable?"
     if [[ "${TORCH_BUILD:-cpu}" != default ]] && grep -q -E 'nvidia|cuda' <<<"$plan"; then
         pip_install --index-url "$CPU_TORCH_INDEX" -c constraints.txt torch
     else
