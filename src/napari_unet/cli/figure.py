@@ -38,7 +38,7 @@ def demo_figure(
     # A tall image gets narrow panels, so that little of the page stays empty.
     aspect = float(np.clip(image.shape[1] / image.shape[0], 0.6, 1.8))
     width = 2 * _PANEL_HEIGHT * aspect + 1.5
-    figure = Figure(figsize=(width, 2 * _PANEL_HEIGHT + 0.6), layout="constrained")
+    figure = Figure(figsize=(width, 2 * _PANEL_HEIGHT + 1.2), layout="constrained")
     FigureCanvasAgg(figure)
     ((strokes, chance), (objects, curve)) = figure.subplots(2, 2)
     figure.suptitle(f"{sample.title}: {training.sentence()}", fontsize=13)
@@ -47,7 +47,7 @@ def demo_figure(
     _draw_strokes(strokes, annotations, sample.classes)
     shown = _show(chance, probability[-1], f"Probability of {sample.classes[-1]}", cmap="viridis")
     shown.set_clim(0, 1)
-    figure.colorbar(shown, ax=chance, shrink=0.8, label="probability")
+    figure.colorbar(shown, ax=chance, location="bottom", shrink=0.7, pad=0.02)
     _show(objects, image, f"Objects: {int(instances.max(initial=0))}")
     objects.imshow(_outlines(instances), interpolation="nearest")
     _draw_curve(curve, training)
@@ -69,7 +69,14 @@ def _draw_strokes(axes: Any, annotations: NDArray[Any], classes: tuple[str, ...]
         overlay[annotations == label] = (*to_rgb(_colour(label)), 1)
     axes.imshow(overlay, interpolation="nearest")
     patches = [Patch(color=_colour(label), label=name) for label, name in enumerate(classes, 1)]
-    axes.legend(handles=patches, loc="lower right", framealpha=0.9)
+    axes.legend(
+        handles=patches,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        ncols=min(len(classes), 4),
+        frameon=False,
+        fontsize=11,
+    )
 
 
 def _colour(label: int) -> str:
@@ -93,7 +100,8 @@ def _draw_curve(axes: Any, training: Training) -> None:
     axes.plot(steps, _smooth(losses), color=_LOSS_COLOUR, linewidth=2)
     axes.set_xlabel("step")
     axes.set_ylabel("loss (weighted cross-entropy)", color=_LOSS_COLOUR)
-    axes.set_ylim(bottom=0)
+    # A single bad patch, such as the first, is not to flatten everything else.
+    axes.set_ylim(0, 1.2 * float(np.percentile(losses, 99)) or 1)
     axes.spines[["top", "right"]].set_visible(False)
     score = axes.twinx()
     score.spines["top"].set_visible(False)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def instance_options(command: Any) -> Any:
-    """Add the options that say how objects are cut out of the probability map."""
+    """Add the options that say how objects are cut out of the probability map to a command."""
     for option in (
         click.option(
             "--method",
