@@ -1,0 +1,393 @@
+"""Sparse annotations: what the user painted, and which strokes are kept apart for a score.
+
+An annotation image holds 0 where nothing is annotated, 1 for background, and 2 and up for classes.
+Label k belongs to probability channel k - 1. A stroke is an 8-connected region of one label.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from napari_unet.ops.errors import InputError
+from napari_unet.ops.labels import as_label_image, connected_regions
+from napari_unet.ops.tiling import Box
+
+NOT_ANNOTATED = 0
+BACKGROUND = 1
+
+# With fewer strokes of a class, keeping one apart costs learning more than a score is worth.
+_FEWEST_TO_SHARE = 3
+
+
+def check_annotations(labels: ArrayLike, shape: tuple[int, int], classes: int) -> NDArray[np.uint8]:
+    """Check painted labels before anything learns from them.
+
+    Parameters
+    ----------
+    labels
+        Shape (Y, X), integers or whole floats: 0 not annotated, 1 background, 2 to `classes`.
+    shape
+        Rows and columns of the image.
+    classes
+        Number of classes of the network, background included.
+
+    Returns
+    -------
+    ndarray of uint8, shape (Y, X)
+        The labels; never a view of the input.
+
+    Raises
+    ------
+    InputError
+        If the shape differs, the labels are boolean, fractional, negative or above `classes`, or
+        strokes of fewer than two labels are there.
+    """
+    array = np.asarray(labels)
+    if array.dtype.kind == "b":
+        raise InputError(
+            "the annotation is a mask of True and False; "
+            "use integers: 0 not annotated, 1 background, 2 and up for classes"
+        )
+    if array.shape != tuple(shape):
+        raise InputError(
+            f"the annotation has shape {array.shape}, the image {tuple(shape)}; "
+            "draw on a labels layer of the image's own rows and columns"
+        )
+    checked = as_label_image(array, "annotation")
+    if checked.max() > classes:
+        raise InputError(
+            f"the annotation has label {checked.max()}, the network {classes} classes; "
+            f"use labels 1 to {classes}, or make a network with more classes"
+        )
+    present = [label for label in range(1, classes + 1) if (checked == label).any()]
+    if not present:
+        raise InputError(
+            "nothing is annotated; paint strokes with label 1 (background) and label 2"
+        )
+    if len(present) == 1:
+        other = 2 if present[0] == BACKGROUND else BACKGROUND
+        raise InputError(
+            f"only label {present[0]} is painted; paint a stroke of label {other} too, "
+            "there is nothing to tell apart yet"
+        )
+    return np.array(checked, np.uint8)
+
+
+def annotated_box(labels: NDArray[Any], margin: int = 0) -> Box | None:
+    """Find the smallest box around all annotated pixels.
+
+    Parameters
+    ----------
+    labels
+        Shape (Y, X); everything but 0 is annotated.
+    margin
+        Pixels added at each side, as far as the image goes.
+
+    Returns
+    -------
+    Box or None
+        Row slice and column slice; None if nothing is annotated.
+    """
+    annotated = np.asarray(labels) != NOT_ANNOTATED
+    spans = []
+    for axis in (1, 0):
+        indices = np.flatnonzero(annotated.any(axis=axis))
+        if not len(indices):
+            return None
+        length = annotated.shape[1 - axis]
+        start, stop = int(indices[0]), int(indices[-1]) + 1
+        spans.append(slice(max(0, start - margin), min(length, stop + margin)))
+    return spans[0], spans[1]
+
+
+def stroke_boxes(mask: NDArray[Any]) -> list[Box]:
+    """Find the smallest box around each stroke.
+
+    Parameters
+    ----------
+    mask
+        Shape (Y, X), boolean or labels.
+
+    Returns
+    -------
+    list of Box
+        One for each 8-connected region of one value, in reading order of the first pixels.
+    """
+    regions, _ = connected_regions(mask)
+    return list(ndimage.find_objects(regions))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOut:
+    """Which annotated pixels are kept apart from training.
+
+    Attributes
+    ----------
+    mask
+        Shape (Y, X), boolean: True where a stroke is held out. It must never be trained on.
+    labels
+        Shape (Y, X): the annotations that were split. What is annotated and not in `mask` is
+        trained on.
+    enough
+        Whether a score can be told: at least two labels have held-out strokes.
+    reason
+        What a score rests on, or which strokes it takes to have one; a sentence for the user.
+    """
+
+    mask: NDArray[np.bool_]
+    labels: NDArray[np.uint8]
+    enough: bool
+    reason: str
+
+
+def hold_out_strokes(
+    labels: NDArray[np.integer[Any]],
+    *,
+    fraction: float = 0.2,
+    previous: HeldOut | None = None,
+    seed: int = 0,
+) -> HeldOut:
+    """Keep some whole strokes apart, so that a score on them means something.
+
+    A label gives strokes away once it has three, and then the rounded `fraction` of them, one at
+    least; its largest stroke only if there is no other. Given the `previous` split, no pixel
+    changes sides while it is annotated the same: held-out strokes stay so and take along what they
+    grow by, strokes that were trained on stay in training, and only new strokes are dealt out. One
+    exception: a label whose only strokes left are held out gets them back, or it could not be
+    learned.
+
+    Parameters
+    ----------
+    labels
+        Shape (Y, X), checked annotations.
+    fraction
+        Share of the strokes of each label, 0 <= fraction < 1; 0 deals out no new ones.
+    previous
+        The split of an earlier state of the same annotations.
+    seed
+        Of the choice; the same input gives the same split.
+
+    Returns
+    -------
+    HeldOut
+        With a `mask` that covers whole strokes (but for a new stroke that joins a held-out one to
+        a trained one: its own pixels are trained on).
+
+    Raises
+    ------
+    InputError
+        If `fraction` is out of range.
+    """
+    if not 0 <= fraction < 1:
+        raise InputError(
+            f"a held-out share of {fraction} is out of range; choose 0 to below 1, 0.2 is usual"
+        )
+    current = np.array(labels, np.uint8)
+    held, trained = _carried_over(current, previous)
+    mask = np.zeros(current.shape, bool)
+    shares: dict[int, tuple[int, int]] = {}
+    for label in (int(value) for value in np.unique(current[current > 0])):
+        strokes, count = connected_regions(current == label)
+        painted = strokes > 0
+        chosen = _choose(strokes, count, held, trained, fraction, seed + label)
+        # Where a new stroke joined a held-out one to a trained one, each keeps its pixels.
+        mask |= chosen[strokes] | (held & painted)
+        if mask[painted].all():
+            mask[painted] = False
+        shares[label] = (len(np.unique(strokes[mask & painted])), count)
+    enough = sum(kept > 0 for kept, _ in shares.values()) >= 2
+    return HeldOut(mask, current, enough, _explain(shares, enough, fraction))
+
+
+def _carried_over(
+    labels: NDArray[np.uint8], previous: HeldOut | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pixels that were held out and that were trained on, and are annotated as they were."""
+    if previous is None or previous.labels.shape != labels.shape:
+        return np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+    same = (labels == previous.labels) & (labels != NOT_ANNOTATED)
+    return same & previous.mask, same & ~previous.mask
+
+
+def _choose(
+    strokes: NDArray[np.int32],
+    count: int,
+    held: NDArray[np.bool_],
+    trained: NDArray[np.bool_],
+    fraction: float,
+    seed: int,
+) -> NDArray[np.bool_]:
+    """Tell for each stroke of one label whether it is held out; entry 0 stands for no stroke."""
+    area = np.bincount(strokes.ravel(), minlength=count + 1)
+    was_held = np.bincount(strokes[held], minlength=count + 1) > 0
+    was_trained = np.bincount(strokes[trained], minlength=count + 1) > 0
+    was_held[0] = was_trained[0] = False
+    chosen = was_held & ~was_trained
+    if count < _FEWEST_TO_SHARE or fraction == 0:
+        return chosen
+    wanted = min(max(1, round(fraction * count)), count - 1) - int(was_held.sum())
+    new = np.flatnonzero(~was_held & ~was_trained)[1:]  # less entry 0
+    order = np.random.default_rng(seed).permutation(len(new))
+    candidates = sorted(new[order], key=lambda stroke: area[stroke] == area[1:].max())
+    chosen[candidates[: max(0, wanted)]] = True
+    return chosen
+
+
+def _explain(shares: dict[int, tuple[int, int]], enough: bool, fraction: float) -> str:
+    names = {label: "background" if label == BACKGROUND else f"label {label}" for label in shares}
+    missing = [
+        f"{max(1, _FEWEST_TO_SHARE - count)} more of {names[label]}"
+        for label, (kept, count) in shares.items()
+        if not kept
+    ]
+    if not enough and fraction == 0:
+        return "no score: no strokes are held out"
+    if not enough:
+        return f"too few strokes to know: draw {' and '.join(missing)}"
+    kept = sum(kept for kept, _ in shares.values())
+    total = sum(count for _, count in shares.values())
+    told = f"measured on {kept} of {total} strokes, which are kept from learning"
+    return f"{told}; for all labels draw {' and '.join(missing)}" if missing else told
+
+
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """One stroke of a round brush.
+
+    Attributes
+    ----------
+    label
+        1 for background, 2 and up for classes; 0 erases.
+    radius
+        Of the brush, in pixels; below 0.5 a line one pixel wide is drawn.
+    points
+        The way of the brush, one point at least: (row, column) in pixels; pixel centres are whole
+        numbers.
+    """
+
+    label: int
+    radius: float
+    points: tuple[tuple[float, float], ...]
+
+
+def draw_strokes(strokes: Iterable[Stroke], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Draw strokes as a round brush would.
+
+    Parameters
+    ----------
+    strokes
+        In the order of drawing: later ones paint over earlier ones.
+    shape
+        Rows and columns of the image; what lies outside is cut off.
+
+    Returns
+    -------
+    ndarray of uint8, shape (Y, X)
+        0 where no stroke is: pixels whose centre is within the radius of the way are painted.
+    """
+    canvas = np.zeros(shape, np.uint8)
+    for stroke in strokes:
+        radius = max(stroke.radius, 0.5)
+        for start, end in pairwise((stroke.points[0], *stroke.points)):
+            _draw_segment(canvas, stroke.label, radius, start, end)
+    return canvas
+
+
+def _draw_segment(
+    canvas: NDArray[np.uint8],
+    label: int,
+    radius: float,
+    start: tuple[float, float],
+    end: tuple[float, float],
+) -> None:
+    box = tuple(
+        slice(
+            max(0, int(np.ceil(min(a, b) - radius))),
+            max(0, min(length, int(np.floor(max(a, b) + radius)) + 1)),
+        )
+        for a, b, length in zip(start, end, canvas.shape, strict=True)
+    )
+    rows, columns = np.mgrid[box]
+    along = (end[0] - start[0], end[1] - start[1])
+    length_squared = along[0] ** 2 + along[1] ** 2
+    position = (rows - start[0]) * along[0] + (columns - start[1]) * along[1]
+    t = np.clip(position / length_squared, 0, 1) if length_squared else np.zeros(rows.shape)
+    distance = np.hypot(rows - start[0] - t * along[0], columns - start[1] - t * along[1])
+    canvas[box][distance <= radius] = label
+
+
+def strokes_to_json(image: str, strokes: Iterable[Stroke]) -> str:
+    """Write strokes as JSON, one stroke a line.
+
+    Parameters
+    ----------
+    image
+        Name of the image that they belong to.
+    strokes
+        In the order of drawing.
+
+    Returns
+    -------
+    str
+        ``{"image": ..., "strokes": [{"label": ..., "radius": ..., "points": [[row, column]]}]}``
+    """
+    lines = [
+        json.dumps({"label": s.label, "radius": s.radius, "points": [list(p) for p in s.points]})
+        for s in strokes
+    ]
+    body = ",\n  ".join(lines)
+    return f'{{"image": {json.dumps(image)}, "strokes": [\n  {body}\n]}}\n'
+
+
+def strokes_from_json(text: str) -> tuple[str, list[Stroke]]:
+    """Read what `strokes_to_json` wrote.
+
+    Parameters
+    ----------
+    text
+        The JSON text.
+
+    Returns
+    -------
+    image : str
+        Name of the image.
+    strokes : list of Stroke
+        In the order of drawing.
+
+    Raises
+    ------
+    InputError
+        If it is no JSON, or not of this form.
+    """
+    try:
+        content = json.loads(text)
+        strokes = [
+            Stroke(
+                int(item["label"]),
+                float(item["radius"]),
+                tuple((float(row), float(column)) for row, column in item["points"]),
+            )
+            for item in content["strokes"]
+        ]
+        image = str(content["image"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"this is no stroke set ({type(error).__name__}: {error}); "
+            "give one that strokes_to_json wrote"
+        ) from error
+    for stroke in strokes:
+        finite = np.isfinite([stroke.radius, *np.ravel(stroke.points)]).all()
+        if not 0 <= stroke.label <= 255 or not stroke.points or not finite or stroke.radius < 0:
+            raise InputError(
+                "a stroke has no points, a label outside 0 to 255, or numbers that are not finite; "
+                "give one that strokes_to_json wrote"
+            )
+    return image, strokes

@@ -1,0 +1,175 @@
+"""From probabilities to classes and to separate objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+from skimage import morphology, segmentation
+
+from napari_unet.ops.errors import InputError
+from napari_unet.ops.labels import connected_regions
+
+# Two maxima whose saddle is less than this much lower (pixels of distance to the background) are
+# one seed: digital outlines waver by about half a pixel.
+_SADDLE_DEPTH = 0.5
+
+
+def class_labels(probability: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pick the most probable class of each pixel.
+
+    Parameters
+    ----------
+    probability
+        Shape (K, Y, X), finite, K = 1 to 255.
+
+    Returns
+    -------
+    ndarray of uint8, shape (Y, X)
+        Labels 1 to K, label k for channel k - 1; of equal channels the first.
+
+    Raises
+    ------
+    InputError
+        On another shape, or NaN.
+    """
+    if probability.ndim != 3 or not 1 <= len(probability) <= 255:
+        raise InputError(
+            f"an array of shape {probability.shape} is no probability map; "
+            "give (classes, rows, columns) with at most 255 classes"
+        )
+    _check_finite(probability)
+    labels: NDArray[np.uint8] = (np.argmax(probability, axis=0) + 1).astype(np.uint8)
+    return labels
+
+
+def connected_instances(foreground_mask: ArrayLike, min_size: int = 16) -> NDArray[np.int32]:
+    """Find and number the connected regions of a mask.
+
+    Parameters
+    ----------
+    foreground_mask
+        Shape (Y, X), boolean or 0 and 1.
+    min_size
+        Pixels; smaller regions are dropped.
+
+    Returns
+    -------
+    ndarray of int32, shape (Y, X)
+        0 is background, objects are 1, 2, ... without gaps, in reading order. Pixels that touch
+        by an edge or a corner belong together.
+
+    Raises
+    ------
+    InputError
+        On another number of axes, NaN, or a negative minimum size.
+    """
+    mask = _plane(foreground_mask, "mask") != 0
+    _check_size(min_size)
+    return _drop_small(connected_regions(mask)[0], min_size)
+
+
+def watershed_instances(
+    probability: ArrayLike,
+    *,
+    threshold: float = 0.5,
+    min_size: int = 16,
+    seed_distance: float = 5.0,
+) -> NDArray[np.int32]:
+    """Separate touching objects by a watershed that starts from their middles.
+
+    What is at least `threshold` is flooded from the maxima of a landscape: the distance to the
+    background times the probability, smoothed. So objects come apart at necks and at lines where
+    the probability sags.
+
+    Parameters
+    ----------
+    probability
+        Shape (Y, X), finite; the foreground's probability, 0 to 1.
+    threshold
+        Pixels of at least this probability belong to objects; above 0, at most 1.
+    min_size
+        Pixels; smaller objects are dropped.
+    seed_distance
+        Roughly the least distance in pixels between the middles of two objects; a larger one
+        splits less. The landscape is smoothed with a third of it as standard deviation.
+
+    Returns
+    -------
+    ndarray of int32, shape (Y, X)
+        0 is background, objects are 1, 2, ... without gaps.
+
+    Raises
+    ------
+    InputError
+        On another number of axes, NaN or infinity, or a parameter out of range.
+    """
+    plane = _plane(probability, "probability map").astype(np.float32)
+    _check_size(min_size)
+    if not 0 < threshold <= 1:
+        raise InputError(f"a threshold of {threshold} is out of range; choose above 0 to 1")
+    if not 0 < seed_distance < np.inf:
+        raise InputError(f"a seed distance of {seed_distance} is out of range; choose pixels > 0")
+    mask = plane >= threshold
+    if mask.all() or not mask.any():
+        return _drop_small(mask.astype(np.int32), min_size)
+    landscape = ndimage.distance_transform_edt(mask).astype(np.float32) * plane
+    # Averaged over the mask alone: across the background it would pull seeds of thin objects out.
+    inside = ndimage.gaussian_filter(mask.astype(np.float32), seed_distance / 3)
+    smooth = ndimage.gaussian_filter(landscape, seed_distance / 3)
+    smooth = np.where(mask, smooth / np.maximum(inside, 1e-6), 0)
+    seeds = _seeds(smooth, mask)
+    flooded = segmentation.watershed(-smooth, seeds, mask=mask)  # type: ignore[no-untyped-call]
+    return _drop_small(flooded.astype(np.int32), min_size)
+
+
+def _seeds(landscape: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """One number for each maximum that rises over its saddles; each region of the mask has one."""
+    lowered = np.maximum(landscape - _SADDLE_DEPTH, 0)
+    levelled = morphology.reconstruction(lowered, landscape)  # type: ignore[no-untyped-call]
+    maxima = morphology.local_maxima(levelled)  # type: ignore[no-untyped-call]
+    maxima = maxima & mask
+    seeds, count = connected_regions(maxima)
+    # A region lower than the saddle depth is levelled to the ground and would be lost.
+    regions, regions_count = connected_regions(mask)
+    seeded = np.zeros(regions_count + 1, bool)
+    seeded[regions[maxima]] = True
+    seeded[0] = True
+    missing = np.flatnonzero(~seeded)
+    if len(missing):
+        table = np.zeros(regions_count + 1, np.int32)
+        table[missing] = np.arange(count + 1, count + 1 + len(missing))
+        seeds = np.where(seeded[regions], seeds, table[regions])
+    return seeds
+
+
+def _plane(array: ArrayLike, what: str) -> NDArray[Any]:
+    plane = np.asarray(array)
+    if plane.ndim != 2 or plane.size == 0 or plane.dtype.kind not in "biuf":
+        raise InputError(
+            f"the {what} has shape {plane.shape} and dtype {plane.dtype}; "
+            "give one plane of numbers (rows, columns) with pixels"
+        )
+    _check_finite(plane)
+    return plane
+
+
+def _check_finite(array: NDArray[Any]) -> None:
+    if not np.isfinite(array).all():
+        raise InputError("the probabilities have NaN or infinity; predict again, or use nan_to_num")
+
+
+def _check_size(min_size: int) -> None:
+    if min_size < 0:
+        raise InputError(f"a minimum size of {min_size} is out of range; choose 0 or more pixels")
+
+
+def _drop_small(labels: NDArray[np.int32], min_size: int) -> NDArray[np.int32]:
+    sizes = np.bincount(labels.ravel())
+    kept = sizes >= max(min_size, 1)
+    kept[0] = False
+    table = np.cumsum(kept, dtype=np.int32)
+    table[~kept] = 0
+    return table[labels]
