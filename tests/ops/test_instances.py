@@ -87,6 +87,9 @@ class TestWatershedInstances:
         np.testing.assert_array_equal(labels > 0, probability > 0)
         assert len({labels[2, 10], labels[20, 5], labels[20, 20]}) == 3
 
+    def test_a_diagonal_line_is_flooded_to_its_ends(self):
+        np.testing.assert_array_equal(watershed_instances(np.eye(30)), np.eye(30))
+
     def test_numbers_have_no_gaps_and_no_small_objects(self, rng):
         probability = np.zeros((100, 100), np.float32)
         for row, column in rng.integers(0, 100, (40, 2)):

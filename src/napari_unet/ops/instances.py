@@ -121,7 +121,9 @@ def watershed_instances(
     smooth = ndimage.gaussian_filter(landscape, seed_distance / 3)
     smooth = np.where(mask, smooth / np.maximum(inside, 1e-6), 0)
     seeds = _seeds(smooth, mask)
-    flooded = segmentation.watershed(-smooth, seeds, mask=mask)  # type: ignore[no-untyped-call]
+    flooded = segmentation.watershed(  # type: ignore[no-untyped-call]
+        -smooth, seeds, mask=mask, connectivity=2
+    )
     return _drop_small(flooded.astype(np.int32), min_size)
 
 
