@@ -324,6 +324,26 @@ class TestSeparateTouching:
             separate_touching(labels, -1)
 
 
+class TestWindow:
+    @pytest.mark.parametrize("function", [weight_map, annotation_weights])
+    @pytest.mark.parametrize("sigma", [0.1, 3.0, 40.0])
+    @pytest.mark.parametrize(
+        "window",
+        [
+            (slice(0, 90), slice(0, 110)),
+            (slice(20, 50), slice(30, 77)),
+            (slice(0, 1), slice(109, 110)),
+            (slice(60, 90), slice(0, 15)),
+            (slice(60, 500), slice(5, 5)),
+        ],
+    )
+    def test_values_are_those_of_the_whole_map(self, function, sigma, window, rng):
+        labels = scattered(rng, largest=7)
+        np.testing.assert_array_equal(
+            function(labels, sigma=sigma, window=window), function(labels, sigma=sigma)[window]
+        )
+
+
 class TestAnnotationWeights:
     def test_unannotated_pixels_weigh_nothing(self):
         annotations = np.zeros((9, 9), np.uint8)

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from napari_unet.ops.annotations import BACKGROUND
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.labels import as_label_image, compact_labels, connected_regions
+from napari_unet.ops.tiling import Box
 
 # Beyond d1 + d2 = _RELEVANT * sigma the border term is below 1e-8 w0, which is lost when it is
 # added to class weights around 1 in float32.
@@ -28,10 +30,16 @@ _RELEVANT = math.sqrt(2 * math.log(1e8))
 _CALL_PIXELS = 3000
 # Times an object that a ridge would eat up is given precedence and the ridges are drawn anew.
 _RIDGE_ROUNDS = 8
+_EVERYTHING: Box = (slice(None), slice(None))
 
 
 def weight_map(
-    labels: ArrayLike, w0: float = 10.0, sigma: float = 5.0, *, balance: float = 1.0
+    labels: ArrayLike,
+    w0: float = 10.0,
+    sigma: float = 5.0,
+    *,
+    balance: float = 1.0,
+    window: Box | None = None,
 ) -> NDArray[np.float32]:
     """Compute the per-pixel loss weights of a fully labelled image (equation 2).
 
@@ -50,10 +58,13 @@ def weight_map(
     balance
         w_c is proportional to (frequency of object or background)**-balance, and its mean over
         the image is 1. 1 gives both the same total weight, 0 gives every pixel 1.
+    window
+        Rows and columns, within the image, for which the weights are wanted (what is on screen);
+        None for all. Its values are those of the whole map, for less work.
 
     Returns
     -------
-    ndarray of float32, shape (Y, X)
+    ndarray of float32, shape (Y, X), or that of the window
         Weights > 0. The border term stands on background pixels alone, ridges included; with
         fewer than two objects there is none. Terms below 1e-8 w0 are left out.
 
@@ -65,14 +76,22 @@ def weight_map(
     _check_parameters(w0, sigma, balance)
     objects, count = compact_labels(as_label_image(labels))
     objects[_ridges(objects, count, width=1)] = 0
-    background = objects == 0
-    weights = _class_weights((~background).astype(np.intp), balance)
-    weights[background] += _border_term(objects, count, w0, sigma)[background]
+    foreground = (objects > 0).astype(np.uint8)
+    table = _class_weights(np.bincount(foreground.ravel()), balance)
+    window = window or _EVERYTHING
+    weights = table[foreground[window]]
+    background = foreground[window] == 0
+    weights[background] += _border_term(objects, window, w0, sigma)[background]
     return weights.astype(np.float32)
 
 
 def annotation_weights(
-    annotations: ArrayLike, w0: float = 10.0, sigma: float = 5.0, *, balance: float = 1.0
+    annotations: ArrayLike,
+    w0: float = 10.0,
+    sigma: float = 5.0,
+    *,
+    balance: float = 1.0,
+    window: Box | None = None,
 ) -> NDArray[np.float32]:
     """Compute the per-pixel loss weights of sparse strokes (equation 2, on what is annotated).
 
@@ -80,13 +99,13 @@ def annotation_weights(
     ----------
     annotations
         Shape (Y, X): 0 is not annotated, 1 background, 2 and up are classes.
-    w0, sigma, balance
+    w0, sigma, balance, window
         As in `weight_map`. The border term stands on annotated background between separate
         strokes of the other classes, where a stroke is an 8-connected region of one label.
 
     Returns
     -------
-    ndarray of float32, shape (Y, X)
+    ndarray of float32, shape (Y, X), or that of the window
         0 where nothing is annotated. Without the border term the mean over annotated pixels is 1,
         and with ``balance=1`` every class that occurs has the same total.
 
@@ -97,15 +116,13 @@ def annotation_weights(
     """
     _check_parameters(w0, sigma, balance)
     classes = as_label_image(annotations, "annotation").astype(np.intp)
-    annotated = classes > 0
-    weights = np.zeros(classes.shape)
-    if not annotated.any():
-        return weights.astype(np.float32)
-    weights[annotated] = _class_weights(classes[annotated], balance)
-    strokes, count = connected_regions(np.where(classes > 1, classes, 0))
-    background = classes == 1
-    border = _border_term(strokes, count, w0, sigma)
-    weights[background] += border[background]
+    frequency = np.bincount(classes.ravel())
+    frequency[0] = 0
+    strokes, _ = connected_regions(np.where(classes > BACKGROUND, classes, 0))
+    window = window or _EVERYTHING
+    weights = _class_weights(frequency, balance)[classes[window]]
+    background = classes[window] == BACKGROUND
+    weights[background] += _border_term(strokes, window, w0, sigma)[background]
     return weights.astype(np.float32)
 
 
@@ -119,30 +136,49 @@ def _check_parameters(w0: float, sigma: float, balance: float) -> None:
         raise InputError(f"balance = {balance} is out of range; choose 0 (none) to 1 (full)")
 
 
-def _class_weights(classes: NDArray[np.intp], balance: float) -> NDArray[np.float64]:
-    """w_c of each pixel, with mean 1: frequency**-balance of its class."""
-    frequency = np.bincount(classes.ravel()) / classes.size
-    present = frequency > 0
-    table = np.zeros(len(frequency))
-    table[present] = frequency[present] ** -balance
-    table /= (table * frequency).sum()
-    weights: NDArray[np.float64] = table[classes]
+def _class_weights(pixels: NDArray[np.intp], balance: float) -> NDArray[np.float64]:
+    """w_c of each class from its number of pixels: frequency**-balance, with mean 1 over pixels."""
+    present = pixels > 0
+    weights = np.zeros(len(pixels))
+    if present.any():
+        frequency = pixels[present] / pixels.sum()
+        weights[present] = frequency**-balance / (frequency ** (1 - balance)).sum()
     return weights
 
 
 def _border_term(
-    objects: NDArray[np.int32], count: int, w0: float, sigma: float
+    objects: NDArray[np.int32], window: Box, w0: float, sigma: float
 ) -> NDArray[np.float64]:
-    """w0 exp(-(d1 + d2)^2 / (2 sigma^2)), 0 where it is negligible."""
-    border = np.zeros(objects.shape)
-    if count < 2 or w0 == 0:
-        return border
+    """w0 exp(-(d1 + d2)^2 / (2 sigma^2)) within the window, 0 where it is negligible."""
     reach = _RELEVANT * sigma
-    d1, d2 = _two_distances(objects, count, reach)
-    d1 += d2
-    near = d1 <= reach
-    border[near] = w0 * np.exp(-0.5 * (d1[near] / sigma) ** 2)
-    return border
+    # Objects beyond the reach do not matter to the window.
+    around, inside = _grown(window, reach, objects.shape)
+    border = np.zeros(objects[around].shape)
+    if border.size == 0 or w0 == 0:
+        return border[inside]
+    seen, count = compact_labels(objects[around])
+    if count >= 2:
+        d1, d2 = _two_distances(seen, count, reach)
+        d1 += d2
+        near = d1 <= reach
+        border[near] = w0 * np.exp(-0.5 * (d1[near] / sigma) ** 2)
+    return border[inside]
+
+
+def _grown(box: Box, margin: float, shape: tuple[int, ...]) -> tuple[Box, Box]:
+    """Grow a box as far as the image goes; tell also where the box lies in the grown one."""
+    spans = [span.indices(length) for span, length in zip(box, shape, strict=True)]
+    whole = int(min(margin, max(shape)))
+    grown = [
+        (max(0, start - whole), min(length, stop + whole))
+        for (start, stop, _), length in zip(spans, shape, strict=True)
+    ]
+    outer = [slice(*span) for span in grown]
+    inner = [
+        slice(start - first, max(start, stop) - first)
+        for (start, stop, _), (first, _) in zip(spans, grown, strict=True)
+    ]
+    return (outer[0], outer[1]), (inner[0], inner[1])
 
 
 def border_distances(
@@ -209,29 +245,22 @@ def _distance_to(target: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArra
     return np.hypot(rows, columns), nearest
 
 
-def _windows(objects: NDArray[np.int32], reach: float) -> list[tuple[slice, slice]]:
+def _windows(objects: NDArray[np.int32], reach: float) -> list[Box]:
     """For each object its bounding box grown by `reach`, within the image.
 
     For a pixel whose nearest object is i, any object at distance d2 with d1 + d2 <= reach has a
     pixel within `reach` of object i, so it is seen in the window of i.
     """
-    margin = int(min(reach, max(objects.shape)))
-    return [
-        (
-            slice(max(0, rows.start - margin), min(objects.shape[0], rows.stop + margin)),
-            slice(max(0, columns.start - margin), min(objects.shape[1], columns.stop + margin)),
-        )
-        for rows, columns in ndimage.find_objects(objects)
-    ]
+    return [_grown(box, reach, objects.shape)[0] for box in ndimage.find_objects(objects)]
 
 
-def _area(window: tuple[slice, slice]) -> int:
+def _area(window: Box) -> int:
     rows, columns = window
     return int((rows.stop - rows.start) * (columns.stop - columns.start))
 
 
 def _second_by_windows(
-    objects: NDArray[np.int32], owner: NDArray[np.int32], windows: list[tuple[slice, slice]]
+    objects: NDArray[np.int32], owner: NDArray[np.int32], windows: list[Box]
 ) -> NDArray[np.float64]:
     """d2 from one distance transform per object, each in its window."""
     d2 = np.full(objects.shape, np.inf)
