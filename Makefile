@@ -20,7 +20,7 @@ lint:  ## ruff, flake8, mypy and the import rules
 
 docs:  ## Build the documentation into site/
 	@'$(ROOT)/scripts/setup.sh' dev
-	@cd '$(ROOT)' && .venv/bin/python -m mkdocs build --strict
+	@cd '$(ROOT)' && NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
 
 constraints:  ## Resolve all dependencies anew and rewrite constraints.txt
 	@'$(ROOT)/scripts/constraints.sh'
