@@ -39,6 +39,10 @@ need_packages() {
         return 0 # Not Debian: the packages have other names, and Qt says what it misses.
     fi
     local missing=() package
+    # QtCore loads it; its package is called differently from Debian 13 on, so ask for the library.
+    if [[ " $* " == *" libegl1 "* ]] && ! /sbin/ldconfig -p | grep -q 'libgthread-2\.0\.so\.0'; then
+        missing+=(libglib2.0-0)
+    fi
     for package in "$@"; do
         if [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" != installed ]]; then
             missing+=("$package")
