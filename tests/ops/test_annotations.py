@@ -224,6 +224,9 @@ class TestStrokes:
         drawn = draw_strokes([Stroke(1, 1.5, ((5, 2), (5, 17)))], (11, 20))
         np.testing.assert_array_equal(drawn[:, 10].nonzero()[0], [4, 5, 6])
 
+    def test_a_thin_brush_does_not_slip_between_pixels(self):
+        assert draw_strokes([Stroke(1, 0.1, ((1.5, 1.5),))], (4, 4)).sum() == 4
+
     @quick
     @given(
         st.lists(st.tuples(st.floats(-5, 35), st.floats(-5, 35)), min_size=1, max_size=5),

@@ -87,8 +87,17 @@ class TestWatershedInstances:
         np.testing.assert_array_equal(labels > 0, probability > 0)
         assert len({labels[2, 10], labels[20, 5], labels[20, 20]}) == 3
 
-    def test_a_diagonal_line_is_flooded_to_its_ends(self):
-        np.testing.assert_array_equal(watershed_instances(np.eye(30)), np.eye(30))
+    def test_a_tail_that_hangs_on_by_corners_belongs_to_its_disc(self):
+        mask = disc((50, 50), (15, 15), 10)
+        mask[range(20, 40), range(20, 40)] = True
+        np.testing.assert_array_equal(watershed_instances(mask), mask)
+
+    def test_a_region_of_low_probability_is_found(self):
+        probability = np.zeros((20, 30))
+        probability[5, 2:28] = probability[15, 2:28] = 0.3
+        labels = watershed_instances(probability, threshold=0.2)
+        np.testing.assert_array_equal(labels[5, 2:28], 1)
+        np.testing.assert_array_equal(labels[15, 2:28], 2)
 
     def test_numbers_have_no_gaps_and_no_small_objects(self, rng):
         probability = np.zeros((100, 100), np.float32)

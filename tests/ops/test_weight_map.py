@@ -290,10 +290,15 @@ class TestSeparateTouching:
         assert not touching_pairs(separate_touching(labels))
 
     def test_a_thin_object_between_smaller_ones_takes_precedence(self):
-        # The long object 3 would lose every pixel to 1 and 2, which are smaller.
-        labels = np.array([[1, 1, 2, 2], [3, 3, 3, 3], [3, 3, 3, 3], [4, 4, 5, 5]])
+        # Object 9 is the largest; it would lose every pixel to the blocks above and below it.
+        labels = np.zeros((5, 12), int)
+        labels[:2] = np.repeat([1, 2, 3, 4], 3)
+        labels[2] = 9
+        labels[3:] = np.repeat([5, 6, 7, 8], 3)
         separated = separate_touching(labels)
-        assert set(np.unique(separated)) >= {1, 2, 3, 4, 5}
+        assert (separated[2] == 9).all()
+        assert set(np.unique(separated)) == set(range(10))
+        assert not touching_pairs(separated)
 
     @quick
     @given(small_labels)

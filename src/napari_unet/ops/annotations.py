@@ -25,6 +25,8 @@ BACKGROUND = 1
 
 # With fewer strokes of a class, keeping one apart costs learning more than a score is worth.
 _FEWEST_TO_SHARE = 3
+#: Pixels. A thinner brush could pass between pixel centres, which are up to sqrt(0.5) away.
+THINNEST_BRUSH = 0.71
 
 
 def check_annotations(labels: ArrayLike, shape: tuple[int, int], classes: int) -> NDArray[np.uint8]:
@@ -267,7 +269,7 @@ class Stroke:
     label
         1 for background, 2 and up for classes; 0 erases.
     radius
-        Of the brush, in pixels; below 0.5 a line one pixel wide is drawn.
+        Of the brush, in pixels; it is drawn no thinner than `THINNEST_BRUSH`, so nowhere broken.
     points
         The way of the brush, one point at least: (row, column) in pixels; pixel centres are whole
         numbers.
@@ -295,7 +297,7 @@ def draw_strokes(strokes: Iterable[Stroke], shape: tuple[int, int]) -> NDArray[n
     """
     canvas = np.zeros(shape, np.uint8)
     for stroke in strokes:
-        radius = max(stroke.radius, 0.5)
+        radius = max(stroke.radius, THINNEST_BRUSH)
         for start, end in pairwise((stroke.points[0], *stroke.points)):
             _draw_segment(canvas, stroke.label, radius, start, end)
     return canvas

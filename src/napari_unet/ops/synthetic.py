@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_unet.ops.annotations import Stroke
+from napari_unet.ops.annotations import THINNEST_BRUSH, Stroke
 from napari_unet.ops.errors import InputError
 
 # Share of the image that cells would cover if they did not press against each other.
@@ -250,12 +250,13 @@ def _walk(
     room: NDArray[np.float64], label: int, length: float, radius: float, rng: np.random.Generator
 ) -> Stroke | None:
     """One stroke on pixels with more room than the brush takes; None if there are none."""
-    # Half a pixel diagonal, as points lie between pixels, and the brush paints up to its radius.
+    # Points lie up to 0.71 from the centre of the pixel whose room counts.
     spare = 0.8
+    radius = max(radius, THINNEST_BRUSH)
     allowed = np.flatnonzero(room > radius + spare)
     if not len(allowed):
-        allowed = np.flatnonzero(room > 0.5 + spare)
-        radius = 0.5
+        radius = THINNEST_BRUSH
+        allowed = np.flatnonzero(room > radius + spare)
     if not len(allowed):
         return None
     points = [tuple(float(v) for v in np.unravel_index(rng.choice(allowed), room.shape))]
