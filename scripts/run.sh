@@ -10,8 +10,7 @@ has_display() {
 }
 
 if has_display; then
-    scripts/setup.sh window
-    scripts/setup.sh run
+    scripts/setup.sh run window
     python="$PWD/.venv/bin/python"
     cd "$here" # a file name that was given is relative to where the command was typed
     exec "$python" -m napari_unet.viewer "$@"

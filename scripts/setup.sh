@@ -6,6 +6,7 @@
 #   scripts/setup.sh window    the Debian packages that a Qt window needs
 #   scripts/setup.sh xvfb      those and a virtual display
 #
+# Several may be asked for at once: all packages that are missing are then named together.
 # Quick when nothing changed; safe to interrupt and to start again. Exit code 2: something is
 # missing that only the administrator can install; the line to type is printed.
 #
@@ -43,10 +44,10 @@ need_packages() {
     if [[ " $* " == *" libegl1 "* ]] && ! /sbin/ldconfig -p | grep -q 'libgthread-2\.0\.so\.0'; then
         missing+=(libglib2.0-0)
     fi
+    local installed
+    installed="$(dpkg-query -W -f '${Package}=${db:Status-Status}\n' "$@" 2>/dev/null || true)"
     for package in "$@"; do
-        if [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" != installed ]]; then
-            missing+=("$package")
-        fi
+        grep -q -x -F "$package=installed" <<<"$installed" || missing+=("$package")
     done
     if ((${#missing[@]} == 0)); then
         return 0
@@ -78,21 +79,20 @@ find_python() {
     return 1
 }
 
-need_python() {
+has_venv_module() {
+    "$1" -c 'import venv, ensurepip' 2>/dev/null
+}
+
+# The Debian packages that are missing to make a virtual environment.
+python_packages() {
+    local python
     if python="$(find_python)"; then
         # Debian keeps venv's own pip in a package of its own.
-        "$python" -c 'import venv, ensurepip' 2>/dev/null && return 0
-        local version
-        version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
-        need_packages "python$version-venv"
-    elif [[ -n "${PYTHON:-}" ]]; then
-        fail "PYTHON=$PYTHON is not a Python 3.11 or newer."
-    else
-        need_packages python3 python3-venv
-        python="$(find_python)" || fail "Python 3.11 or newer is needed, and was not found."
+        has_venv_module "$python" \
+            || "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+    elif [[ -z "${PYTHON:-}" ]]; then
+        echo python3 python3-venv
     fi
-    "$python" -c 'import venv, ensurepip' 2>/dev/null \
-        || fail "$python has no venv module; install it, then start again."
 }
 
 # ---------------------------------------------------------------------------- .venv
@@ -108,15 +108,23 @@ is_ready() {
     [[ "$1" == run && "$(cat .venv/.ready-run 2>/dev/null)" == "$wanted" ]]
 }
 
+# An installation that was interrupted may have left packages half written.
+is_usable() {
+    [[ ! -e .venv/.unfinished ]] && is_new_enough .venv/bin/python \
+        && .venv/bin/python -m pip --version &>/dev/null
+}
+
 make_venv() {
-    # An installation that was interrupted may leave packages half written: begin again.
-    if [[ -e .venv ]] && { [[ -e .venv/.unfinished ]] || ! is_new_enough .venv/bin/python \
-        || ! .venv/bin/python -m pip --version &>/dev/null; }; then
+    local python
+    if [[ -e .venv ]] && ! is_usable; then
         say "The environment in .venv is not usable; making it anew."
         rm -rf .venv
     fi
     if [[ ! -e .venv ]]; then
-        need_python
+        python="$(find_python)" \
+            || fail "${PYTHON:-Python 3.11 or newer} was not found, or is older than Python 3.11."
+        has_venv_module "$python" \
+            || fail "$python has no venv module; install it, then start again."
         say "Making the environment in .venv ..."
         mkdir .venv
         touch .venv/.unfinished
@@ -126,7 +134,12 @@ make_venv() {
 }
 
 # Twice quiet: errors only; pip's warnings are about how a machine is set up, which is not ours.
-pip_install() { .venv/bin/python -m pip install --quiet --quiet "$@"; }
+pip_install() {
+    .venv/bin/python -m pip install --quiet --quiet "$@" || {
+        say "pip failed; this tells more: .venv/bin/python -m pip install $*"
+        exit 1
+    }
+}
 
 # On Linux, pip may prefer a build of torch that brings gigabytes of CUDA libraries; so look first
 # what it would bring, and take the processor's build instead if it is that one.
@@ -171,9 +184,22 @@ need_environment() {
     install_project "$1"
 }
 
-case "${1:-}" in
-    run | dev) need_environment "$1" ;;
-    window) need_packages "${WINDOW_PACKAGES[@]}" ;;
-    xvfb) need_packages xvfb xauth "${WINDOW_PACKAGES[@]}" ;;
-    *) fail "usage: scripts/setup.sh run|dev|window|xvfb" ;;
-esac
+profile="" packages=()
+for what in "$@"; do
+    case "$what" in
+        run | dev) profile="$what" ;;
+        window) packages+=("${WINDOW_PACKAGES[@]}") ;;
+        xvfb) packages+=(xvfb xauth "${WINDOW_PACKAGES[@]}") ;;
+        *) fail "scripts/setup.sh takes run, dev, window and xvfb, not $what." ;;
+    esac
+done
+if [[ -n "$profile" ]] && ! is_ready "$profile" && ! is_usable; then
+    read -r -a for_python <<<"$(python_packages)"
+    packages=("${for_python[@]}" "${packages[@]}")
+fi
+if ((${#packages[@]})); then
+    need_packages "${packages[@]}"
+fi
+if [[ -n "$profile" ]]; then
+    need_environment "$profile"
+fi

@@ -5,13 +5,14 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [[ "$(uname)" == Linux ]]; then
-    scripts/setup.sh xvfb
+    scripts/setup.sh dev xvfb
     if ! command -v xvfb-run >/dev/null; then
         echo "xvfb-run was not found; install Xvfb, then start again." >&2
         exit 2
     fi
+else
+    scripts/setup.sh dev
 fi
-scripts/setup.sh dev
 scripts/lint.sh
 
 # The windows are to be drawn on the virtual display, whatever the user's own session says.
