@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy import ndimage
+from label_images import brute_force, scattered, small_labels
 
-from napari_unet.ops import weight_map as module
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.weight_map import (
     annotation_weights,
@@ -18,105 +16,6 @@ from napari_unet.ops.weight_map import (
 )
 
 quick = settings(max_examples=30, deadline=None)
-small_labels = st.tuples(st.integers(1, 14), st.integers(1, 14)).flatmap(
-    lambda shape: arrays(np.int32, shape, elements=st.sampled_from([0] * 12 + [1, 2, 3, 5, 9, 40]))
-)
-
-
-def brute_force(labels):
-    """One distance transform per object, sorted at every pixel."""
-    distances = [np.full(labels.shape, np.inf)] * 2
-    for label in np.unique(labels[labels != 0]):
-        distances.append(ndimage.distance_transform_edt(labels != label))
-    d1, d2 = np.sort(distances, axis=0)[:2]
-    return d1, d2
-
-
-def scattered(rng, shape=(90, 110), count=40, largest=9):
-    labels = np.zeros(shape, np.int32)
-    for label in range(1, count + 1):
-        row, column = rng.integers(0, shape[0]), rng.integers(0, shape[1])
-        height, width = rng.integers(1, largest, 2)
-        labels[row : row + height, column : column + width] = label
-    return labels
-
-
-class TestBorderDistances:
-    def test_two_objects_on_a_line(self):
-        d1, d2 = border_distances([[1, 0, 0, 0, 0, 7]])
-        np.testing.assert_array_equal(d1, [[0, 1, 2, 2, 1, 0]])
-        np.testing.assert_array_equal(d2, [[5, 4, 3, 3, 4, 5]])
-
-    def test_no_object_is_infinitely_far(self):
-        d1, d2 = border_distances(np.zeros((3, 4), np.uint8))
-        assert np.isinf(d1).all()
-        assert np.isinf(d2).all()
-
-    def test_one_object_has_no_second(self):
-        labels = np.zeros((5, 6), np.uint8)
-        labels[2, 1] = 3
-        d1, d2 = border_distances(labels)
-        np.testing.assert_allclose(d1, brute_force(labels)[0], rtol=1e-12)
-        assert np.isinf(d2).all()
-
-    @quick
-    @given(small_labels)
-    def test_exact_on_any_labels(self, labels):
-        for ours, expected in zip(border_distances(labels), brute_force(labels), strict=True):
-            np.testing.assert_allclose(ours, expected, rtol=1e-12)
-
-    @pytest.mark.parametrize("seed", range(3))
-    def test_exact_on_many_objects_by_both_ways(self, seed, monkeypatch):
-        labels = scattered(np.random.default_rng(seed))
-        expected = brute_force(labels)
-        for dear_call in (0, 10**9):  # windows are made free, then unaffordable
-            monkeypatch.setattr(module, "_CALL_PIXELS", dear_call)
-            monkeypatch.setattr(module, "_area", lambda window: 0)
-            for ours, brute in zip(border_distances(labels), expected, strict=True):
-                np.testing.assert_allclose(ours, brute, rtol=1e-12)
-
-    @quick
-    @given(small_labels, st.floats(0, 12))
-    def test_exact_within_reach_and_infinite_beyond(self, labels, reach):
-        d1, d2 = border_distances(labels, reach)
-        exact1, exact2 = brute_force(labels)
-        exact2[exact1 + exact2 > reach] = np.inf
-        np.testing.assert_allclose(d1, exact1, rtol=1e-12)
-        np.testing.assert_allclose(d2, exact2, rtol=1e-12)
-
-    @pytest.mark.parametrize("reach", [3.0, 10.0, 25.5])
-    def test_a_finite_reach_on_many_objects(self, reach, rng):
-        labels = scattered(rng, count=60, largest=5)
-        exact1, exact2 = brute_force(labels)
-        near = exact1 + exact2 <= reach
-        _, d2 = border_distances(labels, reach)
-        np.testing.assert_allclose(d2[near], exact2[near], rtol=1e-12)
-        assert near.any()
-        assert np.isinf(d2[~near]).all()
-
-    def test_an_object_in_pieces_is_one_object(self):
-        _, d2 = border_distances([[4, 0, 4, 0, 0, 0, 6]])
-        np.testing.assert_array_equal(d2, [[6, 5, 4, 3, 2, 3, 4]])
-
-    @pytest.mark.parametrize("reach", [5.0, 50.0, math.inf])
-    def test_the_cost_does_not_grow_as_objects_times_pixels(self, reach, monkeypatch):
-        seen = []
-        transform = ndimage.distance_transform_edt
-
-        def counted(image, **options):
-            seen.append(image.size)
-            return transform(image, **options)
-
-        monkeypatch.setattr(ndimage, "distance_transform_edt", counted)
-        labels = np.zeros((100, 100), np.int32)
-        labels[50, ::2] = np.arange(1, 51)
-        border_distances(labels, reach)
-        assert sum(seen) <= (1 + 2 * 6) * labels.size  # 2**6 > 50 objects
-
-    @pytest.mark.parametrize("reach", [-1, math.nan])
-    def test_an_impossible_reach_is_refused(self, reach):
-        with pytest.raises(InputError, match="reach"):
-            border_distances(np.ones((2, 2), int), reach)
 
 
 class TestWeightMap:

@@ -19,15 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from napari_unet.ops.annotations import BACKGROUND
+from napari_unet.ops.distances import border_distances, grow_box, two_distances
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.labels import as_label_image, compact_labels, connected_regions
 from napari_unet.ops.tiling import Box
 
+__all__ = ["annotation_weights", "border_distances", "separate_touching", "weight_map"]
+
 # Beyond d1 + d2 = _RELEVANT * sigma the border term is below 1e-8 w0, which is lost when it is
 # added to class weights around 1 in float32.
 _RELEVANT = math.sqrt(2 * math.log(1e8))
-# What a call of the distance transform costs beside its pixels, in pixels (200 us).
-_CALL_PIXELS = 3000
 # Times an object that a ridge would eat up is given precedence and the ridges are drawn anew.
 _RIDGE_ROUNDS = 8
 _EVERYTHING: Box = (slice(None), slice(None))
@@ -152,146 +153,17 @@ def _border_term(
     """w0 exp(-(d1 + d2)^2 / (2 sigma^2)) within the window, 0 where it is negligible."""
     reach = _RELEVANT * sigma
     # Objects beyond the reach do not matter to the window.
-    around, inside = _grown(window, reach, objects.shape)
+    around, inside = grow_box(window, reach, objects.shape)
     border = np.zeros(objects[around].shape)
     if border.size == 0 or w0 == 0:
         return border[inside]
     seen, count = compact_labels(objects[around])
     if count >= 2:
-        d1, d2 = _two_distances(seen, count, reach)
+        d1, d2 = two_distances(seen, count, reach)
         d1 += d2
         near = d1 <= reach
         border[near] = w0 * np.exp(-0.5 * (d1[near] / sigma) ** 2)
     return border[inside]
-
-
-def _grown(box: Box, margin: float, shape: tuple[int, ...]) -> tuple[Box, Box]:
-    """Grow a box as far as the image goes; tell also where the box lies in the grown one."""
-    spans = [span.indices(length) for span, length in zip(box, shape, strict=True)]
-    whole = int(min(margin, max(shape)))
-    grown = [
-        (max(0, start - whole), min(length, stop + whole))
-        for (start, stop, _), length in zip(spans, shape, strict=True)
-    ]
-    outer = [slice(*span) for span in grown]
-    inner = [
-        slice(start - first, max(start, stop) - first)
-        for (start, stop, _), (first, _) in zip(spans, grown, strict=True)
-    ]
-    return (outer[0], outer[1]), (inner[0], inner[1])
-
-
-def border_distances(
-    labels: ArrayLike, reach: float = math.inf
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Measure the distance to the nearest and to the second-nearest object.
-
-    Euclidean distances between pixel centres, exact to float precision. The cost does not grow as
-    objects times pixels: one distance transform of the image, and for d2 at most
-    2 log2(objects) more, or one small window per object where that is less.
-
-    Parameters
-    ----------
-    labels
-        Instance labels, shape (Y, X), 0 is background; as in `weight_map`, but nothing is
-        separated.
-    reach
-        Pixels. d2 is given where ``d1 + d2 <= reach`` and infinite elsewhere; a finite reach
-        is faster.
-
-    Returns
-    -------
-    d1, d2 : ndarray of float64, shape (Y, X)
-        d1 is 0 on objects, d2 on an object is the distance to the nearest other one. Infinite
-        where there is no (second) object.
-
-    Raises
-    ------
-    InputError
-        If the labels are not 2D whole numbers >= 0 with pixels, or reach is negative or NaN.
-    """
-    if not reach >= 0:
-        raise InputError(f"reach = {reach} is out of range; choose pixels >= 0 or infinity")
-    objects, count = compact_labels(as_label_image(labels))
-    return _two_distances(objects, count, reach)
-
-
-def _two_distances(
-    objects: NDArray[np.int32], count: int, reach: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    nothing = np.full(objects.shape, np.inf)
-    if count == 0:
-        return nothing, nothing.copy()
-    d1, nearest = _distance_to(objects > 0)
-    if count == 1:
-        return d1, nothing
-    owner = objects[nearest[0], nearest[1]]
-    windows = _windows(objects, reach)
-    pixels = sum(_CALL_PIXELS + _area(window) for window in windows)
-    bits = (count - 1).bit_length()
-    if pixels < 2 * bits * objects.size:
-        d2 = _second_by_windows(objects, owner, windows)
-    else:
-        d2 = _second_by_bits(objects, owner, bits)
-    d2[d1 + d2 > reach] = np.inf
-    return d1, d2
-
-
-def _distance_to(target: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Distance to the nearest target pixel, and that pixel's row and column; there must be one."""
-    nearest = ndimage.distance_transform_edt(~target, return_distances=False, return_indices=True)
-    rows = nearest[0] - np.arange(target.shape[0], dtype=np.int32)[:, np.newaxis]
-    columns = nearest[1] - np.arange(target.shape[1], dtype=np.int32)
-    return np.hypot(rows, columns), nearest
-
-
-def _windows(objects: NDArray[np.int32], reach: float) -> list[Box]:
-    """For each object its bounding box grown by `reach`, within the image.
-
-    For a pixel whose nearest object is i, any object at distance d2 with d1 + d2 <= reach has a
-    pixel within `reach` of object i, so it is seen in the window of i.
-    """
-    return [_grown(box, reach, objects.shape)[0] for box in ndimage.find_objects(objects)]
-
-
-def _area(window: Box) -> int:
-    rows, columns = window
-    return int((rows.stop - rows.start) * (columns.stop - columns.start))
-
-
-def _second_by_windows(
-    objects: NDArray[np.int32], owner: NDArray[np.int32], windows: list[Box]
-) -> NDArray[np.float64]:
-    """d2 from one distance transform per object, each in its window."""
-    d2 = np.full(objects.shape, np.inf)
-    for label, window in enumerate(windows, start=1):
-        seen = objects[window]
-        others = (seen != 0) & (seen != label)
-        if not others.any():
-            continue
-        mine = owner[window] == label
-        d2[window][mine] = _distance_to(others)[0][mine]
-    return d2
-
-
-def _second_by_bits(
-    objects: NDArray[np.int32], owner: NDArray[np.int32], bits: int
-) -> NDArray[np.float64]:
-    """d2 from two distance transforms per binary digit of the object number.
-
-    Two different numbers differ in some digit. So the nearest among the objects that differ from
-    the owner in digit 0, in digit 1, ... is the nearest of all objects but the owner.
-    """
-    d2 = np.full(objects.shape, np.inf)
-    for bit in range(bits):
-        ones = ((objects - 1) >> bit & 1).astype(bool)
-        owner_ones = ((owner - 1) >> bit & 1).astype(bool)
-        for side in (False, True):
-            target = (ones == side) & (objects > 0)
-            mine = owner_ones != side
-            if target.any() and mine.any():
-                np.minimum(d2, _distance_to(target)[0], out=d2, where=mine)
-    return d2
 
 
 def separate_touching(labels: ArrayLike, width: int = 1) -> NDArray[np.integer[Any]]:
