@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_unet.engine.samples import Sample
 
 
-@click.command("demo")
+@click.command("demo", short_help="Learn, segment and draw a figure: all on a sample image.")
 @click.option(
     "--sample",
     default="ihc",
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     help="How long to learn.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
-@instance_options
+@instance_options(min_size=64)
 @json_option
 def demo_command(
     sample: str, output: Path, seconds: float, seed: int, as_json: bool, **options: Any
@@ -113,14 +113,13 @@ def _save(
     output: Path,
     options: dict[str, Any],
 ) -> list[Path]:
-    from napari_unet.cli.predict import find_instances, save_results
+    from napari_unet.cli.predict import save_results
 
-    files, _ = save_results(probability, output / sample.name, None, options)
+    files, instances = save_results(probability, output / sample.name, None, options)
     try:
         from napari_unet.cli.figure import demo_figure
     except ImportError:
         note("No figure: matplotlib is not installed; pip install matplotlib")
         return files
     path = output / f"{sample.name}_figure.png"
-    instances = find_instances(probability, options)
     return [*files, demo_figure(path, image, annotations, probability, instances, sample, training)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _DEFAULT_SECONDS = 60.0
 
 
-@click.command("fine-tune")
+@click.command("fine-tune", short_help="Learn from the annotations of an image.")
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("annotations", type=click.Path(path_type=Path))
 @click.option(

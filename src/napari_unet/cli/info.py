@@ -11,7 +11,7 @@ from napari_unet.cli.console import json_option, report
 _PACKAGES = ("napari-unet", "torch", "numpy", "scikit-image", "tifffile", "napari", "PySide6")
 
 
-@click.command("info")
+@click.command("info", short_help="Show versions, device, memory and precision.")
 @json_option
 def info_command(as_json: bool) -> None:
     """Show versions, device, memory and the precision chosen by a short measurement."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -28,10 +29,18 @@ if TYPE_CHECKING:
     from napari_unet.engine.files import ImageFile
     from napari_unet.model.unet import UNet
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
-def instance_options(command: Any) -> Any:
-    """Add the options that say how objects are cut out of the probability map to a command."""
-    for option in (
+
+def instance_options(min_size: int) -> Callable[[_Command], _Command]:
+    """Add the options that say how objects are cut out of the probability map to a command.
+
+    Parameters
+    ----------
+    min_size
+        The default of --min-size.
+    """
+    options = (
         click.option(
             "--method",
             type=click.Choice(["components", "watershed"]),
@@ -49,16 +58,21 @@ def instance_options(command: Any) -> Any:
         click.option(
             "--min-size",
             type=click.IntRange(min=0),
-            default=16,
+            default=min_size,
             show_default=True,
             help="Smaller objects are dropped (pixels).",
         ),
-    ):
-        command = option(command)
-    return command
+    )
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
-@click.command("predict")
+@click.command("predict", short_help="Segment images with a model.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-m", "--model", required=True, type=click.Path(path_type=Path), help="Model file.")
 @click.option(
@@ -80,7 +94,7 @@ def instance_options(command: Any) -> Any:
     show_default=True,
     help="auto uses bfloat16 where it is faster and the answer stays the same.",
 )
-@instance_options
+@instance_options(min_size=16)
 @json_option
 def predict_command(
     images: tuple[Path, ...], model: Path, output: Path, as_json: bool, **options: Any
@@ -125,8 +139,8 @@ def predict_command(
 
 def save_results(
     probability: NDArray[np.float32], stem: Path, like: ImageFile | None, options: dict[str, Any]
-) -> tuple[list[Path], int]:
-    """Write probability map, classes and instances; return the paths and how many objects."""
+) -> tuple[list[Path], NDArray[np.integer[Any]]]:
+    """Write probability map, classes and instances; return the paths and the instances."""
     from napari_unet.engine.files import write_labels, write_probabilities
     from napari_unet.ops.instances import class_labels
 
@@ -136,7 +150,7 @@ def save_results(
         write_labels(_result_path(stem, "classes"), class_labels(probability), like),
         write_labels(_result_path(stem, "instances"), instances, like),
     ]
-    return paths, int(instances.max(initial=0))
+    return paths, instances
 
 
 def find_instances(
@@ -181,8 +195,8 @@ def _predict_file(
     probability = predict_image(model, request, stop, path.name)
     if probability is None:
         return None
-    files, count = save_results(probability, output / path.name.split(".")[0], image, options)
-    return {"image": path, "files": files, "instances": count}
+    files, instances = save_results(probability, output / path.name.split(".")[0], image, options)
+    return {"image": path, "files": files, "instances": int(instances.max(initial=0))}
 
 
 def _end_with_failures(failures: list[tuple[Path, str]], count: int) -> None:

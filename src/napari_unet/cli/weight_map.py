@@ -9,7 +9,7 @@ import click
 from napari_unet.cli.console import json_option, report
 
 
-@click.command("weight-map")
+@click.command("weight-map", short_help="Compute the weight map of a label image.")
 @click.argument("labels", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="TIFF file to write."
