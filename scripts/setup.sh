@@ -52,7 +52,7 @@ need_packages() {
     if ((${#missing[@]} == 0)); then
         return 0
     fi
-    if ((EUID != 0)); then
+    if [[ "$(id -u)" != 0 ]]; then
         say "These Debian packages are missing. Install them, then start again:"
         fail "    sudo apt-get install -y --no-install-recommends ${missing[*]}"
     fi

@@ -113,7 +113,10 @@ def _make_segmenter(labels: NDArray[Any], options: dict[str, Any]) -> Segmenter:
     classes = options["classes"]
     if options["model"] is None:
         highest = int(as_label_image(labels, "annotation image").max())
-        return Segmenter(classes=classes or max(highest, 2), seed=options["seed"], config=config)
+        try:
+            return Segmenter(None, classes or max(highest, 2), seed=options["seed"], config=config)
+        except InputError as error:
+            raise InputError(f"the annotations have labels up to {highest}; {error}") from error
     segmenter = Segmenter(options["model"], seed=options["seed"], config=config)
     if classes is not None and classes != segmenter.classes:
         raise InputError(
