@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run every check that reads the code without running it; all of them, even if one fails.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 failed=()
 check() {
