@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[1]
 def on_page_markdown(markdown, **_):
     """Replace ``{{ cli }}`` and ``{{ cli NAME }}`` by help texts, ``{{ file PATH }}`` by a file."""
     markdown = re.sub(r"\{\{ cli ?([\w-]*) \}\}", _help, markdown)
-    return re.sub(r"\{\{ file ([\w./-]+) \}\}", lambda found: (ROOT / found[1]).read_text(), markdown)
+    return re.sub(
+        r"\{\{ file ([\w./-]+) \}\}", lambda found: (ROOT / found[1]).read_text(), markdown
+    )
 
 
 def _help(found):
