@@ -6,7 +6,7 @@ same generators and differ only in what they do with the events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -124,11 +124,43 @@ class PredictionFinished:
     stopped: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightsComputed:
+    """A part of a weight map is there.
+
+    Attributes
+    ----------
+    window
+        Where it lies in the image: a row slice and a column slice.
+    weights
+        Shape of `window`, float32, >= 0.
+    """
+
+    window: Box
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InstancesFound:
+    """Objects were cut out of a probability map.
+
+    Attributes
+    ----------
+    instances
+        Shape (Y, X), int32: 0 is background, objects are 1 to `count`.
+    count
+        How many there are.
+    """
+
+    instances: NDArray[np.int32]
+    count: int
+
+
 @dataclass(frozen=True, slots=True)
 class FileSaved:
     """Files were written."""
 
-    paths: tuple[Path, ...] = field(default=())
+    paths: tuple[Path, ...]
 
 
 JobEvent = (
@@ -138,5 +170,7 @@ JobEvent = (
     | ScoreMeasured
     | TrainingFinished
     | PredictionFinished
+    | WeightsComputed
+    | InstancesFound
     | FileSaved
 )

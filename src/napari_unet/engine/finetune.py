@@ -160,6 +160,7 @@ class Trainer:
         self.model = model
         self.config = config or FinetuneConfig()
         self.step = 0
+        self.image: SourceImage | None = None
         self.held_out: HeldOut | None = None
         self.generator = torch.Generator().manual_seed(self.config.seed)
         self.plan = choose_plan(model.config, "train", self.config.precision, self.config.device)
@@ -173,6 +174,11 @@ class Trainer:
         if config.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=rate, momentum=config.momentum)
         return torch.optim.AdamW(parameters, lr=rate)
+
+    def look_at(self, image: SourceImage) -> None:
+        """Learn from `image` from now on; which strokes are held out is decided image by image."""
+        if image is not self.image:
+            self.image, self.held_out = image, None
 
     def learn(self, patch: Patch) -> float:
         """Make one step on `patch` and return its loss."""
@@ -234,6 +240,7 @@ def finetune(
         If image and network do not fit, or there are not strokes of at least two classes.
     """
     check_channels(trainer.model, request.image)
+    trainer.look_at(request.image)
     clock = _Clock(request)
     source = _PatchSource(trainer, request.image, request.annotations)
     scoring = _Scoring(trainer, request.image)
@@ -376,7 +383,7 @@ class _Scoring:
     def _measure(self, annotations: NDArray[np.uint8]) -> ScoreMeasured:
         trainer = self._trainer
         held_out = trainer.held_out
-        if held_out is None or not held_out.mask.any():
+        if held_out is None or not held_out.enough:
             reason = held_out.reason if held_out is not None else ""
             return ScoreMeasured(trainer.step, None, (), reason)
         prediction = np.zeros(self._image.shape, np.uint8)

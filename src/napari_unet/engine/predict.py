@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_unet.engine.device import free_memory, is_out_of_memory
-from napari_unet.engine.events import Noticed, PredictionFinished, TilePredicted
+from napari_unet.engine.events import JobEvent, Noticed, PredictionFinished, TilePredicted
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
 from napari_unet.model.unet import UNet, UNetConfig
@@ -152,7 +152,7 @@ def predict(
 
 
 def assemble(
-    events: Iterator[TilePredicted | Noticed | PredictionFinished],
+    events: Iterable[JobEvent],
     classes: int,
     shape: tuple[int, int],
 ) -> NDArray[np.float32]:

@@ -1,0 +1,88 @@
+"""What the session is doing: evented state that widgets observe, written on the main thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar
+
+from psygnal import Signal, SignalGroupDescriptor
+
+
+class Phase(StrEnum):
+    """What the session is doing."""
+
+    IDLE = "idle"
+    LEARNING = "learning"
+    PAUSED = "paused"
+    PREDICTING = "predicting"
+    WORKING = "working"
+    STOPPING = "stopping"
+
+
+@dataclass
+class JobStatus:
+    """The state of the session's jobs; every field has a signal in `events`.
+
+    Attributes
+    ----------
+    phase
+        What is being done.
+    message
+        The same in a sentence, for the user.
+    fraction
+        How much of the job is done, 0 to 1; None if it has no known end.
+    seconds_left
+        Expected seconds to the end; None if that is not known.
+    step
+        Training steps made on the present weights.
+    loss
+        Loss of the latest step.
+    score
+        Mean Dice on held-out strokes, 0 to 1; None if there are too few strokes to know.
+    score_reason
+        What the score rests on, or why there is none.
+    last_error
+        The latest error, cleared when the next job begins.
+    """
+
+    phase: Phase = Phase.IDLE
+    message: str = ""
+    fraction: float | None = None
+    seconds_left: float | None = None
+    step: int = 0
+    loss: float | None = None
+    score: float | None = None
+    score_reason: str = ""
+    last_error: str = ""
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
+
+
+@dataclass
+class TrainingHistory:
+    """The curves of the present network: what was measured at which step.
+
+    `extended` is emitted after a point was added, and when the history was cleared.
+    """
+
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    scores: list[tuple[int, float]] = field(default_factory=list)
+
+    extended: ClassVar[Signal] = Signal()
+
+    def add_loss(self, step: int, loss: float) -> None:
+        """Add the loss of a step."""
+        self.losses.append((step, loss))
+        self.extended.emit()
+
+    def add_score(self, step: int, score: float) -> None:
+        """Add a score on held-out strokes, 0 to 1."""
+        self.scores.append((step, score))
+        self.extended.emit()
+
+    def clear(self) -> None:
+        """Forget the curves: another network begins."""
+        self.losses.clear()
+        self.scores.clear()
+        self.extended.emit()
