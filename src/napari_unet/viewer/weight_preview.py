@@ -1,0 +1,112 @@
+"""The weight map of a labels layer, kept up to date for what is on screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import QSignalDebouncer
+
+from napari_unet.engine.events import JobEvent, WeightsComputed
+from napari_unet.engine.results import WeightSettings, weights_job
+from napari_unet.viewer.lane import JobLane, JobTicket, Priority
+from napari_unet.viewer.layers import ResultLayers, visible_box
+
+# Sliders and the camera move in many small steps; the map follows when they rest this long.
+_REST_MS = 80
+
+
+class WeightPreview(QObject):
+    """Computes the weight map where the user looks, whenever labels, settings or the view change.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    lane
+        The thread that computes.
+    """
+
+    #: (float, float): the smallest and the largest weight on screen.
+    computed = Signal(float, float)
+    #: (str): why there is no map, with the cure.
+    failed = Signal(str)
+
+    def __init__(self, viewer: Any, lane: JobLane) -> None:
+        super().__init__(lane)
+        self._viewer = viewer
+        self._lane = lane
+        self._labels: Labels | None = None
+        self._settings = WeightSettings()
+        self._layers: ResultLayers | None = None
+        self._ticket: JobTicket | None = None
+        self._rest = QSignalDebouncer(parent=self)
+        self._rest.setTimeout(_REST_MS)
+        self._rest.triggered.connect(self._compute)
+        lane.event.connect(self._on_event)
+        lane.failed.connect(self._on_failed)
+
+    @property
+    def labels(self) -> Labels | None:
+        """The layer whose weight map is shown; None while the preview is off."""
+        return self._labels
+
+    def show(self, labels: Labels, settings: WeightSettings) -> None:
+        """Show the weight map of `labels` from now on, with these settings."""
+        self._settings = settings
+        if labels is not self._labels:
+            self.hide()
+            self._labels = labels
+            self._layers = ResultLayers(self._viewer, labels)
+            for emitter in self._sources(labels):
+                emitter.connect(self._on_changed)
+        self._rest.throttle()
+
+    def hide(self) -> None:
+        """Take the weight map away."""
+        self._rest.cancel()
+        if self._ticket is not None:
+            self._lane.stop(self._ticket, silence=True)
+        if self._labels is not None:
+            for emitter in self._sources(self._labels):
+                emitter.disconnect(self._on_changed)
+        if self._layers is not None:
+            self._layers.remove_weights()
+        self._labels = self._layers = self._ticket = None
+
+    def _sources(self, labels: Labels) -> tuple[Any, ...]:
+        camera = self._viewer.camera.events
+        return labels.events.paint, labels.events.set_data, camera.center, camera.zoom
+
+    def _on_changed(self, _event: Any = None) -> None:
+        self._rest.throttle()
+
+    def _compute(self) -> None:
+        if self._labels is None:
+            return
+        if self._labels not in self._viewer.layers:
+            self.hide()
+            return
+        window = visible_box(self._labels)
+        if window is None:
+            return
+        labels, settings = np.array(self._labels.data), self._settings
+        self._ticket = self._lane.submit(
+            lambda stop: weights_job(labels, settings, window),
+            name="Weight map",
+            priority=Priority.PREVIEW,
+            replaces="weight map",
+        )
+
+    def _on_event(self, ticket: JobTicket, event: JobEvent) -> None:
+        if ticket == self._ticket and isinstance(event, WeightsComputed) and self._layers:
+            if event.window[0].stop > self._layers.shape[0] or self._labels is None:
+                return
+            self._layers.show_weights(event)
+            self.computed.emit(float(event.weights.min()), float(event.weights.max()))
+
+    def _on_failed(self, ticket: JobTicket, error: Exception) -> None:
+        if ticket == self._ticket:
+            self.failed.emit(str(error))

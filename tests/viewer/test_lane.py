@@ -1,0 +1,210 @@
+import threading
+import time
+
+import pytest
+
+from napari_unet.engine.errors import JobFailed
+from napari_unet.ops.errors import InputError
+from napari_unet.viewer.lane import JobLane, Priority
+
+
+# Seconds; real steps and tiles take longer.
+STEP = 0.001
+
+
+@pytest.fixture
+def lane(qapp):
+    lane = JobLane()
+    yield lane
+    assert lane.close(timeout=10)
+
+
+@pytest.fixture
+def heard(lane):
+    """What reaches the main thread, in order."""
+    heard = []
+    lane.event.connect(lambda ticket, event: heard.append((ticket.name, event)))
+    lane.finished.connect(lambda ticket: heard.append((ticket.name, "finished")))
+    lane.failed.connect(lambda ticket, error: heard.append((ticket.name, error)))
+    return heard
+
+
+def counting(stop, end=10**9, threads=None):
+    for number in range(end):
+        if threads is not None:
+            threads.add(threading.current_thread())
+        if stop.is_set():
+            return
+        time.sleep(STEP)
+        yield number
+
+
+def test_events_arrive_in_order_and_then_the_end(lane, heard, qtbot):
+    lane.submit(lambda stop: counting(stop, 5), name="a")
+    qtbot.waitUntil(lambda: ("a", "finished") in heard)
+    assert heard == [*(("a", n) for n in range(5)), ("a", "finished")]
+
+
+def test_jobs_run_on_one_thread_that_is_not_ours(lane, heard, qtbot):
+    threads = set()
+    for name in "ab":
+        lane.submit(lambda stop: counting(stop, 3, threads), name=name)
+    qtbot.waitUntil(lambda: {("a", "finished"), ("b", "finished")} <= set(heard))
+    assert len(threads) == 1
+    assert threading.main_thread() not in threads
+
+
+def test_an_urgent_job_waits_for_one_event_at_most(lane, heard, qtbot):
+    go_on, at_step, order = threading.Semaphore(0), [], []
+
+    def training(stop):
+        for step in range(100):
+            at_step.append(step)
+            go_on.acquire()
+            order.append("step")
+            yield step
+
+    def preview(stop):
+        order.append("preview")
+        yield "tile"
+
+    lane.submit(training, name="training", priority=Priority.TRAINING)
+    qtbot.waitUntil(lambda: at_step == [0])
+    ticket = lane.submit(preview, name="preview", priority=Priority.PREVIEW)
+    go_on.release(3)
+    qtbot.waitUntil(lambda: ("preview", "finished") in heard)
+    assert order[:2] == ["step", "preview"]
+    assert not lane.is_active(ticket)
+    lane.stop()
+    go_on.release(100)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("out of memory"), ValueError("wrong"), MemoryError(), KeyError("x")]
+)
+def test_every_exception_arrives_with_its_cause(lane, heard, qtbot, error):
+    def failing(stop):
+        yield 1
+        raise error
+
+    lane.submit(failing, name="job")
+    qtbot.waitUntil(lambda: len(heard) == 2)
+    failure = heard[1][1]
+    assert isinstance(failure, JobFailed)
+    assert failure.__cause__ is error
+    assert "job failed" in str(failure)
+
+
+def test_an_error_of_the_user_keeps_its_words(lane, heard, qtbot):
+    def failing(stop):
+        raise InputError("paint more")
+        yield
+
+    lane.submit(failing, name="job")
+    qtbot.waitUntil(lambda: bool(heard))
+    assert isinstance(heard[0][1], InputError)
+    assert str(heard[0][1]) == "paint more"
+
+
+def test_the_lane_goes_on_after_a_failure(lane, heard, qtbot):
+    lane.submit(lambda stop: iter(range(0, 1, 0)), name="bad")
+    lane.submit(lambda stop: counting(stop, 1), name="good")
+    qtbot.waitUntil(lambda: ("good", "finished") in heard)
+    assert isinstance(heard[0][1], JobFailed)
+
+
+def test_stop_lets_the_last_words_through(lane, heard, qtbot):
+    def job(stop):
+        while not stop.is_set():
+            time.sleep(STEP)
+            yield "step"
+        yield "last words"
+
+    ticket = lane.submit(job, name="job")
+    qtbot.waitUntil(lambda: ("job", "step") in heard)
+    lane.stop(ticket)
+    qtbot.waitUntil(lambda: ("job", "finished") in heard)
+    assert heard[-2:] == [("job", "last words"), ("job", "finished")]
+
+
+def test_a_replaced_job_is_not_heard_any_more(lane, heard, qtbot):
+    lane.submit(counting, name="old", replaces="preview")
+    qtbot.waitUntil(lambda: len(heard) > 3)
+    lane.submit(lambda stop: counting(stop, 3), name="new", replaces="preview")
+    before = len(heard)
+    qtbot.waitUntil(lambda: {("old", "finished"), ("new", "finished")} <= set(heard))
+    later = [what for name, what in heard[before:] if name == "old"]
+    assert later == ["finished"]
+
+
+def test_of_many_rapid_requests_the_last_is_answered(lane, heard, qtbot):
+    for number in range(200):
+        lane.submit(lambda stop, n=number: iter([n]), name=str(number), replaces="preview")
+    qtbot.waitUntil(lambda: ("199", "finished") in heard)
+    assert ("199", 199) in heard
+    qtbot.waitUntil(lambda: not lane.is_busy())
+
+
+def test_a_paused_job_stands_still_until_it_is_resumed(lane, heard, qtbot):
+    steps = []
+
+    def job(stop):
+        while not stop.is_set():
+            time.sleep(STEP)
+            steps.append(1)
+            yield len(steps)
+
+    ticket = lane.submit(job, name="job")
+    qtbot.waitUntil(lambda: len(steps) > 2)
+    lane.pause(ticket)
+    qtbot.wait(30)
+    count = len(steps)
+    qtbot.wait(60)
+    assert len(steps) == count
+    lane.resume(ticket)
+    qtbot.waitUntil(lambda: len(steps) > count)
+
+
+def test_a_paused_job_can_be_stopped(lane, heard, qtbot):
+    ticket = lane.submit(counting, name="job")
+    lane.pause(ticket)
+    lane.stop(ticket)
+    qtbot.waitUntil(lambda: ("job", "finished") in heard)
+
+
+def test_a_job_cleans_up_on_its_own_thread(lane, qtbot):
+    cleaned = []
+
+    def job(stop):
+        try:
+            while not stop.is_set():
+                time.sleep(STEP)
+                yield 1
+        finally:
+            cleaned.append(threading.current_thread().name)
+
+    lane.submit(job, name="job")
+    qtbot.wait(20)
+    lane.stop()
+    qtbot.waitUntil(lambda: bool(cleaned))
+    assert cleaned == ["U-Net jobs"]
+
+
+def test_close_in_the_middle_ends_the_thread_silently(qapp, qtbot):
+    lane = JobLane()
+    events = []
+    lane.event.connect(lambda ticket, event: events.append(event))
+    lane.submit(counting, name="job")
+    qtbot.waitUntil(lambda: bool(events))
+    assert lane.close(timeout=10)
+    count = len(events)
+    qtbot.wait(30)
+    assert len(events) == count
+    assert not any(thread.name == "U-Net jobs" for thread in threading.enumerate())
+
+
+def test_a_closed_lane_can_be_used_again(lane, heard, qtbot):
+    lane.submit(counting, name="old")
+    assert lane.close(timeout=10)
+    lane.submit(lambda stop: counting(stop, 1), name="new")
+    qtbot.waitUntil(lambda: ("new", "finished") in heard)
