@@ -1,0 +1,323 @@
+"""Random deformation and grey-value variation of the patches that are learned from.
+
+Source: Ronneberger et al. 2015, section 3.1: smooth deformations from random displacement vectors
+on a coarse 3x3 grid, from a Gaussian of 10 pixels standard deviation, interpolated to every pixel
+by a bicubic; shift and rotation; grey-value variation.
+
+One field of image positions moves the image, its annotations and its weights. It is looked up in
+the whole image, so that the context around a patch is what is really there, mirrored only where
+the image ends. Only pixels that the field reaches are read, however large the image.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_unet.ops.annotations import NOT_ANNOTATED
+from napari_unet.ops.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """How patches are varied; `AugmentConfig.none()` leaves them as they are.
+
+    Attributes
+    ----------
+    elastic_sigma
+        Standard deviation of the displacement at the grid points, in pixels, for each axis.
+    grid_points
+        Grid points along a side of the patch, the first and the last on its border.
+    rotation
+        Whether to turn by any angle.
+    flip
+        Whether to apply one of the eight symmetries of the square: mirror images, quarter turns.
+    shift
+        Largest shift along each axis, in pixels. Shifts are by whole pixels, which blurs nothing.
+    brightness
+        Largest offset of the grey values, where 1 is the image's range between its percentiles.
+    contrast
+        Grey values are stretched around 0.5 by a factor from 1 / (1 + contrast) to 1 + contrast.
+    gamma
+        Exponent from 1 / (1 + gamma) to 1 + gamma for grey values between 0 and 1.
+    noise
+        Largest standard deviation of the Gaussian noise; each patch gets one from 0 to this.
+
+    Raises
+    ------
+    InputError
+        If a number is negative or not finite, or there are fewer than two grid points.
+    """
+
+    elastic_sigma: float = 10.0
+    grid_points: int = 3
+    rotation: bool = True
+    flip: bool = True
+    shift: float = 10.0
+    brightness: float = 0.1
+    contrast: float = 0.2
+    gamma: float = 0.2
+    noise: float = 0.03
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0 <= value < math.inf:
+                raise InputError(f"{field.name} = {value} is not possible; choose 0 or more")
+        if self.grid_points < 2:
+            raise InputError("grid_points must be at least 2; the paper's is 3")
+
+    @classmethod
+    def none(cls) -> AugmentConfig:
+        """Return the configuration that varies nothing."""
+        return cls(
+            elastic_sigma=0.0,
+            rotation=False,
+            flip=False,
+            shift=0.0,
+            brightness=0.0,
+            contrast=0.0,
+            gamma=0.0,
+            noise=0.0,
+        )
+
+    def without_grey_values(self) -> AugmentConfig:
+        """Return the same deformation, with the grey values left as they are."""
+        return replace(self, brightness=0.0, contrast=0.0, gamma=0.0, noise=0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """What one training step learns from.
+
+    Attributes
+    ----------
+    image
+        Shape (1, C, n, n), float32: the network's input.
+    annotations
+        Shape (1, m, m), int64: labels of the network's output, 0 not annotated.
+    weights
+        Shape (1, m, m), float32: 0 where the field leaves the image.
+    """
+
+    image: Tensor
+    annotations: Tensor
+    weights: Tensor
+
+
+def sample_patch(
+    image: Tensor,
+    annotations: Tensor,
+    weights: Tensor,
+    *,
+    centre: tuple[float, float],
+    input_size: int,
+    output_size: int,
+    config: AugmentConfig,
+    generator: torch.Generator,
+) -> Patch:
+    """Cut a randomly deformed patch out of an image.
+
+    Parameters
+    ----------
+    image
+        Shape (C, Y, X), float32, percentile-normalised, in the processor's memory as all three.
+    annotations
+        Shape (Y, X), integers: 0 not annotated.
+    weights
+        Shape (Y, X), float32.
+    centre
+        Row and column in the image that the middle of the patch shows before it is shifted and
+        deformed, anywhere. The patch is laid on whole pixels: halves round up.
+    input_size, output_size
+        Side of the network's input and of its output, which is the middle of it, in pixels.
+    config
+        How to vary the patch.
+    generator
+        Source of all random numbers, in the processor's memory. The deformation is drawn before
+        the grey values, so it is the same whether or not those vary.
+
+    Returns
+    -------
+    Patch
+        The image interpolated linearly and mirrored outside (numpy's 'reflect'); annotations and
+        weights of the nearest pixel, 0 outside. Without deformation exactly the mirrored crop.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not go together, or the output is not the middle of the input.
+    """
+    _check(image, annotations, weights, input_size, output_size)
+    positions = _positions(centre, input_size, config, generator)
+    margin = (input_size - output_size) // 2
+    inner = positions[:, margin : margin + output_size, margin : margin + output_size]
+    rows, columns, inside = _nearest(inner, annotations.shape[0], annotations.shape[1])
+    labels = annotations[rows, columns].long()
+    return Patch(
+        image=_vary_grey_values(_interpolate(image, positions), config, generator)[None],
+        annotations=torch.where(inside, labels, NOT_ANNOTATED)[None],
+        weights=torch.where(inside, weights[rows, columns], 0.0)[None],
+    )
+
+
+def elastic_displacement(
+    size: int, sigma: float, grid_points: int, generator: torch.Generator
+) -> Tensor:
+    """Draw a smooth random displacement for every pixel of a square (section 3.1).
+
+    Parameters
+    ----------
+    size
+        Side of the square, in pixels.
+    sigma
+        Standard deviation of both components at the grid points, in pixels. Between them it is
+        lower, as interpolation averages.
+    grid_points
+        Points along each side of the grid, whose corners are the corners of the square.
+    generator
+        Source of the random numbers.
+
+    Returns
+    -------
+    Tensor
+        Shape (2, size, size), float64: displacement along rows and along columns, in pixels.
+    """
+    vectors = torch.randn(
+        (1, 2, grid_points, grid_points), generator=generator, dtype=torch.float64
+    )
+    return functional.interpolate(
+        sigma * vectors, size=(size, size), mode="bicubic", align_corners=True
+    )[0]
+
+
+# ------------------------------------------------------------------------ where to look
+
+
+def _positions(
+    centre: tuple[float, float], size: int, config: AugmentConfig, generator: torch.Generator
+) -> Tensor:
+    """Image position (row, column) that every pixel of the patch shows; (2, size, size), float64.
+
+    float64, because whole positions must stay whole: a patch that is not deformed is exact.
+    """
+    half = (size - 1) / 2
+    offsets = torch.arange(size, dtype=torch.float64) - half
+    along_rows, along_columns = offsets[:, None], offsets[None, :]
+    (a, b), (c, d) = _turn(config, generator)
+    positions = torch.stack(
+        [a * along_rows + b * along_columns, c * along_rows + d * along_columns]
+    )
+    shift = (_uniform(2, generator) * config.shift).round()
+    # The first pixel of a patch that is not turned lies on a whole position.
+    middle = [math.floor(position - half + 0.5) + half for position in centre]
+    positions += (torch.tensor(middle, dtype=torch.float64) + shift)[:, None, None]
+    if config.elastic_sigma > 0:
+        positions += elastic_displacement(size, config.elastic_sigma, config.grid_points, generator)
+    return positions
+
+
+def _turn(
+    config: AugmentConfig, generator: torch.Generator
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Draw a matrix for offsets (row, column): a symmetry of the square, then a rotation."""
+    mirror_rows = mirror_columns = 1.0
+    swap = False
+    if config.flip:
+        coins = torch.randint(2, (3,), generator=generator).tolist()
+        mirror_rows, mirror_columns, swap = 1.0 - 2 * coins[0], 1.0 - 2 * coins[1], bool(coins[2])
+    cosine, sine = 1.0, 0.0
+    if config.rotation:
+        angle = math.pi * float(_uniform(1, generator))
+        cosine, sine = math.cos(angle), math.sin(angle)
+    first = (cosine * mirror_rows, -sine * mirror_columns)
+    second = (sine * mirror_rows, cosine * mirror_columns)
+    return (first[::-1], second[::-1]) if swap else (first, second)
+
+
+def _uniform(count: int, generator: torch.Generator) -> Tensor:
+    """Draw numbers between -1 and 1."""
+    return 2 * torch.rand(count, generator=generator, dtype=torch.float64) - 1
+
+
+# ------------------------------------------------------------------------ looking it up
+
+
+def _nearest(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Row and column of the nearest pixel, and whether it lies in the image."""
+    row, column = (positions + 0.5).floor().long()
+    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+    return row.clamp(0, rows - 1), column.clamp(0, columns - 1), inside
+
+
+def _interpolate(image: Tensor, positions: Tensor) -> Tensor:
+    """Look up (C, Y, X) at (2, n, n) positions, linearly between pixels; (C, n, n).
+
+    In pixel coordinates, unlike `torch.nn.functional.grid_sample`, whose coordinates from -1 to 1
+    round, so that not even an undeformed crop is exact, and divide by 0 in images 1 pixel thin.
+    """
+    (top, bottom, row_share), (left, right, column_share) = (
+        _neighbours(position, length)
+        for position, length in zip(positions, image.shape[1:], strict=True)
+    )
+    above = torch.lerp(image[:, top, left], image[:, top, right], column_share)
+    below = torch.lerp(image[:, bottom, left], image[:, bottom, right], column_share)
+    return torch.lerp(above, below, row_share)
+
+
+def _neighbours(position: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels before and after a position along one axis, mirrored, and the share of the second.
+
+    The mirror is a triangle wave of period 2 (length - 1), as in `napari_unet.ops.tiling`.
+    """
+    period = max(2 * (length - 1), 1)  # of a single pixel, every position shows that
+    folded = position.remainder(period)
+    mirrored = torch.minimum(folded, period - folded).clamp(max=length - 1)
+    first = mirrored.floor()
+    before = first.long()
+    return before, (before + 1).clamp(max=length - 1), (mirrored - first).float()
+
+
+# ------------------------------------------------------------------------ grey values
+
+
+def _vary_grey_values(image: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Vary gamma, contrast, brightness and noise of (C, n, n) percentile-normalised values.
+
+    All channels change together: their ratio, the colour, often is what tells the classes apart.
+    """
+    gamma, contrast, brightness, noise = _uniform(4, generator).tolist()
+    if config.gamma > 0:
+        # Percentile normalisation leaves values below 0 and above 1, where a power is not defined
+        # or runs away: those stay, and the curve meets them at 0 and 1.
+        within = image.clamp(0, 1)
+        image = image - within + within ** (1 + config.gamma) ** gamma
+    if config.contrast > 0:
+        image = (image - 0.5) * (1 + config.contrast) ** contrast + 0.5
+    if config.brightness > 0:
+        image = image + config.brightness * brightness
+    if config.noise > 0:
+        grain = torch.randn(image.shape, generator=generator)
+        image = image + config.noise * abs(noise) * grain
+    return image
+
+
+def _check(
+    image: Tensor, annotations: Tensor, weights: Tensor, input_size: int, output_size: int
+) -> None:
+    shape = tuple(image.shape[1:])
+    if image.ndim != 3 or 0 in shape:
+        raise InputError(f"an image of shape {tuple(image.shape)} does not fit; give (C, Y, X)")
+    for name, tensor in (("annotations", annotations), ("weights", weights)):
+        if tuple(tensor.shape) != shape:
+            raise InputError(
+                f"{name} of shape {tuple(tensor.shape)} do not fit the image; give {shape}"
+            )
+    if not 1 <= output_size <= input_size or (input_size - output_size) % 2:
+        raise InputError(
+            f"{output_size} pixels are not the middle of {input_size}; choose sizes of a network"
+        )
