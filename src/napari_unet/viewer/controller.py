@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_info, show_warning
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QEvent, QObject, Signal
 from superqt.utils import QSignalDebouncer
 
 from napari_unet.engine.events import (
@@ -53,6 +53,7 @@ from napari_unet.viewer.layers import (
     why_not_usable,
 )
 from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
+from napari_unet.viewer.weight_preview import WeightPreview
 
 # A stroke often comes in several dabs; those within this time are taken in together.
 _STROKE_PAUSE_MS = 200
@@ -91,6 +92,8 @@ class SegmentationController(QObject):
     ----------
     status, history
         What is going on, and the curves; widgets observe them.
+    weights
+        Shows the weight map of a labels layer and keeps it up to date.
     segmenter
         The engine. Its network belongs to the worker thread while a job runs.
     """
@@ -113,6 +116,7 @@ class SegmentationController(QObject):
         self._classes = self.segmenter.classes
         self._painted: set[int] = set()
         self._source: SourceImage | None = None
+        self.weights = WeightPreview(weakref.proxy(unwrap(viewer)), self.lane)
         self._activity = ActivityBar()
         self._inbox: Mailbox[NDArray[np.integer[Any]]] = Mailbox()
         self._training: JobTicket | None = None
@@ -357,6 +361,7 @@ class SegmentationController(QObject):
 
     def suspend(self) -> None:
         """Stop all jobs and wait for them; nothing more is heard of them."""
+        self._stroke_pause.cancel()
         self.lane.close()
         self._training = self._preview = None
         self._others.clear()
@@ -364,12 +369,19 @@ class SegmentationController(QObject):
 
     def close(self) -> None:
         """End the session: stop all jobs and let go of the layers."""
-        self._stroke_pause.cancel()
+        self.weights.hide()
         self.suspend()
         if (viewer := self.viewer) is not None:
             viewer.layers.events.removed.disconnect(self._on_layer_removed)
         self.set_annotation_layer(None)
         self.set_image_layer(None)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Stop all jobs when the viewer's window is closed; Qt calls this."""
+        if event.type() == QEvent.Type.Close:
+            self.weights.hide()
+            self.suspend()
+        return False
 
     def _submit(
         self,
@@ -428,9 +440,11 @@ class SegmentationController(QObject):
                 self.results.show_instances(event)
                 self.status.message = f"{event.count} objects"
         elif isinstance(event, FileSaved):
-            show_info("Saved " + ", ".join(str(path) for path in event.paths))
+            names = ", ".join(path.name for path in event.paths)
+            self.status.message = f"Saved {names}"
+            show_info(f"Saved {names} in {event.paths[0].parent}")
         elif isinstance(event, Noticed):
-            show_info(event.message[:1].upper() + event.message[1:])
+            show_info(_sentence(event.message))
 
     def _show_step(self, event: StepCompleted) -> None:
         self.status.step, self.status.loss = event.step, event.loss
@@ -480,7 +494,8 @@ class SegmentationController(QObject):
             if then is not None:
                 then()
             if not self._others:
-                self._settle("" if self.status.phase is Phase.WORKING else "Done")
+                waiting = self.status.message.endswith("...")
+                self._settle(f"{ticket.name}: done" if waiting else "")
 
     def _on_failed(self, ticket: JobTicket, error: Exception) -> None:
         if ticket == self._training:
@@ -490,7 +505,7 @@ class SegmentationController(QObject):
         self._others.pop(ticket, None)
         self.status.last_error = str(error)
         self._settle(f"{ticket.name} ended by an error")
-        show_error(f"{ticket.name}: {error}")
+        show_error(_sentence(str(error)))
 
     # ------------------------------------------------------------------ layers change
 
@@ -498,7 +513,9 @@ class SegmentationController(QObject):
         return self.image_layer is not None and self.image_layer in self.viewer.layers
 
     def _on_layer_removed(self, event: Any) -> None:
-        layer: Layer = event.value
+        layer: Any = event.value
+        if layer is self.weights.labels:
+            self.weights.hide()
         if layer is self.image_layer:
             was_busy = self.lane.is_busy()
             self.set_image_layer(None)
@@ -514,7 +531,8 @@ class SegmentationController(QObject):
 
     def _on_image_changed(self) -> None:
         """Another array was put into the image layer."""
-        layer, was_busy = self.image_layer, self.lane.is_busy()
+        was_busy = self.lane.is_busy()
+        layer = self.image_layer
         self.set_image_layer(None)
         self.set_image_layer(layer)
         if was_busy:
@@ -531,6 +549,10 @@ class SegmentationController(QObject):
         self.changed.emit()
 
 
+def _sentence(message: str) -> str:
+    return message[:1].upper() + message[1:]
+
+
 _sessions: weakref.WeakKeyDictionary[Any, SegmentationController] = weakref.WeakKeyDictionary()
 
 
@@ -543,5 +565,7 @@ def controller_for(viewer: Any) -> SegmentationController:
     """Return the session of a viewer, which all docks share; it is made at the first call."""
     viewer = unwrap(viewer)
     if viewer not in _sessions:
-        _sessions[viewer] = SegmentationController(viewer)
+        session = _sessions[viewer] = SegmentationController(viewer)
+        if (window := getattr(viewer, "window", None)) is not None:
+            window._qt_window.installEventFilter(session)
     return _sessions[viewer]

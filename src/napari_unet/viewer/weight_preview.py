@@ -86,9 +86,6 @@ class WeightPreview(QObject):
     def _compute(self) -> None:
         if self._labels is None:
             return
-        if self._labels not in self._viewer.layers:
-            self.hide()
-            return
         window = visible_box(self._labels)
         if window is None:
             return

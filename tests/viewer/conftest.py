@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+from napari.components import ViewerModel
+
+from napari_unet.engine.finetune import FinetuneConfig
+from napari_unet.engine.segmenter import Segmenter
+from napari_unet.model.unet import UNet
+from napari_unet.viewer.controller import SegmentationController
+
+
+@pytest.fixture
+def two_halves():
+    """A dark left and a bright right half, with noise, and three strokes in each."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(0.2, 0.05, (64, 80))
+    image[:, 40:] += 0.6
+    annotations = np.zeros(image.shape, np.uint8)
+    for row in (8, 30, 52):
+        annotations[row : row + 3, 5:25] = 1
+        annotations[row : row + 3, 50:70] = 2
+    return image, annotations
+
+
+def small_segmenter():
+    """A network that takes a few milliseconds a step."""
+    torch.manual_seed(0)
+    config = FinetuneConfig(patch_size=60, precision="fp32")
+    return Segmenter(UNet(base_channels=4, depth=2), config=config)
+
+
+@pytest.fixture
+def segmenter():
+    return small_segmenter()
+
+
+@pytest.fixture
+def model_viewer():
+    """A viewer without a window."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def session(qapp, model_viewer, segmenter, two_halves):
+    """A session on an image with strokes, in a viewer without a window."""
+    image, annotations = two_halves
+    controller = SegmentationController(model_viewer, segmenter)
+    controller.set_image_layer(model_viewer.add_image(image, name="halves"))
+    layer = controller.add_annotation_layer()
+    layer.data = annotations
+    controller._on_strokes_painted()
+    yield controller
+    controller.close()
+
+
+@pytest.fixture
+def notices(monkeypatch):
+    """What the user was told, as (severity, text)."""
+    told = []
+    for severity in ("info", "warning", "error"):
+        monkeypatch.setattr(
+            f"napari_unet.viewer.controller.show_{severity}",
+            lambda text, severity=severity: told.append((severity, text)),
+        )
+    return told

@@ -1,0 +1,293 @@
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import tifffile
+from napari.components import ViewerModel
+
+from napari_unet import load_model
+from napari_unet.engine.results import InstanceSettings
+from napari_unet.viewer.controller import Action, SegmentationController, controller_for
+from napari_unet.viewer.status import Phase
+
+
+def wait_idle(session, qtbot, timeout=20_000):
+    qtbot.waitUntil(
+        lambda: session.status.phase is Phase.IDLE and not session.lane.is_busy(), timeout=timeout
+    )
+
+
+def names(session):
+    return [layer.name for layer in session.viewer.layers]
+
+
+def test_docks_of_a_viewer_share_a_session_and_viewers_do_not(qapp):
+    one, two = ViewerModel(), ViewerModel()
+    assert controller_for(one) is controller_for(one)
+    assert controller_for(one) is not controller_for(two)
+
+
+def test_a_session_does_not_keep_its_viewer_alive(qapp):
+    viewer = ViewerModel()
+    session = controller_for(viewer)
+    reference = weakref.ref(viewer)
+    session.close()
+    del viewer, session
+    gc.collect()
+    assert reference() is None
+
+
+def test_learning_fills_in_the_prediction(session, qtbot):
+    assert session.why_not(Action.LEARN) is None
+    session.learn(seconds=1.0)
+    assert session.is_learning
+    wait_idle(session, qtbot)
+    assert session.history.losses
+    assert session.results.is_complete
+    np.testing.assert_allclose(session.results.probability.sum(axis=0), 1, atol=1e-4)
+    assert names(session) == [
+        "halves",
+        "halves: classes",
+        "halves: probability of class 1",
+        "halves: probability of class 2",
+        "halves: annotations",
+    ]
+    shown = session.viewer.layers["halves: probability of class 2"].data
+    np.testing.assert_array_equal(shown, session.results.probability[1])
+
+
+def test_the_score_reaches_the_status_and_the_curve(session, qtbot):
+    session.learn(seconds=0.5)
+    wait_idle(session, qtbot)
+    assert session.status.score is not None
+    assert "6 strokes" in session.status.score_reason
+    assert session.history.scores[-1][1] == session.status.score
+
+
+def test_predicting_does_not_touch_the_annotations(session, qtbot, two_halves):
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    np.testing.assert_array_equal(session.annotation_layer.data, two_halves[1])
+
+
+def test_strokes_painted_while_it_learns_are_taken_in(session, qtbot):
+    session.learn(seconds=None)
+    qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
+    trainer = session.segmenter._trainer
+    session.annotation_layer.paint((20, 60), 2)  # three strokes of class 2 become four
+    qtbot.waitUntil(lambda: "7 strokes" in trainer.held_out.reason, timeout=10_000)
+    session.stop()
+    wait_idle(session, qtbot)
+
+
+def test_stop_ends_within_a_step(session, qtbot):
+    session.learn(seconds=None)
+    qtbot.waitUntil(lambda: len(session.history.losses) > 2, timeout=10_000)
+    session.stop()
+    count = len(session.history.losses)
+    wait_idle(session, qtbot)
+    assert len(session.history.losses) <= count + 2
+
+
+def test_pause_holds_the_steps_and_resume_goes_on(session, qtbot):
+    session.learn(seconds=None)
+    qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
+    session.pause()
+    assert session.status.phase is Phase.PAUSED
+    qtbot.wait(100)
+    count = len(session.history.losses)
+    qtbot.wait(200)
+    assert len(session.history.losses) == count
+    session.resume()
+    qtbot.waitUntil(lambda: len(session.history.losses) > count)
+    session.stop()
+    wait_idle(session, qtbot)
+
+
+def test_why_not_names_what_is_missing(qapp, model_viewer, two_halves):
+    session = SegmentationController(model_viewer)
+    assert "Open an image" in session.why_not(Action.LEARN)
+    layer = session.viewer.add_image(np.zeros((3, 64, 80)))
+    session.set_image_layer(layer)
+    assert "3 axes" in session.why_not(Action.LEARN)
+    session.set_image_layer(session.viewer.add_image(two_halves[0]))
+    assert "annotation layer" in session.why_not(Action.LEARN)
+    assert "model" in session.why_not(Action.PREDICT)
+    session.set_annotation_layer(session.viewer.add_labels(np.zeros((9, 9), int)))
+    assert "(9, 9)" in session.why_not(Action.LEARN)
+    session.add_annotation_layer().data[0, :5] = 1
+    session._on_strokes_painted()
+    assert "one more class" in session.why_not(Action.LEARN)
+    session.annotation_layer.data[1, :5] = 7
+    session._on_strokes_painted()
+    assert "Label 7" in session.why_not(Action.LEARN)
+    session.close()
+
+
+@pytest.mark.parametrize("job", ["learn", "predict"])
+def test_removing_the_image_in_the_middle_of_a_job_ends_it(session, qtbot, notices, job):
+    session.learn(seconds=0.3 if job == "predict" else None)
+    qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
+    if job == "predict":
+        wait_idle(session, qtbot)
+        session.predict()
+    session.viewer.layers.remove(session.image_layer)
+    wait_idle(session, qtbot)
+    assert session.image_layer is None
+    assert [text for severity, text in notices if severity == "warning"]
+    assert not [text for severity, text in notices if severity == "error"]
+
+
+def test_removing_the_annotations_keeps_learning_and_says_so(session, qtbot, notices):
+    session.learn(seconds=None)
+    qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
+    session.viewer.layers.remove(session.annotation_layer)
+    count = len(session.history.losses)
+    qtbot.waitUntil(lambda: len(session.history.losses) > count)
+    assert any("removed" in text for _, text in notices)
+    session.stop()
+    wait_idle(session, qtbot)
+
+
+def test_renaming_layers_in_the_middle_of_a_job_is_harmless(session, qtbot, notices):
+    session.learn(seconds=1.0)
+    session.image_layer.name = "other"
+    session.annotation_layer.name = "strokes"
+    wait_idle(session, qtbot)
+    assert session.results.is_complete
+    assert notices == []
+
+
+def test_another_array_in_the_image_layer_ends_the_job(session, qtbot, notices):
+    session.learn(seconds=None)
+    qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
+    session.image_layer.data = np.zeros((30, 30))
+    wait_idle(session, qtbot)
+    assert any("changed" in text for _, text in notices)
+    assert "(30, 30)" in session.why_not(Action.LEARN)
+
+
+def test_annotations_of_another_shape_in_mid_job_are_told_and_learning_goes_on(
+    session, qtbot, notices
+):
+    session.learn(seconds=None)
+    qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
+    session.annotation_layer.data = np.ones((5, 5), np.uint8)
+    qtbot.waitUntil(lambda: any("earlier strokes" in text for _, text in notices), timeout=10_000)
+    assert session.is_learning
+    session.stop()
+    wait_idle(session, qtbot)
+
+
+def test_a_deleted_result_layer_comes_back(session, qtbot):
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    session.viewer.layers.remove("halves: probability of class 2")
+    session.predict()
+    wait_idle(session, qtbot)
+    assert "halves: probability of class 2" in names(session)
+
+
+def test_a_failing_job_is_told_and_the_session_goes_on(session, qtbot, notices, monkeypatch):
+    def out_of_order(*args, **kwargs):
+        raise RuntimeError("the cable is cut")
+        yield
+
+    monkeypatch.setattr(session.segmenter, "fine_tune_job", out_of_order)
+    session.learn(seconds=1)
+    wait_idle(session, qtbot)
+    assert "the cable is cut" in session.status.last_error
+    assert notices[-1][0] == "error"
+    assert session.why_not(Action.LEARN) is None
+
+
+def test_instances_result_and_model_are_saved(session, qtbot, tmp_path, notices):
+    session.image_layer.scale = (0.5, 0.25)
+    session.image_layer.units = ("um", "um")
+    session.learn(seconds=1.0)
+    wait_idle(session, qtbot)
+    session.make_instances(InstanceSettings(min_size=50))
+    qtbot.waitUntil(lambda: "halves: instances" in names(session))
+    session.save_result(tmp_path)
+    session.save_model(tmp_path / "model")
+    wait_idle(session, qtbot)
+    saved = {path.name for path in tmp_path.iterdir()}
+    assert saved == {
+        "halves_probabilities.tif",
+        "halves_classes.tif",
+        "halves_instances.tif",
+        "model.safetensors",
+    }
+    probability = tifffile.imread(tmp_path / "halves_probabilities.tif")
+    np.testing.assert_array_equal(probability, session.results.probability)
+    assert load_model(tmp_path / "model.safetensors").config == session.segmenter.model.config
+
+
+def test_a_folder_that_cannot_be_written_is_told(session, qtbot, tmp_path, notices):
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    (tmp_path / "file").write_text("in the way")
+    session.save_result(tmp_path / "file" / "folder")
+    wait_idle(session, qtbot)
+    assert notices[-1][0] == "error"
+    assert "choose another folder" in notices[-1][1]
+
+
+def test_a_model_is_loaded_and_predicts(session, qtbot, tmp_path, notices):
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    session.save_model(tmp_path / "model.safetensors")
+    wait_idle(session, qtbot)
+    other = SegmentationController(session.viewer)
+    other.set_image_layer(session.image_layer)
+    other.load_model(tmp_path / "model.safetensors")
+    wait_idle(other, qtbot)
+    assert other.why_not(Action.PREDICT) is None
+    other.predict()
+    wait_idle(other, qtbot)
+    np.testing.assert_allclose(other.results.probability, session.results.probability, atol=0.02)
+    other.close()
+
+
+def test_a_file_that_is_no_model_is_told(session, qtbot, tmp_path, notices):
+    (tmp_path / "fake.safetensors").write_text("hello")
+    session.load_model(tmp_path / "fake.safetensors")
+    wait_idle(session, qtbot)
+    assert notices[-1][0] == "error"
+    assert session.status.phase is Phase.IDLE
+
+
+def test_more_classes_start_a_new_network(session, qtbot):
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    session.set_class_count(3)
+    wait_idle(session, qtbot)
+    assert session.classes == 3
+    assert session.segmenter.classes == 3
+    assert session.history.losses == []
+    assert session.why_not(Action.PREDICT) is not None
+
+
+def test_closing_in_the_middle_leaves_no_thread(qapp, qtbot, model_viewer, segmenter, two_halves):
+    before = threading.active_count()
+    session = SegmentationController(model_viewer, segmenter)
+    session.set_image_layer(model_viewer.add_image(two_halves[0]))
+    session.add_annotation_layer().data = two_halves[1]
+    session._on_strokes_painted()
+    session.learn(seconds=None)
+    qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
+    assert threading.active_count() == before + 1
+    session.close()
+    assert threading.active_count() == before
+
+
+def test_results_lie_where_the_image_lies(session, qtbot):
+    session.image_layer.scale = (2.0, 3.0)
+    session.image_layer.translate = (10.0, 20.0)
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    layer = session.viewer.layers["halves: classes"]
+    np.testing.assert_array_equal(layer.scale, (2, 3))
+    np.testing.assert_array_equal(layer.translate, (10, 20))
