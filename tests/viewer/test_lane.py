@@ -7,7 +7,6 @@ from napari_unet.engine.errors import JobFailed
 from napari_unet.ops.errors import InputError
 from napari_unet.viewer.lane import JobLane, Priority
 
-
 # Seconds; real steps and tiles take longer.
 STEP = 0.001
 

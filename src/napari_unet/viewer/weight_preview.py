@@ -77,7 +77,7 @@ class WeightPreview(QObject):
         self._labels = self._layers = self._ticket = None
 
     def _sources(self, labels: Labels) -> tuple[Any, ...]:
-        camera = self._viewer.camera.events
+        camera = self._viewer.scene.camera.events
         return labels.events.paint, labels.events.set_data, camera.center, camera.zoom
 
     def _on_changed(self, _event: Any = None) -> None:

@@ -1,0 +1,133 @@
+import dask.array as da
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+
+from napari_unet.engine.events import InstancesFound, TilePredicted, WeightsComputed
+from napari_unet.viewer.layers import (
+    ResultLayers,
+    describe_image,
+    file_stem,
+    image_file,
+    is_result,
+    present_labels,
+    why_not_usable,
+)
+
+
+def tile(rows, columns, value, classes=2):
+    shape = (classes, rows.stop - rows.start, columns.stop - columns.start)
+    probability = np.full(shape, (1 - value) / max(classes - 1, 1), np.float32)
+    probability[-1] = value
+    return TilePredicted((rows, columns), probability, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "word"),
+    [
+        (None, "Open an image"),
+        (Image(np.zeros((4, 9, 9))), "3 axes"),
+        (Image([np.zeros((8, 8)), np.zeros((4, 4))], multiscale=True), "pyramid"),
+    ],
+)
+def test_a_layer_that_cannot_be_used_says_why(layer, word):
+    assert word in why_not_usable(layer)
+
+
+@pytest.mark.parametrize(
+    "data", [np.zeros((9, 9), bool), np.zeros((9, 9, 3), np.uint8), da.zeros((9, 9))]
+)
+def test_grey_rgb_and_lazy_images_can_be_used(data):
+    layer = Image(data, name="mine", rgb=data.ndim == 3)
+    assert why_not_usable(layer) is None
+    assert describe_image(layer).startswith("mine: 9 rows x 9 columns")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_present_labels_leave_out_what_is_not_annotated(dtype):
+    data = np.zeros((5, 5), dtype)
+    data[0, 0], data[1, 1] = 1, 4
+    assert present_labels(Labels(data)) == {1, 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"), [("my cell [1]", "my_cell_1"), ("../../etc", "etc"), ("...", "image")]
+)
+def test_file_names_made_of_layer_names_are_safe(name, stem):
+    assert file_stem(Image(np.zeros((2, 2)), name=name)) == stem
+
+
+def test_the_pixel_size_is_kept_only_if_it_is_known():
+    assert image_file(Image(np.zeros((2, 2)))).pixel_size is None
+    known = image_file(Image(np.zeros((2, 2)), scale=(0.5, 0.25), units=("um", "um")))
+    assert known.pixel_size == (0.5, 0.25)
+    assert known.unit == "µm"
+
+
+@pytest.fixture
+def results(model_viewer):
+    return ResultLayers(model_viewer, model_viewer.add_image(np.zeros((6, 8)), name="im"))
+
+
+def test_tiles_are_written_where_they_belong(results, model_viewer):
+    results.show_tile(tile(slice(0, 6), slice(0, 4), 0.9))
+    assert not results.is_complete
+    results.show_tile(tile(slice(0, 6), slice(4, 8), 0.2))
+    assert results.is_complete
+    shown = model_viewer.layers["im: probability of class 2"].data
+    assert np.allclose(shown[:, :4], 0.9)
+    assert np.allclose(shown[:, 4:], 0.2)
+    classes = model_viewer.layers["im: classes"].data
+    assert (classes[:, :4] == 2).all()
+    assert (classes[:, 4:] == 1).all()
+
+
+def test_writing_results_is_no_painting(results, model_viewer):
+    painted = []
+    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9))
+    model_viewer.layers["im: classes"].events.paint.connect(painted.append)
+    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.1))
+    assert painted == []
+
+
+def test_the_active_layer_stays_active(results, model_viewer):
+    strokes = model_viewer.add_labels(np.zeros((6, 8), int))
+    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9))
+    assert model_viewer.layers.selection.active is strokes
+    assert model_viewer.layers[-1] is strokes
+
+
+def test_another_number_of_classes_begins_anew(results, model_viewer):
+    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9))
+    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9, classes=3))
+    names = [layer.name for layer in model_viewer.layers]
+    assert names.count("im: classes") == 1
+    assert "im: probability of class 3" in names
+
+
+def test_a_renamed_layer_is_still_known(results, model_viewer):
+    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9))
+    count = len(model_viewer.layers)
+    model_viewer.layers["im: classes"].name = "mine"
+    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.1))
+    assert len(model_viewer.layers) == count
+    assert (model_viewer.layers["mine"].data == 1).all()
+
+
+def test_instances_replace_earlier_ones(results, model_viewer):
+    for count in (3, 5):
+        results.show_instances(InstancesFound(np.full((6, 8), count, np.int32), count))
+    layer = model_viewer.layers["im: instances"]
+    assert (layer.data == 5).all()
+    assert is_result(layer)
+
+
+def test_the_weight_map_is_shown_in_its_window(results, model_viewer):
+    window = (slice(1, 3), slice(2, 5))
+    results.show_weights(WeightsComputed(window, np.full((2, 3), 7.0, np.float32)))
+    layer = model_viewer.layers["im: weight map"]
+    assert layer.data[1, 2] == 7
+    assert layer.data[0, 0] == 0
+    assert layer.contrast_limits[1] == 7
+    results.remove_weights()
+    assert "im: weight map" not in model_viewer.layers
