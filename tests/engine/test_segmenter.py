@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,8 @@ QUICK = FinetuneConfig(patch_size=60, precision="fp32")
 
 def test_from_image_to_probability(two_halves):
     image, annotations = two_halves
-    segmenter = Segmenter(make_unet(), config=QUICK)
+    eager = replace(QUICK, learning_rate=1e-2)
+    segmenter = Segmenter(make_unet(batch_norm=True), config=eager)
     segmenter.set_image(image)
     segmenter.annotate(annotations)
     finished, score = segmenter.fine_tune(steps=60)

@@ -32,7 +32,7 @@ from napari_unet.ops.annotations import check_annotations
 from napari_unet.ops.errors import InputError
 
 # A new network for strokes is narrower and flatter than the paper's and has BatchNorm: from random
-# weights it gets further in the first minute on two cores. See docs/architecture.md for the figures.
+# weights it gets further in the first minute on two cores. Figures: docs/architecture.md.
 _NEW_BASE_CHANNELS = 16
 _NEW_DEPTH = 3
 # Labels are stored in 8 bits and shown in colours that can be told apart.
