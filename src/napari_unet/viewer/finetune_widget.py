@@ -1,0 +1,262 @@
+"""The Fine-tune dock: choose an image, paint a few strokes, learn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import napari.layers
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+)
+
+from napari_unet.engine.finetune import FinetuneConfig
+from napari_unet.viewer.class_list import ClassList
+from napari_unet.viewer.controller import Action, unwrap
+from napari_unet.viewer.curve import CurvePlot
+from napari_unet.viewer.form import Dock, LayerPicker, RunButton, action_reason, folded, note
+from napari_unet.viewer.job_panel import JobPanel
+from napari_unet.viewer.layers import describe_image, why_not_usable
+from napari_unet.viewer.learning_options import LearningOptions
+from napari_unet.viewer.shortcuts import bind_keys, key_table
+from napari_unet.viewer.status import Phase
+
+if TYPE_CHECKING:
+    import napari
+
+#: What can be chosen as budget, and the seconds of it; None learns until it is stopped.
+BUDGETS: dict[str, float | None] = {
+    "10 seconds": 10.0,
+    "1 minute": 60.0,
+    "5 minutes": 300.0,
+    "until I stop": None,
+}
+_MODEL_FILES = "U-Net models (*.safetensors)"
+
+
+class FinetuneWidget(Dock):
+    """Paint and learn.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__(viewer)
+        viewer = unwrap(viewer)
+        self._brush_layer: Any = None
+        self._add_image_section(viewer)
+        self._add_paint_section(viewer)
+        self._add_learn_section(viewer)
+        self._add_folded_parts()
+        self.rows.addStretch()
+        bind_keys(viewer, self.learn_or_stop, self.controller.predict, self.paint_class)
+        for name in ("score", "score_reason"):
+            self.links.connect(getattr(self.controller.status.events, name), self._show_score)
+        self.links.connect(viewer.events.theme, self._on_theme)
+        if self.controller.image_layer is None:
+            self.image.pick_first()
+        self.refresh()
+        self._show_score()
+
+    # ------------------------------------------------------------------ the page
+
+    def _add_image_section(self, viewer: Any) -> None:
+        self.add_section("1  Image")
+        self.image = LayerPicker(
+            viewer,
+            napari.layers.Image,
+            "The image to segment: one plane, grey or RGB.",
+            self._current_image,
+        )
+        self.image.picked.connect(self.controller.set_image_layer)
+        self.description = note("")
+        self.rows.addWidget(self.image)
+        self.rows.addWidget(self.description)
+
+    def _add_paint_section(self, viewer: Any) -> None:
+        self.add_section("2  Paint a few strokes of each class")
+        self.annotations = LayerPicker(
+            viewer,
+            napari.layers.Labels,
+            "The layer you paint on. 0 is not painted, 1 is background, 2 and up are classes.",
+            self._current_annotations,
+            nullable=True,
+        )
+        self.annotations.picked.connect(self.controller.set_annotation_layer)
+        self.new_annotations = RunButton(
+            "New",
+            "Add an empty layer to paint on, over the image.",
+            self._why_not_paint,
+        )
+        self.new_annotations.clicked.connect(self._on_new_annotations)
+        row = QHBoxLayout()
+        row.addWidget(self.annotations, stretch=1)
+        row.addWidget(self.new_annotations)
+        self.class_list = ClassList(self.controller.classes)
+        self.class_list.picked.connect(self.paint_class)
+        self.class_list.count_changed.connect(self.controller.set_class_count)
+        self.rows.addLayout(row)
+        self.rows.addWidget(self.class_list)
+
+    def _add_learn_section(self, viewer: Any) -> None:
+        self.add_section("3  Learn")
+        self.budget = QComboBox()
+        self.budget.addItems(list(BUDGETS))
+        self.budget.setCurrentText("1 minute")
+        self.budget.setToolTip(
+            "How long to learn. You can paint on while it learns; new strokes are taken in."
+        )
+        row = QHBoxLayout()
+        row.addWidget(QLabel("For"))
+        row.addWidget(self.budget, stretch=1)
+        self.rows.addLayout(row)
+        controller = self.controller
+        self.learn = RunButton(
+            "Learn",
+            "Learn from your strokes; the prediction appears over the image (Shift+L).",
+            action_reason(controller, Action.LEARN),
+        )
+        self.learn.setMinimumHeight(40)
+        self.learn.setStyleSheet("font-weight: bold; font-size: 12pt")
+        self.learn.clicked.connect(self._on_learn)
+        self.add_run_button(self.learn)
+        self.pause = RunButton(
+            "Pause",
+            "Hold the learning after this step, or go on with it.",
+            action_reason(controller, Action.PAUSE),
+        )
+        self.pause.clicked.connect(self._on_pause)
+        self.stop = RunButton(
+            "Stop",
+            "End after this step; what was learned is kept (Shift+L).",
+            action_reason(controller, Action.STOP),
+        )
+        self.stop.clicked.connect(controller.stop)
+        row = QHBoxLayout()
+        row.addWidget(self.pause)
+        row.addWidget(self.stop)
+        self.rows.addLayout(row)
+        self.panel = JobPanel(controller.status)
+        self.curve = CurvePlot(controller.history, viewer.theme)
+        self.score = QLabel()
+        self.score.setWordWrap(True)
+        self.score.setToolTip(
+            "Measured on whole strokes that are kept out of learning: every fifth of a class with "
+            "three or more."
+        )
+        for part in (self.panel, self.curve, self.score):
+            self.rows.addWidget(part)
+
+    def _add_folded_parts(self) -> None:
+        self.options = LearningOptions(self.controller.segmenter.config)
+        self.options.changed.connect(self._on_options)
+        self.rows.addWidget(folded("Advanced", "How it learns.", self.options))
+        self.save = RunButton(
+            "Save model ...",
+            "Write the network to a file, to use it on other images.",
+            action_reason(self.controller, Action.SAVE_MODEL),
+        )
+        self.save.clicked.connect(self._on_save)
+        self.load = RunButton(
+            "Load model ...",
+            "Go on with a network from a file.",
+            action_reason(self.controller, Action.LOAD_MODEL),
+        )
+        self.load.clicked.connect(self._on_load)
+        row = QHBoxLayout()
+        row.addWidget(self.save)
+        row.addWidget(self.load)
+        self.rows.addLayout(row)
+        self.rows.addWidget(folded("Keys", "What the keyboard does.", QLabel(key_table())))
+
+    # ------------------------------------------------------------------ session to page
+
+    def refresh(self) -> None:
+        """Show the session as it is: buttons, reasons, layers, classes."""
+        super().refresh()
+        controller = self.controller
+        layer = controller.image_layer
+        reason = why_not_usable(layer)
+        self.description.setText(describe_image(layer) if reason is None else reason)
+        self.class_list.set_count(controller.classes)
+        self.pause.setText("Resume" if controller.status.phase is Phase.PAUSED else "Pause")
+        self._follow_brush(controller.annotation_layer)
+
+    def _follow_brush(self, layer: Any) -> None:
+        if layer is not self._brush_layer:
+            if self._brush_layer is not None:
+                self.links.disconnect(self._brush_layer.events.selected_label, self._show_brush)
+            if layer is not None:
+                self.links.connect(layer.events.selected_label, self._show_brush)
+            self._brush_layer = layer
+        self._show_brush()
+
+    def _show_brush(self, _event: Any = None) -> None:
+        layer = self._brush_layer
+        self.class_list.set_picked(None if layer is None else int(layer.selected_label))
+
+    def _show_score(self, _value: object = None) -> None:
+        status = self.controller.status
+        value = "" if status.score is None else f"Held-out Dice <b>{status.score:.2f}</b>, "
+        self.score.setText(value + status.score_reason)
+        self.score.setVisible(bool(self.score.text()))
+
+    def _current_image(self) -> Any:
+        return self.controller.image_layer
+
+    def _current_annotations(self) -> Any:
+        return self.controller.annotation_layer
+
+    def _on_theme(self, event: Any) -> None:
+        self.curve.set_theme(event.value)
+
+    # ------------------------------------------------------------------ page to session
+
+    def learn_or_stop(self) -> None:
+        """Learn with the chosen budget, or stop if it is learning."""
+        if self.controller.is_learning:
+            self.controller.stop()
+        else:
+            self._on_learn()
+
+    def paint_class(self, label: int) -> None:
+        """Take the brush for a class; without an annotation layer, one is added."""
+        if label > self.controller.classes or self._why_not_paint() is not None:
+            return
+        layer = self.controller.annotation_layer or self.controller.add_annotation_layer()
+        layer.selected_label = label
+        layer.mode = "paint"
+        self.controller.viewer.layers.selection.active = layer
+
+    def _why_not_paint(self) -> str | None:
+        return why_not_usable(self.controller.image_layer)
+
+    def _on_new_annotations(self) -> None:
+        self.controller.add_annotation_layer()
+
+    def _on_learn(self) -> None:
+        self.controller.learn(BUDGETS[self.budget.currentText()])
+
+    def _on_pause(self) -> None:
+        if self.controller.status.phase is Phase.PAUSED:
+            self.controller.resume()
+        else:
+            self.controller.pause()
+
+    def _on_options(self, config: FinetuneConfig) -> None:
+        self.controller.segmenter.config = config
+
+    def _on_save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save model", "model", _MODEL_FILES)
+        if path:
+            self.controller.save_model(path)
+
+    def _on_load(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Load model", "", _MODEL_FILES)
+        if path:
+            self.controller.load_model(path)
