@@ -135,14 +135,15 @@ def test_labels_may_be_of_any_integer_type(dtype):
     )
 
 
-def test_computed_in_float32_under_bfloat16_autocast():
+@pytest.mark.parametrize("autocast", [True, False])
+def test_logits_in_bfloat16_are_computed_in_float32(autocast):
     # 2**17 pixels whose weights bfloat16 could not add up: it stops counting ones at 256.
     shape = (1, 256, 512)
     rng = np.random.default_rng(0)
     labels = torch.from_numpy(rng.integers(1, 3, shape))
     weights = torch.from_numpy(rng.uniform(0, 10, shape).astype(np.float32))
     logits = torch.randn(1, 2, 256, 512).bfloat16().requires_grad_()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         loss = weighted_cross_entropy(logits, labels, weights)
     loss.backward()
     assert loss.dtype == torch.float32
