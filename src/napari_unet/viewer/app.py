@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import napari
+from qtpy.QtCore import QTimer
 
 from napari_unet.engine.files import ImageFile, read_image
 from napari_unet.viewer.controller import controller_for
+from napari_unet.viewer.finetune_widget import FinetuneWidget
+from napari_unet.viewer.predict_widget import PredictWidget
 from napari_unet.viewer.sample_data import open_ihc
+from napari_unet.viewer.weight_map_widget import WeightMapWidget
 
-_PLUGIN = "napari-unet"
-_DOCKS = ("Fine-tune", "Predict", "Weight map")
+_DOCKS = {
+    "Fine-tune": FinetuneWidget,
+    "Predict": PredictWidget,
+    "Weight map": WeightMapWidget,
+}
 
 
 def launch(image_path: Path | None) -> None:
@@ -50,11 +57,13 @@ def open_window(image: ImageFile | None) -> napari.Viewer:
     controller = controller_for(viewer)
     controller.set_image_layer(layer)
     controller.add_annotation_layer()
-    viewer.window.add_plugin_dock_widget(_PLUGIN, _DOCKS[0], tabify=True)
-    first = viewer.window.add_plugin_dock_widget(_PLUGIN, _DOCKS[0])[0]
-    for name in _DOCKS[1:]:
-        viewer.window.add_plugin_dock_widget(_PLUGIN, name, tabify=True)
-    first.raise_()
+    docks = [
+        viewer.window.add_dock_widget(make(viewer), name=name, area="right", tabify=True)
+        for name, make in _DOCKS.items()
+    ]
+    # The canvas has its size, and the tabs their order, once the window was drawn.
+    QTimer.singleShot(0, docks[0].raise_)
+    QTimer.singleShot(0, viewer.reset_view)
     return viewer
 
 

@@ -10,9 +10,8 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QSizePolicy,
+    QPushButton,
     QSpinBox,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -87,14 +86,18 @@ class ClassList(QWidget):
         self._group.setExclusive(True)
 
 
-def _class_button(label: int) -> QToolButton:
-    button = QToolButton()
-    name = "Background" if label == 1 else f"Class {label}"
+def class_name(label: int) -> str:
+    """Return what a class is called."""
+    return "Background" if label == 1 else f"Class {label}"
+
+
+def _class_button(label: int) -> QPushButton:
+    button = QPushButton()
+    button.setObjectName("class")
+    name = class_name(label)
     button.setText(f"{label}  {name}")
     button.setIcon(_swatch(class_colour(label)))
-    button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
     button.setCheckable(True)
-    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     button.setToolTip(f"Paint {name.lower()} (label {label}); shortcut {class_key(label)}")
     return button
 

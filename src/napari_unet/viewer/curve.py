@@ -9,7 +9,7 @@ import pyqtgraph as pg
 from napari.utils.theme import get_theme
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_unet.viewer.status import TrainingHistory
 
@@ -71,13 +71,18 @@ class CurvePlot(QWidget):
         self._item.getAxis("right").linkToView(self._score_view)
         self._score_view.setXLink(self._item)
         self._score_view.setMouseEnabled(x=False, y=False)
-        self._score_view.setYRange(0, 1, padding=0.03)
+        self._score_view.setYRange(0, 1, padding=0.06)
+        self._item.getAxis("right").setTicks([[(0, "0"), (0.5, "0.5"), (1, "1")]])
+        self._item.vb.setLimits(xMin=0, yMin=0, minXRange=10, minYRange=0.1)
         self._item.addItem(self._patch_losses)
         self._item.addItem(self._loss_line)
         self._score_view.addItem(self._score_line)
         self._item.vb.sigResized.connect(self._follow_geometry)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        self._hint = QLabel("The curve of learning appears here.")
+        self._hint.setStyleSheet("font-style: italic")
+        layout.addWidget(self._hint)
         layout.addWidget(self.plot)
         self._follow_geometry()
 
@@ -111,6 +116,8 @@ class CurvePlot(QWidget):
         self._patch_losses.setData(steps, losses)
         self._loss_line.setData(steps, _running_mean(losses))
         self._score_line.setData(*_columns(self._history.scores))
+        self._hint.setVisible(not len(steps))
+        self.plot.setVisible(bool(len(steps)))
 
     def let_go(self) -> None:
         """Stop observing the history."""

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 import napari.layers
 from qtpy.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QHBoxLayout,
     QLabel,
 )
 
-from napari_unet.engine.finetune import FinetuneConfig
+from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.viewer.class_list import ClassList
 from napari_unet.viewer.controller import Action, unwrap
 from napari_unet.viewer.curve import CurvePlot
-from napari_unet.viewer.form import Dock, LayerPicker, RunButton, action_reason, folded, note
+from napari_unet.viewer.form import Dock, RunButton, action_reason, folded, note
 from napari_unet.viewer.job_panel import JobPanel
+from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.layers import describe_image, why_not_usable
 from napari_unet.viewer.learning_options import LearningOptions
+from napari_unet.viewer.model_files import ModelFiles
 from napari_unet.viewer.shortcuts import bind_keys, key_table
 from napari_unet.viewer.status import Phase
 
@@ -33,7 +34,6 @@ BUDGETS: dict[str, float | None] = {
     "5 minutes": 300.0,
     "until I stop": None,
 }
-_MODEL_FILES = "U-Net models (*.safetensors)"
 
 
 class FinetuneWidget(Dock):
@@ -57,7 +57,6 @@ class FinetuneWidget(Dock):
         bind_keys(viewer, self.learn_or_stop, self.controller.predict, self.paint_class)
         for name in ("score", "score_reason"):
             self.links.connect(getattr(self.controller.status.events, name), self._show_score)
-        self.links.connect(viewer.events.theme, self._on_theme)
         if self.controller.image_layer is None:
             self.image.pick_first()
         self.refresh()
@@ -121,8 +120,7 @@ class FinetuneWidget(Dock):
             "Learn from your strokes; the prediction appears over the image (Shift+L).",
             action_reason(controller, Action.LEARN),
         )
-        self.learn.setMinimumHeight(40)
-        self.learn.setStyleSheet("font-weight: bold; font-size: 12pt")
+        self.learn.setObjectName("main")
         self.learn.clicked.connect(self._on_learn)
         self.add_run_button(self.learn)
         self.pause = RunButton(
@@ -156,22 +154,8 @@ class FinetuneWidget(Dock):
         self.options = LearningOptions(self.controller.segmenter.config)
         self.options.changed.connect(self._on_options)
         self.rows.addWidget(folded("Advanced", "How it learns.", self.options))
-        self.save = RunButton(
-            "Save model ...",
-            "Write the network to a file, to use it on other images.",
-            action_reason(self.controller, Action.SAVE_MODEL),
-        )
-        self.save.clicked.connect(self._on_save)
-        self.load = RunButton(
-            "Load model ...",
-            "Go on with a network from a file.",
-            action_reason(self.controller, Action.LOAD_MODEL),
-        )
-        self.load.clicked.connect(self._on_load)
-        row = QHBoxLayout()
-        row.addWidget(self.save)
-        row.addWidget(self.load)
-        self.rows.addLayout(row)
+        self.model_files = ModelFiles(self.controller)
+        self.rows.addWidget(self.model_files)
         self.rows.addWidget(folded("Keys", "What the keyboard does.", QLabel(key_table())))
 
     # ------------------------------------------------------------------ session to page
@@ -186,6 +170,12 @@ class FinetuneWidget(Dock):
         self.class_list.set_count(controller.classes)
         self.pause.setText("Resume" if controller.status.phase is Phase.PAUSED else "Pause")
         self._follow_brush(controller.annotation_layer)
+
+    def set_theme(self, theme: str) -> None:
+        """Take the colours of a napari theme, by its id."""
+        super().set_theme(theme)
+        if hasattr(self, "curve"):
+            self.curve.set_theme(theme)
 
     def _follow_brush(self, layer: Any) -> None:
         if layer is not self._brush_layer:
@@ -211,9 +201,6 @@ class FinetuneWidget(Dock):
 
     def _current_annotations(self) -> Any:
         return self.controller.annotation_layer
-
-    def _on_theme(self, event: Any) -> None:
-        self.curve.set_theme(event.value)
 
     # ------------------------------------------------------------------ page to session
 
@@ -250,13 +237,3 @@ class FinetuneWidget(Dock):
 
     def _on_options(self, config: FinetuneConfig) -> None:
         self.controller.segmenter.config = config
-
-    def _on_save(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Save model", "model", _MODEL_FILES)
-        if path:
-            self.controller.save_model(path)
-
-    def _on_load(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Load model", "", _MODEL_FILES)
-        if path:
-            self.controller.load_model(path)

@@ -1,4 +1,4 @@
-"""What the docks are made of: a scrolling page in sections, layer pickers, buttons with reasons."""
+"""What the docks are made of: a scrolling page in sections, and buttons with reasons."""
 
 from __future__ import annotations
 
@@ -6,50 +6,24 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from magicgui.widgets import ComboBox, create_widget
-from napari.layers import Layer
-from qtpy.QtCore import QSize, Qt, Signal
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_unet.viewer.controller import Action, controller_for, unwrap
-from napari_unet.viewer.layers import is_result
+from napari_unet.viewer.layer_picker import LayerPicker
+from napari_unet.viewer.links import Links
 
 # A dock must leave most of a small screen to the image.
-_DOCK_WIDTH = 310
-
-
-class Links:
-    """Connections from long-lived objects to a widget, cut when the widget is destroyed.
-
-    Neither side is kept alive. Qt cuts its own connections; these are psygnal's and napari's.
-
-    Parameters
-    ----------
-    widget
-        Whose methods are connected.
-    """
-
-    def __init__(self, widget: QWidget) -> None:
-        self._made: list[tuple[Any, weakref.WeakMethod[Callable[..., Any]]]] = []
-        widget.destroyed.connect(self.cut)
-
-    def connect(self, signal: Any, method: Callable[..., Any]) -> None:
-        """Call a bound method of the widget at every `signal`."""
-        signal.connect(method)
-        self._made.append((signal, weakref.WeakMethod(method)))
-
-    def disconnect(self, signal: Any, method: Callable[..., Any]) -> None:
-        """Undo one connection."""
-        signal.disconnect(method)
-        self._made = [(s, m) for s, m in self._made if s is not signal or m() != method]
-
-    def cut(self, _widget: Any = None) -> None:
-        """Disconnect everything."""
-        for signal, reference in self._made:
-            if (method := reference()) is not None:
-                signal.disconnect(method)
-        self._made.clear()
+_DOCK_WIDTH = 320
+# What napari's own style leaves plain: the one button to press, and the brush that is taken.
+_STYLE = """
+QPushButton#main {{ font-weight: bold; font-size: 12pt; min-height: 34px }}
+QPushButton#main:enabled {{ background-color: {current} }}
+QPushButton#class {{ text-align: left; padding: 4px; border: 2px solid transparent }}
+QPushButton#class:checked {{ border: 2px solid {current}; font-weight: bold }}
+"""
 
 
 class Dock(QScrollArea):
@@ -73,21 +47,30 @@ class Dock(QScrollArea):
         self.controller = controller_for(viewer)
         self.links = Links(self)
         self._end_with_window(unwrap(viewer))
-        page = QWidget()
-        self.rows = QVBoxLayout(page)
+        self._page = QWidget()
+        self.rows = QVBoxLayout(self._page)
         self.rows.setContentsMargins(8, 4, 8, 8)
         self.rows.setSpacing(5)
-        self.setWidget(page)
+        self.setWidget(self._page)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumWidth(_DOCK_WIDTH)
         self.controller.changed.connect(self.refresh)
         self.links.connect(self.controller.status.events.phase, self.refresh)
+        self.links.connect(unwrap(viewer).events.theme, self._on_theme)
+        self.set_theme(unwrap(viewer).theme)
 
     def sizeHint(self) -> QSize:
         """Return the size the dock would like; napari's side bar starts with it."""
         return QSize(_DOCK_WIDTH, 700)
+
+    def set_theme(self, theme: str) -> None:
+        """Take the colours of a napari theme, by its id."""
+        self._page.setStyleSheet(_STYLE.format(current=get_theme(theme).current.as_hex()))
+
+    def _on_theme(self, event: Any) -> None:
+        self.set_theme(event.value)
 
     def refresh(self) -> None:
         """Show the session as it is: buttons, reasons, chosen layers."""
@@ -99,10 +82,9 @@ class Dock(QScrollArea):
     def add_section(self, title: str) -> None:
         """Begin a part of the page."""
         if self.rows.count():
-            line = QFrame()
-            line.setFrameShape(QFrame.Shape.HLine)
-            self.rows.addWidget(line)
+            self.rows.addSpacing(8)
         heading = QLabel(title)
+        heading.setWordWrap(True)
         heading.setStyleSheet("font-weight: bold; font-size: 11pt")
         self.rows.addWidget(heading)
 
@@ -153,87 +135,6 @@ class RunButton(QPushButton):
         self.reason_line.setVisible(reason is not None and self.reason_line.parent() is not None)
 
 
-class LayerPicker(QWidget):
-    """Chooses a layer of one kind; result layers of the sessions are not offered.
-
-    Parameters
-    ----------
-    viewer
-        The viewer whose layers are offered.
-    kind
-        `napari.layers.Image` or `napari.layers.Labels`.
-    tooltip
-        What the layer is for.
-    current
-        Returns the layer to be shown as chosen.
-    nullable
-        Whether "none" can be chosen; otherwise the first layer is chosen by itself.
-    """
-
-    #: The user (or the end of a layer) chose another layer, or None.
-    picked = Signal(object)
-
-    def __init__(
-        self,
-        viewer: Any,
-        kind: type[Layer],
-        tooltip: str,
-        current: Callable[[], Layer | None],
-        *,
-        nullable: bool = False,
-    ) -> None:
-        super().__init__()
-        self._viewer = weakref.ref(unwrap(viewer))
-        self._kind = kind
-        self._current = current
-        self._nullable = nullable
-        options = {"choices": self._offered, "nullable": nullable, "tooltip": tooltip}
-        combo = create_widget(annotation=kind | None, options=options)
-        if not isinstance(combo, ComboBox):
-            raise TypeError(f"magicgui offers no list of {kind.__name__} layers")
-        self.combo = combo
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.combo.native)
-        self.combo.native.setMinimumContentsLength(10)
-        self.combo.changed.connect(self.picked)
-        self._links = Links(self)
-        events = unwrap(viewer).layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
-            self._links.connect(event, self._on_layers_changed)
-
-    def refresh(self) -> None:
-        """Show the current layer as chosen, without telling anybody."""
-        layer = self._current()
-        with self.combo.changed.blocked():
-            if layer in self.combo.choices:
-                self.combo.value = layer
-            elif layer is None and self._nullable:
-                self.combo.value = None
-
-    def pick_first(self) -> None:
-        """Choose the selected layer if it is offered, else what the list shows."""
-        viewer = self._viewer()
-        active = None if viewer is None else viewer.layers.selection.active
-        if active in self._offered():
-            self.combo.value = active
-        self.picked.emit(self.combo.value)
-
-    def _offered(self, _widget: Any = None) -> list[Layer]:
-        viewer = self._viewer()
-        if viewer is None:
-            return []
-        return [
-            layer
-            for layer in viewer.layers
-            if isinstance(layer, self._kind) and not is_result(layer)
-        ]
-
-    def _on_layers_changed(self, _event: Any = None) -> None:
-        self.combo.reset_choices()
-        self.refresh()
-
-
 def note(text: str) -> QLabel:
     """Return a line of explanation that wraps."""
     label = QLabel(text)
@@ -244,8 +145,10 @@ def note(text: str) -> QLabel:
 
 def folded(title: str, tooltip: str, content: QWidget) -> QCollapsible:
     """Return a part of the page that is folded away until its title is clicked."""
-    part = QCollapsible(title)
+    part = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
     part.setDuration(0)
+    if (layout := part.layout()) is not None:
+        layout.setContentsMargins(0, 0, 0, 0)
     part.setContent(content)
     part.collapse(animate=False)
     part.toggleButton().setToolTip(tooltip)

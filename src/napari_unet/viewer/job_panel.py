@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
 
-from napari_unet.viewer.form import Links
+from napari_unet.viewer.links import Links
 from napari_unet.viewer.status import JobStatus, Phase
 
 _STEPS = 1000

@@ -15,12 +15,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.engine.finetune import FinetuneConfig
+from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.augment import AugmentConfig
 
 _OPTIMIZERS = {
-    "AdamW: faster in the first minute": "adamw",
-    "SGD with momentum, as published": "sgd",
+    "AdamW": "adamw",
+    "SGD (as published)": "sgd",
 }
 
 
@@ -44,7 +44,7 @@ class LearningOptions(QWidget):
         self.optimizer.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
-        self.optimizer.setMinimumContentsLength(12)
+        self.optimizer.setMinimumContentsLength(8)
         self.optimizer.setCurrentIndex(list(_OPTIMIZERS.values()).index(config.optimizer))
         self.learning_rate = _decimal(0.0, 1.0, config.learning_rate or 0.0, 1e-4, 5)
         self.learning_rate.setSpecialValueText("automatic")
@@ -57,7 +57,7 @@ class LearningOptions(QWidget):
         self.sigma = _decimal(0.5, 50.0, config.sigma, 0.5, 1)
         self.sigma.setSuffix(" px")
         self.balance = _decimal(0.0, 1.0, config.balance, 0.1, 2)
-        self.augment = QCheckBox("turn, bend and shade patches")
+        self.augment = QCheckBox("turn, bend, shade")
         self.augment.setChecked(config.augment != AugmentConfig.none())
         self._lay_out()
         self._watch()
@@ -79,9 +79,14 @@ class LearningOptions(QWidget):
     def _lay_out(self) -> None:
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for title, field, tooltip in (
-            ("Optimizer", self.optimizer, "The rule by which each step changes the weights."),
+            (
+                "Optimizer",
+                self.optimizer,
+                "The rule by which a step changes the weights. "
+                "AdamW gets further in the first minute.",
+            ),
             (
                 "Learning rate",
                 self.learning_rate,
@@ -94,14 +99,14 @@ class LearningOptions(QWidget):
                 "smaller makes quicker steps.",
             ),
             (
-                "Border weight w0",
+                "Border weight",
                 self.w0,
-                "How much more the gaps between close objects count; 10 as published.",
+                "w0: how much more the gaps between close objects count; 10 as published.",
             ),
             (
-                "Border width sigma",
+                "Border width",
                 self.sigma,
-                "How far from objects gaps count more, in pixels; 5 as published.",
+                "sigma: how far from objects gaps count more, in pixels; 5 as published.",
             ),
             (
                 "Class balance",

@@ -1,0 +1,50 @@
+"""Save and load the network."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QWidget
+
+from napari_unet.viewer.controller import Action, SegmentationController
+from napari_unet.viewer.form import RunButton, action_reason
+
+_MODEL_FILES = "U-Net models (*.safetensors)"
+
+
+class ModelFiles(QWidget):
+    """Two buttons that ask for a file.
+
+    Parameters
+    ----------
+    controller
+        The session whose network it is.
+    """
+
+    def __init__(self, controller: SegmentationController) -> None:
+        super().__init__()
+        self._controller = controller
+        self.save = RunButton(
+            "Save model ...",
+            "Write the network to a file, to use it on other images.",
+            action_reason(controller, Action.SAVE_MODEL),
+        )
+        self.load = RunButton(
+            "Load model ...",
+            "Use a network from a file, or learn on from it.",
+            action_reason(controller, Action.LOAD_MODEL),
+        )
+        self.save.clicked.connect(self._on_save)
+        self.load.clicked.connect(self._on_load)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.save)
+        row.addWidget(self.load)
+
+    def _on_save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save model", "model", _MODEL_FILES)
+        if path:
+            self._controller.save_model(path)
+
+    def _on_load(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Load model", "", _MODEL_FILES)
+        if path:
+            self._controller.load_model(path)

@@ -1,0 +1,227 @@
+"""The Predict dock: apply the network, cut out objects, save."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import napari.layers
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QSpinBox,
+    QWidget,
+)
+from superqt import QLabeledDoubleSlider
+
+from napari_unet.engine.results import InstanceSettings
+from napari_unet.viewer.class_list import class_name
+from napari_unet.viewer.controller import Action
+from napari_unet.viewer.form import Dock, RunButton, action_reason, folded, note
+from napari_unet.viewer.job_panel import JobPanel
+from napari_unet.viewer.layer_picker import LayerPicker
+from napari_unet.viewer.layers import describe_image, why_not_usable
+from napari_unet.viewer.model_files import ModelFiles
+
+if TYPE_CHECKING:
+    import napari
+
+_METHODS = {"connected pixels": "components", "part at necks (watershed)": "watershed"}
+_PRECISIONS = {"fastest with the same answer": "auto", "exact (32 bit)": "fp32"}
+
+
+class PredictWidget(Dock):
+    """Predict an image with the session's network.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__(viewer)
+        self._add_image_section(viewer)
+        self._add_predict_section()
+        self._add_objects_section()
+        self._add_save_section()
+        self.rows.addStretch()
+        if self.controller.image_layer is None:
+            self.image.pick_first()
+        self.links.connect(self.controller.status.events.step, self._show_model)
+        self.refresh()
+
+    # ------------------------------------------------------------------ the page
+
+    def _add_image_section(self, viewer: Any) -> None:
+        self.add_section("1  Image and model")
+        self.image = LayerPicker(
+            viewer,
+            napari.layers.Image,
+            "The image to predict: one plane, grey or RGB, of as many channels as the model takes.",
+            self._current_image,
+        )
+        self.image.picked.connect(self.controller.set_image_layer)
+        self.description = note("")
+        self.model = note("")
+        self.model_files = ModelFiles(self.controller)
+        for part in (self.image, self.description, self.model, self.model_files):
+            self.rows.addWidget(part)
+
+    def _add_predict_section(self) -> None:
+        self.add_section("2  Predict")
+        self.predict = RunButton(
+            "Predict",
+            "Predict the image, what is on screen first (Shift+P for the whole image).",
+            action_reason(self.controller, Action.PREDICT),
+        )
+        self.predict.setObjectName("main")
+        self.predict.clicked.connect(self._on_predict)
+        self.visible_only = QCheckBox("Only what is on screen")
+        self.visible_only.setToolTip("Zoom in and look at a part of a large image within seconds.")
+        self.stop = RunButton(
+            "Stop",
+            "End after this tile; finished tiles stay.",
+            action_reason(self.controller, Action.STOP),
+        )
+        self.stop.clicked.connect(self.controller.stop)
+        self.rows.addWidget(self.visible_only)
+        self.add_run_button(self.predict)
+        self.rows.addWidget(self.stop)
+        self.rows.addWidget(JobPanel(self.controller.status))
+        self.rows.addWidget(folded("Advanced", "Tile size and precision.", self._advanced()))
+
+    def _advanced(self) -> QWidget:
+        self.tile_size = QSpinBox()
+        self.tile_size.setRange(0, 4092)
+        self.tile_size.setSingleStep(64)
+        self.tile_size.setSpecialValueText("automatic")
+        self.tile_size.setSuffix(" px")
+        self.tile_size.setToolTip(
+            "Side of the tiles that are predicted one by one; smaller needs less memory.\n"
+            "0 chooses it from the memory that is free. The answer does not depend on it."
+        )
+        self.precision = _choice(
+            _PRECISIONS, "Fastest is checked on the first tile and left if the answer changes."
+        )
+        content = QWidget()
+        form = QFormLayout(content)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("Tile size", self.tile_size)
+        form.addRow("Precision", self.precision)
+        return content
+
+    def _add_objects_section(self) -> None:
+        self.add_section("3  Objects")
+        self.of_class = QComboBox()
+        self.of_class.setToolTip("Which class the objects are cut out of.")
+        self.method = _choice(
+            _METHODS,
+            "Connected pixels: what hangs together is one object.\n"
+            "Part at necks: round objects that touch are parted where they are narrow.",
+        )
+        self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.threshold.setRange(0.05, 0.95)
+        self.threshold.setValue(0.5)
+        self.threshold.setToolTip("Probability from which a pixel belongs to an object.")
+        self.min_size = QSpinBox()
+        self.min_size.setRange(0, 1_000_000)
+        self.min_size.setValue(16)
+        self.min_size.setSuffix(" px")
+        self.min_size.setToolTip("Smaller objects, in pixels of area, are dropped.")
+        form = QFormLayout()
+        for title, field in (
+            ("Of", self.of_class),
+            ("Method", self.method),
+            ("Threshold", self.threshold),
+            ("Smallest", self.min_size),
+        ):
+            form.addRow(title, field)
+        self.rows.addLayout(form)
+        self.objects = RunButton(
+            "Find objects",
+            "Cut objects out of the prediction and number them, in a layer of their own.",
+            action_reason(self.controller, Action.INSTANCES),
+        )
+        self.objects.clicked.connect(self._on_objects)
+        self.add_run_button(self.objects)
+
+    def _add_save_section(self) -> None:
+        self.add_section("4  Save")
+        self.save = RunButton(
+            "Save result ...",
+            "Write probabilities, classes and objects as TIFF files into a folder.",
+            action_reason(self.controller, Action.SAVE_RESULT),
+        )
+        self.save.clicked.connect(self._on_save)
+        self.add_run_button(self.save)
+
+    # ------------------------------------------------------------------ session to page
+
+    def refresh(self) -> None:
+        """Show the session as it is: buttons, reasons, image, model, classes."""
+        super().refresh()
+        layer = self.controller.image_layer
+        reason = why_not_usable(layer)
+        self.description.setText(describe_image(layer) if reason is None else reason)
+        self._show_model()
+        self._show_classes(self.controller.classes)
+
+    def _show_model(self, _step: object = None) -> None:
+        controller = self.controller
+        if controller.why_not(Action.SAVE_MODEL) is not None:
+            text = "Model: none yet. Learn in the Fine-tune dock, or load one."
+        elif controller.status.step:
+            text = f"Model: {controller.classes} classes, {controller.status.step} steps learned"
+        else:
+            text = f"Model: {controller.classes} classes, from a file"
+        self.model.setText(text)
+
+    def _show_classes(self, classes: int) -> None:
+        if self.of_class.count() == classes:
+            return
+        chosen = self.of_class.currentIndex()
+        self.of_class.clear()
+        self.of_class.addItem("all but background", None)
+        for label in range(2, classes + 1):
+            self.of_class.addItem(class_name(label), label)
+        self.of_class.setCurrentIndex(min(max(chosen, 0), classes - 1))
+
+    def _current_image(self) -> Any:
+        return self.controller.image_layer
+
+    # ------------------------------------------------------------------ page to session
+
+    def _on_predict(self) -> None:
+        self.controller.predict(
+            self.visible_only.isChecked(),
+            tile_size=self.tile_size.value() or None,
+            precision=self.precision.currentData(),
+        )
+
+    def _on_objects(self) -> None:
+        self.controller.make_instances(
+            InstanceSettings(
+                method=self.method.currentData(),
+                threshold=self.threshold.value(),
+                min_size=self.min_size.value(),
+                label=self.of_class.currentData(),
+            )
+        )
+
+    def _on_save(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Folder for the result")
+        if folder:
+            self.controller.save_result(folder)
+
+
+def _choice(choices: dict[str, str], tooltip: str) -> QComboBox:
+    field = QComboBox()
+    for title, value in choices.items():
+        field.addItem(title, value)
+    field.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    field.setMinimumContentsLength(8)
+    field.setToolTip(tooltip)
+    return field
