@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from napari_unet.model.augment import AugmentConfig
-from napari_unet.ops.annotations import draw_strokes
-from napari_unet.ops.synthetic import random_strokes, touching_cells
 from numpy.typing import NDArray
 from report import publish, table
 from skimage.io import imread
 
 from napari_unet import Segmenter, UNet
-from napari_unet.engine.finetune import FinetuneConfig
+from napari_unet.engine.trainer import FinetuneConfig
+from napari_unet.model.augment import AugmentConfig
+from napari_unet.ops.annotations import draw_strokes
+from napari_unet.ops.synthetic import random_strokes, touching_cells
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from napari_unet.model.augment import AugmentConfig, sample_patch
-from napari_unet.model.losses import weighted_cross_entropy
 from report import publish, seconds, table
 
 from napari_unet import UNet
-from napari_unet.engine.finetune import FinetuneConfig, FinetuneRequest, Trainer, finetune
+from napari_unet.engine.finetune import FinetuneRequest, finetune
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, choose_plan
+from napari_unet.engine.trainer import FinetuneConfig, Trainer
+from napari_unet.model.augment import AugmentConfig, sample_patch
+from napari_unet.model.losses import weighted_cross_entropy
 
 _PLANS = (
     ExecutionPlan(torch.device("cpu")),

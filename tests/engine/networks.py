@@ -1,6 +1,7 @@
 """Small networks for the tests, always the same for a seed."""
 
 import torch
+
 from napari_unet.model.unet import UNet
 
 

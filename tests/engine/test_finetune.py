@@ -7,15 +7,10 @@ import torch
 from networks import make_unet
 
 from napari_unet.engine.events import Noticed, ScoreMeasured, StepCompleted, TrainingFinished
-from napari_unet.engine.finetune import (
-    FinetuneConfig,
-    FinetuneRequest,
-    Mailbox,
-    Trainer,
-    finetune,
-)
+from napari_unet.engine.finetune import FinetuneRequest, Mailbox, finetune
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.predict import predict
+from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.ops.errors import InputError
 
 QUICK = FinetuneConfig(patch_size=60, precision="fp32")

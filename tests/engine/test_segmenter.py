@@ -8,7 +8,7 @@ from networks import make_unet
 import napari_unet
 from napari_unet import Segmenter, load_model, save_model
 from napari_unet.engine.errors import NotReady
-from napari_unet.engine.finetune import FinetuneConfig
+from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.ops.errors import InputError
 
 QUICK = FinetuneConfig(patch_size=60, precision="fp32")

@@ -3,8 +3,8 @@ import pytest
 import torch
 from napari.components import ViewerModel
 
-from napari_unet.engine.finetune import FinetuneConfig
 from napari_unet.engine.segmenter import Segmenter
+from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.unet import UNet
 from napari_unet.viewer.controller import SegmentationController
 

@@ -113,9 +113,11 @@ def _save(
     output: Path,
     options: dict[str, Any],
 ) -> list[Path]:
-    from napari_unet.cli.predict import save_results
+    from napari_unet.engine.results import InstanceSettings, find_instances, save_results
 
-    files, instances = save_results(probability, output / sample.name, None, options)
+    settings = InstanceSettings(options["method"], options["threshold"], options["min_size"])
+    instances = find_instances(probability, settings)
+    files = list(save_results(output / sample.name, probability, instances))
     try:
         from napari_unet.cli.figure import demo_figure
     except ImportError:

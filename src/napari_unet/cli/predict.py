@@ -23,10 +23,6 @@ from napari_unet.ops.errors import InputError
 if TYPE_CHECKING:
     import threading
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from napari_unet.engine.files import ImageFile
     from napari_unet.model.unet import UNet
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -137,39 +133,6 @@ def predict_command(
         _end_with_failures(failures, len(images))
 
 
-def save_results(
-    probability: NDArray[np.float32], stem: Path, like: ImageFile | None, options: dict[str, Any]
-) -> tuple[list[Path], NDArray[np.integer[Any]]]:
-    """Write probability map, classes and instances; return the paths and the instances."""
-    from napari_unet.engine.files import write_labels, write_probabilities
-    from napari_unet.ops.instances import class_labels
-
-    instances = find_instances(probability, options)
-    paths = [
-        write_probabilities(_result_path(stem, "probabilities"), probability, like),
-        write_labels(_result_path(stem, "classes"), class_labels(probability), like),
-        write_labels(_result_path(stem, "instances"), instances, like),
-    ]
-    return paths, instances
-
-
-def find_instances(
-    probability: NDArray[np.float32], options: dict[str, Any]
-) -> NDArray[np.integer[Any]]:
-    """Cut objects out of what is not background; shape (Y, X), 0 is background."""
-    from napari_unet.ops.instances import connected_instances, watershed_instances
-
-    foreground = 1 - probability[0]
-    threshold, min_size = options["threshold"], options["min_size"]
-    if options["method"] == "watershed":
-        return watershed_instances(foreground, threshold=threshold, min_size=min_size)
-    return connected_instances(foreground >= threshold, min_size)
-
-
-def _result_path(stem: Path, kind: str) -> Path:
-    return stem.with_name(f"{stem.name}_{kind}.tif")
-
-
 def _check_name_is_free(path: Path, done: dict[str, Path]) -> None:
     name = path.name.split(".")[0]
     if name in done:
@@ -187,6 +150,7 @@ def _predict_file(
     from napari_unet.engine.files import read_image
     from napari_unet.engine.image import SourceImage
     from napari_unet.engine.predict import PredictRequest
+    from napari_unet.engine.results import InstanceSettings, find_instances, save_results
 
     image = read_image(path)
     request = PredictRequest(
@@ -195,7 +159,9 @@ def _predict_file(
     probability = predict_image(model, request, stop, path.name)
     if probability is None:
         return None
-    files, instances = save_results(probability, output / path.name.split(".")[0], image, options)
+    settings = InstanceSettings(options["method"], options["threshold"], options["min_size"])
+    instances = find_instances(probability, settings)
+    files = save_results(output / path.name.split(".")[0], probability, instances, image)
     return {"image": path, "files": files, "instances": int(instances.max(initial=0))}
 
 

@@ -76,7 +76,8 @@ class ExecutionPlan:
         @torch.inference_mode()
         def probabilities(batch: torch.Tensor) -> torch.Tensor:
             batch = batch.to(self.device, self.dtype).contiguous(memory_format=self.memory_format)
-            return network(batch).float().softmax(dim=1).cpu()
+            logits: torch.Tensor = network(batch)
+            return logits.float().softmax(dim=1).cpu()
 
         return probabilities
 

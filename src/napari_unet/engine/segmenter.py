@@ -17,15 +17,10 @@ from napari_unet.engine.events import (
     ScoreMeasured,
     TrainingFinished,
 )
-from napari_unet.engine.finetune import (
-    FinetuneConfig,
-    FinetuneRequest,
-    Mailbox,
-    Trainer,
-    finetune,
-)
+from napari_unet.engine.finetune import FinetuneRequest, Mailbox, finetune
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.predict import PredictRequest, assemble, check_channels, predict_tiles
+from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.model.checkpoint import load_model
 from napari_unet.model.unet import UNet, UNetConfig
 from napari_unet.ops.annotations import check_annotations

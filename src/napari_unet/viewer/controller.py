@@ -513,19 +513,18 @@ class SegmentationController(QObject):
         return self.image_layer is not None and self.image_layer in self.viewer.layers
 
     def _on_layer_removed(self, event: Any) -> None:
-        layer: Any = event.value
+        layer, was_busy = event.value, self.lane.is_busy()
         if layer is self.weights.labels:
             self.weights.hide()
         if layer is self.image_layer:
-            was_busy = self.lane.is_busy()
             self.set_image_layer(None)
             if was_busy:
-                show_warning(f"'{layer.name}' was removed, so the job on it was stopped.")
+                show_warning(f"'{event.value.name}' was removed, so the job on it was stopped.")
         elif layer is self.annotation_layer:
             self.set_annotation_layer(None)
             if self.is_learning:
                 show_warning(
-                    f"'{layer.name}' was removed; learning goes on with the strokes it had. "
+                    f"'{event.value.name}' was removed; learning goes on with the strokes it had. "
                     "Press Stop to end it."
                 )
 

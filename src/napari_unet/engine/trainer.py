@@ -1,0 +1,136 @@
+"""The weights while they learn: how to learn, and one step of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+
+from napari_unet.engine.image import SourceImage
+from napari_unet.engine.plan import Precision, choose_plan
+from napari_unet.model.augment import AugmentConfig, Patch
+from napari_unet.model.losses import weighted_cross_entropy
+from napari_unet.model.unet import UNet
+from napari_unet.ops.annotations import HeldOut
+from napari_unet.ops.errors import InputError
+
+# Learning rates that went furthest in 30 s on a few strokes; see docs/architecture.md.
+_LEARNING_RATE = {"adamw": 1e-3, "sgd": 1e-3}
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneConfig:
+    """How to learn.
+
+    Attributes
+    ----------
+    optimizer
+        "adamw" (default: it gets further in the first minute) or "sgd" as in the paper.
+    learning_rate
+        None takes the optimiser's default.
+    momentum
+        Of SGD; the paper's 0.99 makes a large number of earlier patches count in each step.
+    w0, sigma, balance
+        Of the weight map, see `napari_unet.ops.weight_map.annotation_weights`.
+    patch_size
+        Input side of the patches, in pixels; rounded down to a size that fits the network.
+    batch
+        Patches in a step, each around a pixel of another class in turn; the paper takes 1.
+    augment
+        Random deformation and grey-value variation of the patches.
+    held_out
+        Share of the strokes of a class that is kept for the score.
+    precision, device
+        As for prediction; "auto" takes the faster of float32 and bfloat16 with float32 weights.
+    seed
+        Of patch positions, augmentation and dropout.
+    """
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float | None = None
+    momentum: float = 0.99
+    w0: float = 10.0
+    sigma: float = 5.0
+    balance: float = 1.0
+    patch_size: int = 252
+    batch: int = 1
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    held_out: float = 0.2
+    precision: Precision = "auto"
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in _LEARNING_RATE:
+            raise InputError(f"no optimizer {self.optimizer!r}; choose 'adamw' or 'sgd'")
+        if self.learning_rate is not None and not 0 < self.learning_rate < np.inf:
+            raise InputError("the learning rate must be above 0; leave it out for the default")
+        if not 0 <= self.momentum < 1:
+            raise InputError("momentum must be at least 0 and below 1; the paper's is 0.99")
+        if self.batch < 1:
+            raise InputError("a step needs at least 1 patch; the paper takes 1")
+        if not 0 <= self.held_out < 1:
+            raise InputError("the held-out share must be at least 0 and below 1; 0.2 is usual")
+
+
+class Trainer:
+    """The state of a training that outlives one job: weights, optimiser, random numbers, steps.
+
+    It belongs to the thread that runs the jobs. A second job goes on where the first one ended.
+
+    Parameters
+    ----------
+    model
+        The network; its weights are changed in place.
+    config
+        How to learn.
+    """
+
+    def __init__(self, model: UNet, config: FinetuneConfig | None = None) -> None:
+        self.model = model
+        self.config = config or FinetuneConfig()
+        self.step = 0
+        self.image: SourceImage | None = None
+        self.held_out: HeldOut | None = None
+        self.generator = torch.Generator().manual_seed(self.config.seed)
+        self.plan = choose_plan(model.config, "train", self.config.precision, self.config.device)
+        model.to(self.plan.device)
+        model.to(memory_format=self.plan.memory_format)  # type: ignore[call-overload]
+        self._optimizer = self._make_optimizer()
+        self._dropout_state = torch.Generator().manual_seed(self.config.seed).get_state()
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        config, parameters = self.config, self.model.parameters()
+        rate = config.learning_rate or _LEARNING_RATE[config.optimizer]
+        if config.optimizer == "sgd":
+            return torch.optim.SGD(parameters, lr=rate, momentum=config.momentum)
+        return torch.optim.AdamW(parameters, lr=rate)
+
+    def look_at(self, image: SourceImage) -> None:
+        """Learn from `image` from now on; which strokes are held out is decided image by image."""
+        if image is not self.image:
+            self.image, self.held_out = image, None
+
+    def learn(self, patch: Patch) -> float:
+        """Make one step on `patch` and return its loss."""
+        device = self.plan.device
+        image = patch.image.to(device).contiguous(memory_format=self.plan.memory_format)
+        # Dropout draws from torch's global generator; with a state of its own the training does
+        # not depend on what else runs between two steps.
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._dropout_state)
+            self.model.train()
+            with self.plan.autocast():
+                logits = self.model(image)
+            loss = weighted_cross_entropy(
+                logits, patch.annotations.to(device), patch.weights.to(device)
+            )
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+            self._dropout_state = torch.get_rng_state()
+        self.model.eval()
+        self.step += 1
+        return float(loss.detach())
