@@ -38,24 +38,25 @@ class Setting:
     training: dict[str, Any] = field(default_factory=dict)
 
 
-_NETWORK = {"base_channels": 16, "depth": 4}
+# The network that a new Segmenter starts with.
+_NETWORK = {"base_channels": 16, "depth": 3, "batch_norm": True}
 SETTINGS = {
     "default": Setting(),
-    "depth 3": Setting({"depth": 3}),
+    "depth 4": Setting({"depth": 4}),
     "8 channels": Setting({"base_channels": 8}),
     "32 channels": Setting({"base_channels": 32}),
-    "BatchNorm": Setting({"batch_norm": True}),
+    "no BatchNorm": Setting({"batch_norm": False}),
     "no dropout": Setting({"dropout": 0.0}),
     "lr 3e-4": Setting(training={"learning_rate": 3e-4}),
     "lr 3e-3": Setting(training={"learning_rate": 3e-3}),
     "SGD 0.99, lr 1e-3": Setting(training={"optimizer": "sgd"}),
-    "SGD 0.99, lr 1e-4": Setting(training={"optimizer": "sgd", "learning_rate": 1e-4}),
     "SGD 0.9, lr 1e-2": Setting(
         training={"optimizer": "sgd", "momentum": 0.9, "learning_rate": 1e-2}
     ),
-    "patch 220": Setting(training={"patch_size": 220}),
-    "patch 348": Setting(training={"patch_size": 348}),
-    "patch 572": Setting(training={"patch_size": 572}),
+    "1 patch of 160": Setting(training={"batch": 1, "patch_size": 160}),
+    "1 patch of 388": Setting(training={"batch": 1, "patch_size": 388}),
+    "2 patches of 96": Setting(training={"batch": 2, "patch_size": 96}),
+    "8 patches of 16": Setting(training={"batch": 8, "patch_size": 16}),
     "no augmentation": Setting(training={"augment": AugmentConfig.none()}),
     "no border weights": Setting(training={"w0": 0.0}),
     "no class balance": Setting(training={"balance": 0.0}),

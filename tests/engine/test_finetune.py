@@ -13,7 +13,7 @@ from napari_unet.engine.predict import predict
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.ops.errors import InputError
 
-QUICK = FinetuneConfig(patch_size=60, precision="fp32")
+QUICK = FinetuneConfig(patch_size=20, precision="fp32")
 # Gets there in a few dozen steps on an image that hardly needs a network.
 EAGER = replace(QUICK, learning_rate=1e-2)
 
@@ -30,7 +30,7 @@ def weights(model):
 
 def test_it_learns_what_was_painted(two_halves):
     image, annotations = two_halves
-    trainer = Trainer(make_unet(batch_norm=True), EAGER)
+    trainer = Trainer(make_unet(batch_norm=True, base_channels=8), EAGER)
     events = list(job(trainer, image, annotations, steps=60))
     losses = [event.loss for event in events if isinstance(event, StepCompleted)]
     assert len(losses) == 60
@@ -93,9 +93,9 @@ def test_held_out_strokes_are_not_learned_from(two_halves):
     assert held_out.any()
     without = np.where(held_out, 0, annotations)
     for strokes in (annotations, without):
-        trainer = Trainer(make_unet(), FinetuneConfig(patch_size=60, precision="fp32"))
+        trainer = Trainer(make_unet(), FinetuneConfig(patch_size=20, precision="fp32"))
         if strokes is without:
-            trainer.config = FinetuneConfig(patch_size=60, precision="fp32", held_out=0)
+            trainer.config = FinetuneConfig(patch_size=20, precision="fp32", held_out=0)
         list(job(trainer, image, strokes, steps=3))
         results.append(weights(trainer.model))
     assert torch.equal(*results)
@@ -103,7 +103,7 @@ def test_held_out_strokes_are_not_learned_from(two_halves):
 
 def test_the_score_is_of_the_held_out_strokes(two_halves):
     image, annotations = two_halves
-    trainer = Trainer(make_unet(batch_norm=True), EAGER)
+    trainer = Trainer(make_unet(batch_norm=True, base_channels=8), EAGER)
     *_, score, _finished = job(trainer, image, annotations, steps=60)
     assert score.dice == pytest.approx(1, abs=0.05)
     assert len(score.dice_per_class) == 2
@@ -166,7 +166,7 @@ def test_a_budget_of_seconds_ends_the_job(two_halves):
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_every_kind_of_training_stays_finite(two_halves, optimizer, batch_norm):
-    config = FinetuneConfig(optimizer=optimizer, patch_size=60)
+    config = FinetuneConfig(optimizer=optimizer, patch_size=20)
     trainer = Trainer(make_unet(batch_norm=batch_norm), config)
     list(job(trainer, *two_halves, steps=5))
     assert torch.isfinite(weights(trainer.model)).all()
@@ -209,7 +209,7 @@ def test_out_of_memory_halves_the_patches_and_says_so(two_halves, monkeypatch):
     honest = Trainer.learn
 
     def short_of_memory(self, patch):
-        if patch.image.shape[-1] > 44:
+        if patch.image.shape[-1] > 52:
             raise torch.OutOfMemoryError("no memory left")
         return honest(self, patch)
 

@@ -11,13 +11,13 @@ from napari_unet.engine.errors import NotReady
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.ops.errors import InputError
 
-QUICK = FinetuneConfig(patch_size=60, precision="fp32")
+QUICK = FinetuneConfig(patch_size=20, precision="fp32")
 
 
 def test_from_image_to_probability(two_halves):
     image, annotations = two_halves
     eager = replace(QUICK, learning_rate=1e-2)
-    segmenter = Segmenter(make_unet(batch_norm=True), config=eager)
+    segmenter = Segmenter(make_unet(batch_norm=True, base_channels=8), config=eager)
     segmenter.set_image(image)
     segmenter.annotate(annotations)
     finished, score = segmenter.fine_tune(steps=60)
@@ -93,7 +93,7 @@ def test_changed_settings_go_on_from_the_same_weights(two_halves):
     segmenter.annotate(annotations)
     segmenter.fine_tune(steps=2)
     model = segmenter.model
-    segmenter.config = FinetuneConfig(patch_size=44, precision="fp32", optimizer="sgd")
+    segmenter.config = FinetuneConfig(patch_size=12, precision="fp32", optimizer="sgd")
     segmenter.fine_tune(steps=1)
     assert segmenter.model is model
 

@@ -25,7 +25,7 @@ def two_halves():
 def small_segmenter():
     """A network that takes a few milliseconds a step."""
     torch.manual_seed(0)
-    config = FinetuneConfig(patch_size=60, precision="fp32")
+    config = FinetuneConfig(patch_size=20, precision="fp32")
     return Segmenter(UNet(base_channels=4, depth=2), config=config)
 
 

@@ -201,7 +201,8 @@ class _PatchSource:
         self._augment, self._batch = config.augment, config.batch
         self._generator = trainer.generator
         self._geometry = model.config.geometry
-        self._inner = self._geometry.inner_size(config.patch_size)
+        stride = self._geometry.stride
+        self._inner = -(-config.patch_size // stride) * stride
 
     @property
     def input_size(self) -> int:

@@ -35,7 +35,8 @@ class FinetuneConfig:
     w0, sigma, balance
         Of the weight map, see `napari_unet.ops.weight_map.annotation_weights`.
     patch_size
-        Input side of the patches, in pixels; rounded down to a size that fits the network.
+        Output side of the patches, in pixels; rounded up to the network's pooling grid. The
+        network reads its halo around it (388 from 572 in the paper).
     batch
         Patches in a step, each around a pixel of another class in turn; the paper takes 1.
     augment
@@ -54,8 +55,8 @@ class FinetuneConfig:
     w0: float = 10.0
     sigma: float = 5.0
     balance: float = 1.0
-    patch_size: int = 252
-    batch: int = 1
+    patch_size: int = 48
+    batch: int = 4
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     held_out: float = 0.2
     precision: Precision = "auto"
@@ -69,6 +70,8 @@ class FinetuneConfig:
             raise InputError("the learning rate must be above 0; leave it out for the default")
         if not 0 <= self.momentum < 1:
             raise InputError("momentum must be at least 0 and below 1; the paper's is 0.99")
+        if self.patch_size < 1:
+            raise InputError("the patch size must be 1 pixel or more; 48 is usual")
         if self.batch < 1:
             raise InputError("a step needs at least 1 patch; the paper takes 1")
         if not 0 <= self.held_out < 1:
