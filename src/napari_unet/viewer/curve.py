@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
+from napari_unet.viewer.links import Links
 from napari_unet.viewer.status import TrainingHistory
 
 # Okabe and Ito's vermilion and blue: apart for any kind of colour vision, and dark or bright
@@ -56,7 +57,8 @@ class CurvePlot(QWidget):
             "Blue dots: Dice on strokes it never learns from; 1 is perfect.\n"
             "If blue falls while orange falls, it learns by heart: paint more strokes."
         )
-        history.extended.connect(self._on_extended)
+        self._links = Links(self)
+        self._links.connect(history.extended, self._on_extended)
         self.redraw()
 
     def _lay_out(self) -> None:
@@ -67,6 +69,7 @@ class CurvePlot(QWidget):
         self.plot.setMenuEnabled(False)
         self._item.hideButtons()
         self._item.showAxis("right")
+        self._item.getAxis("bottom").setHeight(40)
         self._item.scene().addItem(self._score_view)
         self._item.getAxis("right").linkToView(self._score_view)
         self._score_view.setXLink(self._item)
@@ -118,11 +121,6 @@ class CurvePlot(QWidget):
         self._score_line.setData(*_columns(self._history.scores))
         self._hint.setVisible(not len(steps))
         self.plot.setVisible(bool(len(steps)))
-
-    def let_go(self) -> None:
-        """Stop observing the history."""
-        self._redraw.stop()
-        self._history.extended.disconnect(self._on_extended, missing_ok=True)
 
     def _on_extended(self) -> None:
         if not self._redraw.isActive():

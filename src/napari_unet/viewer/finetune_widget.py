@@ -78,7 +78,7 @@ class FinetuneWidget(Dock):
         self.rows.addWidget(self.description)
 
     def _add_paint_section(self, viewer: Any) -> None:
-        self.add_section("2  Paint a few strokes of each class")
+        self.add_section("2  Paint a few strokes")
         self.annotations = LayerPicker(
             viewer,
             napari.layers.Labels,

@@ -59,7 +59,7 @@ class LayerPicker(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.combo.native)
         self.combo.native.setMinimumContentsLength(10)
-        self.combo.changed.connect(self.picked)
+        self.combo.changed.connect(self.picked.emit)
         self._links = Links(self)
         events = unwrap(viewer).layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
@@ -94,4 +94,7 @@ class LayerPicker(QWidget):
 
     def _on_layers_changed(self, _event: Any = None) -> None:
         self.combo.reset_choices()
+        gone = self._current()
+        if gone is not None and gone not in self.combo.choices:
+            self.picked.emit(self.combo.value)  # an emptied list does not tell it by itself
         self.refresh()

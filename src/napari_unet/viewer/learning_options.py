@@ -49,7 +49,7 @@ class LearningOptions(QWidget):
         self.learning_rate = _decimal(0.0, 1.0, config.learning_rate or 0.0, 1e-4, 5)
         self.learning_rate.setSpecialValueText("automatic")
         self.patch_size = QSpinBox()
-        self.patch_size.setRange(60, 1020)
+        self.patch_size.setRange(16, 1024)
         self.patch_size.setSingleStep(16)
         self.patch_size.setSuffix(" px")
         self.patch_size.setValue(config.patch_size)

@@ -6,6 +6,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QWidget
 
 from napari_unet.viewer.controller import Action, SegmentationController
 from napari_unet.viewer.form import RunButton, action_reason
+from napari_unet.viewer.links import Links
 
 _MODEL_FILES = "U-Net models (*.safetensors)"
 
@@ -34,10 +35,17 @@ class ModelFiles(QWidget):
         )
         self.save.clicked.connect(self._on_save)
         self.load.clicked.connect(self._on_load)
+        # The first step makes a model that can be saved.
+        self._links = Links(self)
+        self._links.connect(controller.status.events.step, self._on_step)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.save)
         row.addWidget(self.load)
+
+    def _on_step(self, _step: int) -> None:
+        if not self.save.isEnabled():
+            self.save.refresh()
 
     def _on_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save model", "model", _MODEL_FILES)

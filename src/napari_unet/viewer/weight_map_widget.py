@@ -33,6 +33,9 @@ class WeightMapWidget(Dock):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
         self.preview = WeightPreview(unwrap(viewer), self.controller.lane)
+        # The preview belongs to the session's lane and would go on without a dock.
+        self.destroyed.connect(self.preview.hide)
+        self.destroyed.connect(self.preview.deleteLater)
         self._labels: Any = None
         self._add_labels_section(viewer)
         self._add_weights_section()

@@ -1,0 +1,460 @@
+import numpy as np
+import pytest
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QScrollBar,
+)
+
+from napari_unet.engine.results import InstanceSettings
+from napari_unet.viewer import __main__ as command
+from napari_unet.viewer import controller as sessions
+from napari_unet.viewer.class_list import ClassList
+from napari_unet.viewer.controller import SegmentationController, controller_for
+from napari_unet.viewer.curve import CurvePlot
+from napari_unet.viewer.finetune_widget import BUDGETS, FinetuneWidget
+from napari_unet.viewer.form import RunButton
+from napari_unet.viewer.predict_widget import PredictWidget
+from napari_unet.viewer.status import Phase, TrainingHistory
+from napari_unet.viewer.weight_map_widget import WeightMapWidget
+
+CONTROLS = (QAbstractButton, QComboBox, QAbstractSlider, QAbstractSpinBox)
+DOCKS = (FinetuneWidget, PredictWidget, WeightMapWidget)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer, segmenter, monkeypatch):
+    viewer = make_napari_viewer()
+    session = SegmentationController(viewer, segmenter)
+    monkeypatch.setitem(sessions._sessions, viewer, session)
+    yield viewer
+    session.close()
+
+
+@pytest.fixture
+def open_dock(viewer):
+    """Puts a dock into the viewer's window."""
+
+    def make(kind):
+        dock = kind(viewer)
+        viewer.window.add_dock_widget(dock, area="right")
+        return dock
+
+    return make
+
+
+@pytest.fixture
+def dock(open_dock, viewer, two_halves):
+    """The Fine-tune dock on an image, with nothing painted yet."""
+    viewer.add_image(two_halves[0], name="halves")
+    return open_dock(FinetuneWidget)
+
+
+def paint(dock, annotations):
+    dock.new_annotations.click()
+    dock.controller.annotation_layer.data = annotations
+    dock.controller._on_strokes_painted()
+
+
+def record(monkeypatch, session, *names):
+    """Take down calls of a session's methods instead of making them."""
+    calls = []
+    for name in names:
+        monkeypatch.setattr(
+            session, name, lambda *a, name=name, **k: calls.append((name, a, k)), raising=True
+        )
+    return calls
+
+
+# ---------------------------------------------------------------- what can be read
+
+
+@pytest.mark.parametrize("kind", DOCKS)
+def test_every_control_says_what_it_does(open_dock, kind):
+    dock = open_dock(kind)
+    mute = [
+        control
+        for control in dock.findChildren(object)
+        if isinstance(control, CONTROLS)
+        and not isinstance(control, QScrollBar)
+        and not _tooltip(control, dock)
+    ]
+    assert mute == []
+
+
+def _tooltip(control, dock):
+    """The tooltip of a control or of the compound control that it is a part of."""
+    while control is not None and control is not dock.widget():
+        if control.toolTip():
+            return control.toolTip()
+        control = control.parentWidget()
+    return ""
+
+
+@pytest.mark.parametrize("kind", DOCKS)
+def test_a_dock_fits_a_small_screen(open_dock, kind):
+    dock = open_dock(kind)
+    assert dock.widget().minimumSizeHint().width() <= 320
+    assert dock.minimumSizeHint().height() < 300  # it scrolls
+
+
+@pytest.mark.parametrize("kind", DOCKS)
+def test_a_grey_button_tells_why_in_tooltip_and_line(open_dock, kind):
+    dock = open_dock(kind)
+    grey = [button for button in dock.findChildren(RunButton) if not button.isEnabled()]
+    assert grey
+    for button in grey:
+        reason = button._why_not()
+        assert button.toolTip() == reason
+        assert button.reason_line.text() == reason
+        assert button.reason_line.isVisibleTo(dock) == (button.reason_line.parent() is not None)
+
+
+def test_the_reasons_follow_what_is_done(dock, two_halves):
+    assert "annotation layer" in dock.learn.reason_line.text()
+    dock.new_annotations.click()
+    assert "two classes" in dock.learn.reason_line.text()
+    dock.controller.annotation_layer.data = two_halves[1]
+    dock.controller._on_strokes_painted()
+    assert dock.learn.isEnabled()
+    assert dock.learn.reason_line.isHidden()
+
+
+def test_the_image_and_its_axes_are_named(dock, viewer):
+    assert dock.description.text() == "halves: 64 rows x 80 columns, grey, float64"
+    dock.controller.set_image_layer(viewer.add_image(np.zeros((3, 64, 80)), name="stack"))
+    assert "3 axes" in dock.description.text()
+
+
+# ---------------------------------------------------------------- layers
+
+
+def test_the_docks_agree_on_the_image(dock, open_dock, viewer):
+    predict = open_dock(PredictWidget)
+    other = viewer.add_image(np.zeros((20, 30)), name="other")
+    predict.image.combo.value = other
+    assert dock.controller.image_layer is other
+    assert dock.image.combo.value is other
+    assert "other" in dock.description.text()
+
+
+def test_the_next_image_is_taken_when_one_is_removed(dock, viewer):
+    other = viewer.add_image(np.zeros((20, 30)), name="other")
+    viewer.layers.remove("halves")
+    assert dock.controller.image_layer is other
+    viewer.layers.remove(other)
+    assert dock.controller.image_layer is None
+    assert "Open an image" in dock.description.text()
+
+
+def test_an_image_that_comes_later_is_taken(open_dock, viewer):
+    dock = open_dock(FinetuneWidget)
+    assert dock.controller.image_layer is None
+    layer = viewer.add_image(np.zeros((20, 30)))
+    assert dock.controller.image_layer is layer
+
+
+def test_results_are_not_offered_as_images(dock, two_halves, qtbot):
+    paint(dock, two_halves[1])
+    dock.controller.learn(seconds=0.3)
+    qtbot.waitUntil(lambda: dock.controller.status.phase is Phase.IDLE, timeout=20_000)
+    assert len(dock.controller.viewer.layers) > 2
+    assert [layer.name for layer in dock.image.combo.choices] == ["halves"]
+    assert dock.controller.history.losses
+
+
+def test_a_renamed_layer_is_listed_by_its_new_name(dock, viewer):
+    viewer.layers["halves"].name = "two sides"
+    assert dock.image.combo.native.findText("two sides") >= 0
+
+
+# ---------------------------------------------------------------- painting
+
+
+def test_a_class_takes_the_brush(dock, viewer):
+    dock.class_list.buttons()[1].click()
+    layer = dock.controller.annotation_layer
+    assert (layer.selected_label, str(layer.mode)) == (2, "paint")
+    assert viewer.layers.selection.active is layer
+    assert [button.isChecked() for button in dock.class_list.buttons()] == [False, True]
+
+
+def test_the_list_follows_the_brush(dock):
+    dock.new_annotations.click()
+    dock.controller.annotation_layer.selected_label = 2
+    assert dock.class_list.buttons()[1].isChecked()
+    dock.controller.annotation_layer.selected_label = 0
+    assert not any(button.isChecked() for button in dock.class_list.buttons())
+
+
+def test_the_number_of_classes_reaches_the_session(dock, monkeypatch):
+    calls = record(monkeypatch, dock.controller, "set_class_count")
+    dock.class_list.count_changed.disconnect()
+    dock.class_list.count_changed.connect(dock.controller.set_class_count)
+    dock.class_list.count.setValue(3)
+    assert calls == [("set_class_count", (3,), {})]
+
+
+def test_showing_another_number_of_classes_tells_nobody(qtbot):
+    classes = ClassList(2)
+    qtbot.addWidget(classes)
+    with qtbot.assertNotEmitted(classes.count_changed), qtbot.assertNotEmitted(classes.picked):
+        classes.set_count(5)
+        assert len(classes.buttons()) == 5
+        classes.set_count(3)
+        classes.set_picked(2)
+    assert len(classes.buttons()) == 3
+
+
+# ---------------------------------------------------------------- learning
+
+
+@pytest.mark.parametrize(("title", "seconds"), BUDGETS.items())
+def test_the_budget_is_what_is_learned_for(dock, two_halves, monkeypatch, title, seconds):
+    calls = record(monkeypatch, dock.controller, "learn")
+    paint(dock, two_halves[1])
+    dock.budget.setCurrentText(title)
+    dock.learn.click()
+    assert calls == [("learn", (seconds,), {})]
+
+
+def test_a_change_of_the_status_is_shown(dock):
+    status = dock.controller.status
+    status.phase = Phase.LEARNING
+    status.message = "Learning, step 7"
+    status.fraction, status.seconds_left = 0.25, 130.0
+    assert dock.panel.bar.isVisibleTo(dock)
+    assert dock.panel.bar.value() == 250
+    assert dock.panel.bar.text() == "2 min 10 s left"
+    assert dock.panel.message.text() == "Learning, step 7"
+    status.last_error = "the cable is cut"
+    assert dock.panel.error.isVisibleTo(dock)
+    assert dock.panel.error.text() == "the cable is cut"
+    status.fraction = None
+    assert dock.panel.bar.maximum() == 0  # no known end
+    status.phase = Phase.PAUSED
+    assert dock.pause.text() == "Resume"
+    status.phase = Phase.IDLE
+    assert not dock.panel.bar.isVisibleTo(dock)
+    assert dock.pause.text() == "Pause"
+
+
+def test_the_score_is_shown_with_what_it_rests_on(dock):
+    status = dock.controller.status
+    status.score, status.score_reason = 0.871, "measured on 2 of 6 strokes"
+    assert dock.score.text() == "Held-out Dice <b>0.87</b>, measured on 2 of 6 strokes"
+    status.score, status.score_reason = None, "too few strokes to know"
+    assert dock.score.text() == "too few strokes to know"
+
+
+def test_options_reach_the_engine(dock):
+    options = dock.options
+    assert options.config() == dock.controller.segmenter.config
+    options.patch_size.setValue(124)
+    options.optimizer.setCurrentIndex(1)
+    options.learning_rate.setValue(0.01)
+    config = dock.controller.segmenter.config
+    assert (config.patch_size, config.optimizer, config.learning_rate) == (124, "sgd", 0.01)
+    options.learning_rate.setValue(0)
+    assert dock.controller.segmenter.config.learning_rate is None
+
+
+def test_learning_by_the_buttons(dock, two_halves, qtbot):
+    paint(dock, two_halves[1])
+    dock.budget.setCurrentText("until I stop")
+    dock.learn.click()
+    session = dock.controller
+    qtbot.waitUntil(lambda: len(session.history.losses) > 2, timeout=20_000)
+    assert not dock.learn.isEnabled()
+    assert dock.model_files.save.isEnabled()
+    dock.pause.click()
+    assert session.status.phase is Phase.PAUSED
+    dock.pause.click()
+    assert session.status.phase is Phase.LEARNING
+    dock.stop.click()
+    qtbot.waitUntil(lambda: session.status.phase is Phase.IDLE, timeout=20_000)
+    qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
+    assert dock.learn.isEnabled()
+    assert not dock.stop.isEnabled()
+
+
+# ---------------------------------------------------------------- keys
+
+
+def test_the_keys_are_not_taken_by_the_viewer_or_by_labels_and_images(dock, viewer):
+    from napari.layers import Image, Labels
+    from napari.utils.key_bindings import coerce_keybinding
+    from napari.utils.shortcuts import default_shortcuts
+    from napari.viewer import Viewer
+
+    ours = set(viewer.keymap)
+    assert len(ours) == 11
+    for kind in (Viewer, Labels, Image):
+        assert ours.isdisjoint(kind.class_keymap)
+    elsewhere = ("shape", "polyline", "polygon", "lasso")
+    napari_keys = {
+        coerce_keybinding(key)
+        for name, keys in default_shortcuts.items()
+        for key in keys
+        if not any(word in name for word in elsewhere)
+    }
+    assert ours.isdisjoint(napari_keys)
+
+
+def test_the_keys_do_what_the_buttons_do(dock, viewer, two_halves, monkeypatch):
+    calls = record(monkeypatch, dock.controller, "learn", "stop")
+    keys = {str(key): press for key, press in viewer.keymap.items()}
+    paint(dock, two_halves[1])
+    keys["Ctrl+2"](viewer)
+    assert dock.controller.annotation_layer.selected_label == 2
+    keys["Ctrl+9"](viewer)  # there is no such class
+    assert dock.controller.annotation_layer.selected_label == 2
+    keys["Shift+L"](viewer)
+    dock.controller._training = object()
+    keys["Shift+L"](viewer)
+    dock.controller._training = None
+    assert [name for name, _, _ in calls] == ["learn", "stop"]
+
+
+# ---------------------------------------------------------------- predict
+
+
+def test_prediction_options_are_handed_on(open_dock, viewer, two_halves, monkeypatch):
+    session = controller_for(viewer)
+    viewer.add_image(two_halves[0])
+    monkeypatch.setattr(session, "why_not", lambda action: None)
+    calls = record(monkeypatch, session, "predict", "make_instances")
+    dock = open_dock(PredictWidget)
+    dock.predict.click()
+    dock.visible_only.setChecked(True)
+    dock.tile_size.setValue(316)
+    dock.precision.setCurrentIndex(1)
+    dock.predict.click()
+    dock.method.setCurrentIndex(1)
+    dock.of_class.setCurrentIndex(1)
+    dock.min_size.setValue(40)
+    dock.objects.click()
+    assert calls == [
+        ("predict", (False,), {"tile_size": None, "precision": "auto"}),
+        ("predict", (True,), {"tile_size": 316, "precision": "fp32"}),
+        ("make_instances", (InstanceSettings("watershed", 0.5, 40, 2),), {}),
+    ]
+
+
+def test_the_model_in_use_is_told(open_dock, viewer):
+    controller_for(viewer).segmenter._loaded = False
+    dock = open_dock(PredictWidget)
+    assert "none yet" in dock.model.text()
+    dock.controller.segmenter._loaded = True
+    dock.refresh()
+    assert "from a file" in dock.model.text()
+
+
+# ---------------------------------------------------------------- weight map
+
+
+def test_the_weight_map_follows_the_sliders(open_dock, viewer, two_halves, qtbot):
+    objects = two_halves[1].astype(int)
+    layer = viewer.add_labels(objects, name="objects")
+    dock = open_dock(WeightMapWidget)
+    assert dock.kind.currentData() == "instances"
+    dock.switch.click()
+    qtbot.waitUntil(lambda: "objects: weight map" in viewer.layers, timeout=10_000)
+    with qtbot.waitSignal(dock.preview.computed, timeout=10_000) as told:
+        dock.w0.setValue(40)
+    assert f"to {told.args[1]:.2f} (bright)" in dock.legend.text()
+    dock.switch.click()
+    assert "objects: weight map" not in viewer.layers
+    assert dock.legend.isHidden()
+    viewer.layers.remove(layer)
+    assert not dock.switch.isEnabled()
+
+
+def test_strokes_are_taken_as_strokes(open_dock, viewer, two_halves):
+    viewer.add_image(two_halves[0])
+    first = open_dock(FinetuneWidget)
+    paint(first, two_halves[1])
+    dock = open_dock(WeightMapWidget)
+    assert dock.settings().kind == "annotations"
+
+
+# ---------------------------------------------------------------- curve
+
+
+def test_the_curve_shows_what_was_measured(qtbot):
+    history = TrainingHistory()
+    curve = CurvePlot(history, "light")
+    qtbot.addWidget(curve)
+    assert curve.plot.isHidden()
+    for step in range(1, 51):
+        history.add_loss(step, 1 / step)
+    history.add_score(50, 0.75)
+    qtbot.waitUntil(lambda: not curve.plot.isHidden())
+    steps, losses = curve._patch_losses.getData()
+    np.testing.assert_array_equal(steps, np.arange(1, 51))
+    np.testing.assert_allclose(losses, 1 / steps)
+    _, means = curve._loss_line.getData()
+    np.testing.assert_allclose(means[-1], losses[-10:].mean())
+    np.testing.assert_allclose(means[:2], [1, 0.75])
+    assert [list(values) for values in curve._score_line.getData()] == [[50], [0.75]]
+    curve.set_theme("dark")
+    history.clear()
+    qtbot.waitUntil(curve.plot.isHidden)
+
+
+def test_a_long_curve_keeps_its_end(qtbot):
+    history = TrainingHistory(losses=[(step, float(step)) for step in range(1, 9_001)])
+    curve = CurvePlot(history)
+    qtbot.addWidget(curve)
+    steps, _ = curve._patch_losses.getData()
+    assert len(steps) <= 2000
+    assert steps[-1] == 9000
+
+
+# ---------------------------------------------------------------- the end
+
+
+@pytest.mark.parametrize("kind", DOCKS)
+def test_a_closed_dock_is_heard_of_no_more(open_dock, viewer, kind, qtbot, two_halves):
+    dock = open_dock(kind)
+    gone = []
+    dock.destroyed.connect(lambda: gone.append(kind))
+    viewer.window.remove_dock_widget(dock)
+    dock.deleteLater()
+    qtbot.waitUntil(lambda: bool(gone))
+    session = controller_for(viewer)
+    viewer.add_image(two_halves[0], name="later")
+    session.status.message = "still at work"
+    session.status.phase = Phase.WORKING
+    session.history.add_loss(1, 1.0)
+    viewer.theme = "light"
+    session.changed.emit()
+    qtbot.wait(150)  # longer than the curve waits before it draws
+    session.status.phase = Phase.IDLE
+
+
+def test_closing_the_window_ends_the_session(make_napari_viewer, segmenter, two_halves, qtbot):
+    viewer = make_napari_viewer()
+    session = sessions._sessions[viewer] = SegmentationController(viewer, segmenter)
+    viewer.add_image(two_halves[0])
+    dock = FinetuneWidget(viewer)
+    viewer.window.add_dock_widget(dock)
+    paint(dock, two_halves[1])
+    session.learn(seconds=None)
+    qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=20_000)
+    viewer.close()
+    qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
+    assert session.image_layer is None
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_an_image_that_cannot_be_read_is_one_line_and_exit_code_2(tmp_path, capsys):
+    assert command.main([str(tmp_path / "missing.tif")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Error: ")
+    assert told.count("\n") == 1
+    assert "missing.tif" in told
