@@ -69,7 +69,7 @@ class CurvePlot(QWidget):
         self.plot.setMenuEnabled(False)
         self._item.hideButtons()
         self._item.showAxis("right")
-        self._item.getAxis("bottom").setHeight(40)
+        self._item.layout.setContentsMargins(3, 4, 3, 6)  # letters reach below the axis label
         self._item.scene().addItem(self._score_view)
         self._item.getAxis("right").linkToView(self._score_view)
         self._score_view.setXLink(self._item)

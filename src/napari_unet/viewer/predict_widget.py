@@ -178,6 +178,8 @@ class PredictWidget(Dock):
         else:
             text = f"Model: {controller.classes} classes, from a file"
         self.model.setText(text)
+        if not self.predict.isEnabled():  # the first step makes a network that can be asked
+            self.predict.refresh()
 
     def _show_classes(self, classes: int) -> None:
         if self.of_class.count() == classes:
