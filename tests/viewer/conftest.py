@@ -45,10 +45,10 @@ def session(qapp, model_viewer, segmenter, two_halves):
     """A session on an image with strokes, in a viewer without a window."""
     image, annotations = two_halves
     controller = SegmentationController(model_viewer, segmenter)
-    controller.set_image_layer(model_viewer.add_image(image, name="halves"))
-    layer = controller.add_annotation_layer()
+    controller.layers.set_image(model_viewer.add_image(image, name="halves"))
+    layer = controller.layers.add_annotations()
     layer.data = annotations
-    controller._on_strokes_painted()
+    controller.layers.look_at_strokes()
     yield controller
     controller.close()
 

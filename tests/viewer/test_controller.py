@@ -45,8 +45,8 @@ def test_learning_fills_in_the_prediction(session, qtbot):
     assert session.is_learning
     wait_idle(session, qtbot)
     assert session.history.losses
-    assert session.results.is_complete
-    np.testing.assert_allclose(session.results.probability.sum(axis=0), 1, atol=1e-4)
+    assert session.layers.results.is_complete
+    np.testing.assert_allclose(session.layers.results.probability.sum(axis=0), 1, atol=1e-4)
     assert names(session) == [
         "halves",
         "halves: classes",
@@ -55,7 +55,7 @@ def test_learning_fills_in_the_prediction(session, qtbot):
         "halves: annotations",
     ]
     shown = session.viewer.layers["halves: probability of class 2"].data
-    np.testing.assert_array_equal(shown, session.results.probability[1])
+    np.testing.assert_array_equal(shown, session.layers.results.probability[1])
 
 
 def test_the_score_reaches_the_status_and_the_curve(session, qtbot):
@@ -69,14 +69,14 @@ def test_the_score_reaches_the_status_and_the_curve(session, qtbot):
 def test_predicting_does_not_touch_the_annotations(session, qtbot, two_halves):
     session.learn(seconds=0.3)
     wait_idle(session, qtbot)
-    np.testing.assert_array_equal(session.annotation_layer.data, two_halves[1])
+    np.testing.assert_array_equal(session.layers.annotations.data, two_halves[1])
 
 
 def test_strokes_painted_while_it_learns_are_taken_in(session, qtbot):
     session.learn(seconds=None)
     qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
     trainer = session.segmenter._trainer
-    session.annotation_layer.paint((20, 60), 2)  # three strokes of class 2 become four
+    session.layers.annotations.paint((20, 60), 2)  # three strokes of class 2 become four
     qtbot.waitUntil(lambda: "7 strokes" in trainer.held_out.reason, timeout=10_000)
     session.stop()
     wait_idle(session, qtbot)
@@ -110,18 +110,18 @@ def test_why_not_names_what_is_missing(qapp, model_viewer, two_halves):
     session = SegmentationController(model_viewer)
     assert "Open an image" in session.why_not(Action.LEARN)
     layer = session.viewer.add_image(np.zeros((3, 64, 80)))
-    session.set_image_layer(layer)
+    session.layers.set_image(layer)
     assert "3 axes" in session.why_not(Action.LEARN)
-    session.set_image_layer(session.viewer.add_image(two_halves[0]))
+    session.layers.set_image(session.viewer.add_image(two_halves[0]))
     assert "annotation layer" in session.why_not(Action.LEARN)
     assert "model" in session.why_not(Action.PREDICT)
-    session.set_annotation_layer(session.viewer.add_labels(np.zeros((9, 9), int)))
+    session.layers.set_annotations(session.viewer.add_labels(np.zeros((9, 9), int)))
     assert "(9, 9)" in session.why_not(Action.LEARN)
-    session.add_annotation_layer().data[0, :5] = 1
-    session._on_strokes_painted()
+    session.layers.add_annotations().data[0, :5] = 1
+    session.layers.look_at_strokes()
     assert "one more class" in session.why_not(Action.LEARN)
-    session.annotation_layer.data[1, :5] = 7
-    session._on_strokes_painted()
+    session.layers.annotations.data[1, :5] = 7
+    session.layers.look_at_strokes()
     assert "Label 7" in session.why_not(Action.LEARN)
     session.close()
 
@@ -133,9 +133,9 @@ def test_removing_the_image_in_the_middle_of_a_job_ends_it(session, qtbot, notic
     if job == "predict":
         wait_idle(session, qtbot)
         session.predict()
-    session.viewer.layers.remove(session.image_layer)
+    session.viewer.layers.remove(session.layers.image)
     wait_idle(session, qtbot)
-    assert session.image_layer is None
+    assert session.layers.image is None
     assert [text for severity, text in notices if severity == "warning"]
     assert not [text for severity, text in notices if severity == "error"]
 
@@ -143,7 +143,7 @@ def test_removing_the_image_in_the_middle_of_a_job_ends_it(session, qtbot, notic
 def test_removing_the_annotations_keeps_learning_and_says_so(session, qtbot, notices):
     session.learn(seconds=None)
     qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
-    session.viewer.layers.remove(session.annotation_layer)
+    session.viewer.layers.remove(session.layers.annotations)
     count = len(session.history.losses)
     qtbot.waitUntil(lambda: len(session.history.losses) > count)
     assert any("removed" in text for _, text in notices)
@@ -153,17 +153,17 @@ def test_removing_the_annotations_keeps_learning_and_says_so(session, qtbot, not
 
 def test_renaming_layers_in_the_middle_of_a_job_is_harmless(session, qtbot, notices):
     session.learn(seconds=1.0)
-    session.image_layer.name = "other"
-    session.annotation_layer.name = "strokes"
+    session.layers.image.name = "other"
+    session.layers.annotations.name = "strokes"
     wait_idle(session, qtbot)
-    assert session.results.is_complete
+    assert session.layers.results.is_complete
     assert notices == []
 
 
 def test_another_array_in_the_image_layer_ends_the_job(session, qtbot, notices):
     session.learn(seconds=None)
     qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
-    session.image_layer.data = np.zeros((30, 30))
+    session.layers.image.data = np.zeros((30, 30))
     wait_idle(session, qtbot)
     assert any("changed" in text for _, text in notices)
     assert "(30, 30)" in session.why_not(Action.LEARN)
@@ -174,7 +174,7 @@ def test_annotations_of_another_shape_in_mid_job_are_told_and_learning_goes_on(
 ):
     session.learn(seconds=None)
     qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
-    session.annotation_layer.data = np.ones((5, 5), np.uint8)
+    session.layers.annotations.data = np.ones((5, 5), np.uint8)
     qtbot.waitUntil(lambda: any("earlier strokes" in text for _, text in notices), timeout=10_000)
     assert session.is_learning
     session.stop()
@@ -204,8 +204,8 @@ def test_a_failing_job_is_told_and_the_session_goes_on(session, qtbot, notices, 
 
 
 def test_instances_result_and_model_are_saved(session, qtbot, tmp_path, notices):
-    session.image_layer.scale = (0.5, 0.25)
-    session.image_layer.units = ("um", "um")
+    session.layers.image.scale = (0.5, 0.25)
+    session.layers.image.units = ("um", "um")
     session.learn(seconds=1.0)
     wait_idle(session, qtbot)
     session.make_instances(InstanceSettings(min_size=50))
@@ -221,7 +221,7 @@ def test_instances_result_and_model_are_saved(session, qtbot, tmp_path, notices)
         "model.safetensors",
     }
     probability = tifffile.imread(tmp_path / "halves_probabilities.tif")
-    np.testing.assert_array_equal(probability, session.results.probability)
+    np.testing.assert_array_equal(probability, session.layers.results.probability)
     assert load_model(tmp_path / "model.safetensors").config == session.segmenter.model.config
 
 
@@ -241,13 +241,15 @@ def test_a_model_is_loaded_and_predicts(session, qtbot, tmp_path, notices):
     session.save_model(tmp_path / "model.safetensors")
     wait_idle(session, qtbot)
     other = SegmentationController(session.viewer)
-    other.set_image_layer(session.image_layer)
+    other.layers.set_image(session.layers.image)
     other.load_model(tmp_path / "model.safetensors")
     wait_idle(other, qtbot)
     assert other.why_not(Action.PREDICT) is None
     other.predict()
     wait_idle(other, qtbot)
-    np.testing.assert_allclose(other.results.probability, session.results.probability, atol=0.02)
+    np.testing.assert_allclose(
+        other.layers.results.probability, session.layers.results.probability, atol=0.02
+    )
     other.close()
 
 
@@ -273,9 +275,9 @@ def test_more_classes_start_a_new_network(session, qtbot):
 def test_closing_in_the_middle_leaves_no_thread(qapp, qtbot, model_viewer, segmenter, two_halves):
     before = threading.active_count()
     session = SegmentationController(model_viewer, segmenter)
-    session.set_image_layer(model_viewer.add_image(two_halves[0]))
-    session.add_annotation_layer().data = two_halves[1]
-    session._on_strokes_painted()
+    session.layers.set_image(model_viewer.add_image(two_halves[0]))
+    session.layers.add_annotations().data = two_halves[1]
+    session.layers.look_at_strokes()
     session.learn(seconds=None)
     qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
     assert threading.active_count() == before + 1
@@ -284,8 +286,8 @@ def test_closing_in_the_middle_leaves_no_thread(qapp, qtbot, model_viewer, segme
 
 
 def test_results_lie_where_the_image_lies(session, qtbot):
-    session.image_layer.scale = (2.0, 3.0)
-    session.image_layer.translate = (10.0, 20.0)
+    session.layers.image.scale = (2.0, 3.0)
+    session.layers.image.translate = (10.0, 20.0)
     session.learn(seconds=0.3)
     wait_idle(session, qtbot)
     layer = session.viewer.layers["halves: classes"]

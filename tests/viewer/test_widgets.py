@@ -54,8 +54,8 @@ def dock(open_dock, viewer, two_halves):
 
 def paint(dock, annotations):
     dock.new_annotations.click()
-    dock.controller.annotation_layer.data = annotations
-    dock.controller._on_strokes_painted()
+    dock.controller.layers.annotations.data = annotations
+    dock.controller.layers.look_at_strokes()
 
 
 def record(monkeypatch, session, *names):
@@ -116,15 +116,15 @@ def test_the_reasons_follow_what_is_done(dock, two_halves):
     assert "annotation layer" in dock.learn.reason_line.text()
     dock.new_annotations.click()
     assert "two classes" in dock.learn.reason_line.text()
-    dock.controller.annotation_layer.data = two_halves[1]
-    dock.controller._on_strokes_painted()
+    dock.controller.layers.annotations.data = two_halves[1]
+    dock.controller.layers.look_at_strokes()
     assert dock.learn.isEnabled()
     assert dock.learn.reason_line.isHidden()
 
 
 def test_the_image_and_its_axes_are_named(dock, viewer):
     assert dock.description.text() == "halves: 64 rows x 80 columns, grey, float64"
-    dock.controller.set_image_layer(viewer.add_image(np.zeros((3, 64, 80)), name="stack"))
+    dock.controller.layers.set_image(viewer.add_image(np.zeros((3, 64, 80)), name="stack"))
     assert "3 axes" in dock.description.text()
 
 
@@ -135,7 +135,7 @@ def test_the_docks_agree_on_the_image(dock, open_dock, viewer):
     predict = open_dock(PredictWidget)
     other = viewer.add_image(np.zeros((20, 30)), name="other")
     predict.image.combo.value = other
-    assert dock.controller.image_layer is other
+    assert dock.controller.layers.image is other
     assert dock.image.combo.value is other
     assert "other" in dock.description.text()
 
@@ -143,17 +143,17 @@ def test_the_docks_agree_on_the_image(dock, open_dock, viewer):
 def test_the_next_image_is_taken_when_one_is_removed(dock, viewer):
     other = viewer.add_image(np.zeros((20, 30)), name="other")
     viewer.layers.remove("halves")
-    assert dock.controller.image_layer is other
+    assert dock.controller.layers.image is other
     viewer.layers.remove(other)
-    assert dock.controller.image_layer is None
+    assert dock.controller.layers.image is None
     assert "Open an image" in dock.description.text()
 
 
 def test_an_image_that_comes_later_is_taken(open_dock, viewer):
     dock = open_dock(FinetuneWidget)
-    assert dock.controller.image_layer is None
+    assert dock.controller.layers.image is None
     layer = viewer.add_image(np.zeros((20, 30)))
-    assert dock.controller.image_layer is layer
+    assert dock.controller.layers.image is layer
 
 
 def test_results_are_not_offered_as_images(dock, two_halves, qtbot):
@@ -175,7 +175,7 @@ def test_a_renamed_layer_is_listed_by_its_new_name(dock, viewer):
 
 def test_a_class_takes_the_brush(dock, viewer):
     dock.class_list.buttons()[1].click()
-    layer = dock.controller.annotation_layer
+    layer = dock.controller.layers.annotations
     assert (layer.selected_label, str(layer.mode)) == (2, "paint")
     assert viewer.layers.selection.active is layer
     assert [button.isChecked() for button in dock.class_list.buttons()] == [False, True]
@@ -183,9 +183,9 @@ def test_a_class_takes_the_brush(dock, viewer):
 
 def test_the_list_follows_the_brush(dock):
     dock.new_annotations.click()
-    dock.controller.annotation_layer.selected_label = 2
+    dock.controller.layers.annotations.selected_label = 2
     assert dock.class_list.buttons()[1].isChecked()
-    dock.controller.annotation_layer.selected_label = 0
+    dock.controller.layers.annotations.selected_label = 0
     assert not any(button.isChecked() for button in dock.class_list.buttons())
 
 
@@ -308,9 +308,9 @@ def test_the_keys_do_what_the_buttons_do(dock, viewer, two_halves, monkeypatch):
     keys = {str(key): press for key, press in viewer.keymap.items()}
     paint(dock, two_halves[1])
     keys["Ctrl+2"](viewer)
-    assert dock.controller.annotation_layer.selected_label == 2
+    assert dock.controller.layers.annotations.selected_label == 2
     keys["Ctrl+9"](viewer)  # there is no such class
-    assert dock.controller.annotation_layer.selected_label == 2
+    assert dock.controller.layers.annotations.selected_label == 2
     keys["Shift+L"](viewer)
     dock.controller._training = object()
     keys["Shift+L"](viewer)
@@ -446,7 +446,7 @@ def test_closing_the_window_ends_the_session(make_napari_viewer, segmenter, two_
     qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=20_000)
     viewer.close()
     qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
-    assert session.image_layer is None
+    assert session.layers.image is None
 
 
 # ---------------------------------------------------------------- the command

@@ -55,8 +55,8 @@ def open_window(image: ImageFile | None) -> napari.Viewer:
     else:
         layer = viewer.add_image(image.data, **_keywords(image))
     controller = controller_for(viewer)
-    controller.set_image_layer(layer)
-    controller.add_annotation_layer()
+    controller.layers.set_image(layer)
+    controller.layers.add_annotations()
     docks = [
         viewer.window.add_dock_widget(make(viewer), name=name, area="right", tabify=True)
         for name, make in _DOCKS.items()

@@ -6,7 +6,6 @@ It holds no widget. The docks call its methods and observe `status`, `history` a
 from __future__ import annotations
 
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -14,24 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_info, show_warning
 from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, QObject, Signal
-from superqt.utils import QSignalDebouncer
 
 from napari_unet.engine.events import (
     FileSaved,
     InstancesFound,
     JobEvent,
     Noticed,
+    PredictionFinished,
     ScoreMeasured,
     StepCompleted,
     TilePredicted,
     TrainingFinished,
 )
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox
-from napari_unet.engine.image import SourceImage
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.results import (
     InstanceSettings,
@@ -42,25 +39,11 @@ from napari_unet.engine.results import (
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.activity import ActivityBar
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
-from napari_unet.viewer.layers import (
-    ResultLayers,
-    annotation_colormap,
-    file_stem,
-    image_file,
-    placement,
-    present_labels,
-    visible_box,
-    why_not_usable,
-)
+from napari_unet.viewer.layers import file_stem, image_file, visible_box, why_not_usable
+from napari_unet.viewer.live_preview import LivePreview
+from napari_unet.viewer.session_layers import SessionLayers, unwrap
 from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
 from napari_unet.viewer.weight_preview import WeightPreview
-
-# A stroke often comes in several dabs; those within this time are taken in together.
-_STROKE_PAUSE_MS = 200
-# While it learns, the view is predicted again after this many seconds, and after as long as the
-# last preview took, so that at least half of the time goes into learning.
-_SECONDS_BETWEEN_PREVIEWS = 1.0
-_MOST_CLASSES = 9
 
 
 class Action(StrEnum):
@@ -92,6 +75,8 @@ class SegmentationController(QObject):
     ----------
     status, history
         What is going on, and the curves; widgets observe them.
+    layers
+        The image, its annotations and its results.
     weights
         Shows the weight map of a labels layer and keeps it up to date.
     segmenter
@@ -110,28 +95,25 @@ class SegmentationController(QObject):
         self.lane = lane or JobLane(self)
         self.status = JobStatus()
         self.history = TrainingHistory()
-        self.image_layer: Image | None = None
-        self.annotation_layer: Labels | None = None
-        self.results: ResultLayers | None = None
+        self.layers = SessionLayers(unwrap(viewer))
         self._classes = self.segmenter.classes
-        self._painted: set[int] = set()
-        self._source: SourceImage | None = None
         self.weights = WeightPreview(weakref.proxy(unwrap(viewer)), self.lane)
         self._activity = ActivityBar()
         self._inbox: Mailbox[NDArray[np.integer[Any]]] = Mailbox()
         self._training: JobTicket | None = None
-        self._preview: JobTicket | None = None
-        self._preview_started = self._preview_ended = 0.0
+        self._preview = LivePreview(self.segmenter, self.lane, self.layers)
         self._others: dict[JobTicket, Callable[[], None] | None] = {}
-        self._stroke_pause = QSignalDebouncer(parent=self)
-        self._stroke_pause.setTimeout(_STROKE_PAUSE_MS)
-        self._stroke_pause.triggered.connect(self._on_strokes_painted)
+        self.layers.leaving.connect(self.suspend)
+        self.layers.changed.connect(self.changed)
+        self.layers.painting_paused.connect(self._on_strokes_painted)
+        self.layers.image_lost.connect(self._on_image_lost)
+        self.layers.image_replaced.connect(self._on_image_replaced)
+        self.layers.annotations_lost.connect(self._on_annotations_lost)
         self.lane.event.connect(self._on_event)
         self.lane.finished.connect(self._on_finished)
         self.lane.failed.connect(self._on_failed)
-        self.viewer.layers.events.removed.connect(self._on_layer_removed)
 
-    # ------------------------------------------------------------------ layers
+    # ------------------------------------------------------------------ state
 
     @property
     def viewer(self) -> Any:
@@ -143,55 +125,10 @@ class SegmentationController(QObject):
         """How many classes are painted, background (label 1) included."""
         return self._classes
 
-    def set_image_layer(self, layer: Image | None) -> None:
-        """Choose the image; running jobs on another one are stopped."""
-        layer = unwrap(layer)
-        if layer is self.image_layer and layer is not None:
-            return
-        self.suspend()
-        if self.image_layer is not None:
-            self.image_layer.events.data.disconnect(self._on_image_changed)
-        self.image_layer = layer
-        self._source = None
-        self.results = None if layer is None else ResultLayers(self.viewer, layer)
-        if layer is not None:
-            layer.events.data.connect(self._on_image_changed)
-            if why_not_usable(layer) is None:
-                self._source = SourceImage(layer.data)
-        self.changed.emit()
-
-    def set_annotation_layer(self, layer: Labels | None) -> None:
-        """Choose the layer that strokes are read from."""
-        layer = unwrap(layer)
-        if layer is self.annotation_layer:
-            return
-        if self.annotation_layer is not None:
-            self.annotation_layer.events.paint.disconnect(self._on_painted)
-            self.annotation_layer.events.set_data.disconnect(self._on_painted)
-        self.annotation_layer = layer
-        if layer is not None:
-            layer.events.paint.connect(self._on_painted)
-            layer.events.set_data.connect(self._on_painted)  # undo, redo, fill by another plugin
-        self._on_strokes_painted()
-
-    def add_annotation_layer(self) -> Labels:
-        """Add an empty layer to paint on over the image, ready to paint background."""
-        if self.image_layer is None or (reason := why_not_usable(self.image_layer)) is not None:
-            raise ValueError(reason or "choose an image first")
-        layer = Labels(
-            np.zeros(self.image_layer.data.shape[:2], np.uint8),
-            name=f"{self.image_layer.name}: annotations",
-            colormap=annotation_colormap(_MOST_CLASSES),
-            opacity=0.8,
-            **placement(self.image_layer),
-        )
-        self.viewer.add_layer(layer)
-        self.viewer.layers.selection.active = layer
-        layer.brush_size = 8
-        layer.selected_label = 1
-        layer.mode = "paint"
-        self.set_annotation_layer(layer)
-        return layer
+    @property
+    def is_learning(self) -> bool:
+        """Whether a training is running or paused."""
+        return self._training is not None
 
     def set_class_count(self, classes: int) -> None:
         """Paint this many classes; a network with another number of classes starts anew."""
@@ -199,7 +136,7 @@ class SegmentationController(QObject):
             return
         self._classes = classes
         self.lane.stop(silence=True)
-        self.history.clear()
+        self._forget_curves()
         self._submit("Starting a new network", lambda stop: self._start_anew(classes))
 
     def _start_anew(self, classes: int) -> Iterator[JobEvent]:
@@ -218,48 +155,27 @@ class SegmentationController(QObject):
             return None if self.segmenter.has_learned else "There is no model yet; learn first."
         if action is Action.LOAD_MODEL:
             return "It is learning; press Stop first." if self.is_learning else None
-        if (reason := why_not_usable(self.image_layer)) is not None:
+        if (reason := why_not_usable(self.layers.image)) is not None:
             return reason
         if action is Action.LEARN:
-            return self._why_not_learn()
+            if self.is_learning:
+                return "It is learning already; new strokes are taken in as you paint."
+            return self.layers.why_no_strokes(self._classes)
         if action is Action.PREDICT:
             ready = self.segmenter.has_learned
             return None if ready else "Learn from a few strokes first, or load a model."
-        complete = self.results is not None and self.results.is_complete
+        complete = self.layers.results is not None and self.layers.results.is_complete
         return None if complete else "Predict the whole image first."
-
-    def _why_not_learn(self) -> str | None:
-        layer = self.annotation_layer
-        if self.is_learning:
-            return "It is learning already; new strokes are taken in as you paint."
-        if layer is None or self.image_layer is None:
-            return "Add an annotation layer and paint on it first."
-        if layer.data.shape != self.image_layer.data.shape[:2]:
-            return (
-                f"'{layer.name}' has shape {layer.data.shape}, the image "
-                f"{self.image_layer.data.shape[:2]}; add a new annotation layer."
-            )
-        if self._painted and max(self._painted) > self._classes:
-            return f"Label {max(self._painted)} is painted; raise the number of classes to it."
-        if len(self._painted) < 2:
-            missing = "two classes" if not self._painted else "one more class"
-            return f"Paint a few strokes of {missing} first."
-        return None
-
-    @property
-    def is_learning(self) -> bool:
-        """Whether a training is running or paused."""
-        return self._training is not None
 
     # ------------------------------------------------------------------ jobs
 
     def learn(self, seconds: float | None = None) -> None:
         """Learn from the strokes for so long, or until stopped; strokes are taken in on the way."""
-        if self._refuse(Action.LEARN) or self._source is None or self.annotation_layer is None:
+        source, strokes = self.layers.source, self.layers.strokes()
+        if self._refuse(Action.LEARN) or source is None or strokes is None:
             return
-        request = FinetuneRequest(self._source, np.array(self.annotation_layer.data), seconds)
+        request = FinetuneRequest(source, strokes, seconds)
         inbox = self._inbox = Mailbox()
-        self.lane.stop(self._preview, silence=True) if self._preview else None
         self._training = self.lane.submit(
             lambda stop: self.segmenter.fine_tune_job(request, inbox, stop),
             name="Learning",
@@ -300,14 +216,14 @@ class SegmentationController(QObject):
         options
             `tile_size` and `precision` of `PredictRequest`.
         """
-        if self._refuse(Action.PREDICT) or self._source is None or self.image_layer is None:
+        if self._refuse(Action.PREDICT) or self.layers.source is None or self.layers.image is None:
             return
-        visible = visible_box(self.image_layer)
+        visible = visible_box(self.layers.image)
         if visible_only and visible is None:
             show_warning("The image is not on screen; press the Home button to see it.")
             return
         region = visible if visible_only else None
-        request = PredictRequest(self._source, visible=visible, region=region, **options)
+        request = PredictRequest(self.layers.source, visible=visible, region=region, **options)
         self._submit(
             "Predicting",
             lambda stop: self.segmenter.predict_job(request, stop),
@@ -317,21 +233,25 @@ class SegmentationController(QObject):
 
     def make_instances(self, settings: InstanceSettings) -> None:
         """Cut objects out of the prediction and show them."""
-        if self._refuse(Action.INSTANCES) or self.results is None:
+        if self._refuse(Action.INSTANCES) or self.layers.results is None:
             return
-        if (probability := self.results.probability) is not None:
+        if (probability := self.layers.results.probability) is not None:
             snapshot = probability.copy()
             self._submit("Finding objects", lambda stop: instances_job(snapshot, settings))
 
     def save_result(self, folder: str | Path) -> None:
         """Write probabilities, classes and objects as TIFF into a folder."""
-        if self._refuse(Action.SAVE_RESULT) or self.results is None or self.image_layer is None:
+        if (
+            self._refuse(Action.SAVE_RESULT)
+            or self.layers.results is None
+            or self.layers.image is None
+        ):
             return
-        if (probability := self.results.probability) is None:
+        if (probability := self.layers.results.probability) is None:
             return
-        stem = Path(folder) / file_stem(self.image_layer)
-        snapshot, instances = probability.copy(), self.results.instances
-        like = image_file(self.image_layer)
+        stem = Path(folder) / file_stem(self.layers.image)
+        snapshot, instances = probability.copy(), self.layers.results.instances
+        like = image_file(self.layers.image)
         self._submit(
             "Saving the result", lambda stop: save_results_job(stem, snapshot, instances, like)
         )
@@ -357,24 +277,27 @@ class SegmentationController(QObject):
 
     def _on_loaded(self) -> None:
         self._classes = self.segmenter.classes
+        self._forget_curves()
+
+    def _forget_curves(self) -> None:
+        """Another network begins: nothing measured on the old one is shown."""
         self.history.clear()
+        self.status.step, self.status.loss = 0, None
+        self.status.score, self.status.score_reason = None, ""
 
     def suspend(self) -> None:
         """Stop all jobs and wait for them; nothing more is heard of them."""
-        self._stroke_pause.cancel()
+        self.layers.rest()
         self.lane.close()
-        self._training = self._preview = None
+        self._training = None
+        self._preview.drop()
         self._others.clear()
         self._settle("")
 
     def close(self) -> None:
         """End the session: stop all jobs and let go of the layers."""
         self.weights.hide()
-        self.suspend()
-        if (viewer := self.viewer) is not None:
-            viewer.layers.events.removed.disconnect(self._on_layer_removed)
-        self.set_annotation_layer(None)
-        self.set_image_layer(None)
+        self.layers.close()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Stop all jobs when the viewer's window is closed; Qt calls this."""
@@ -435,9 +358,13 @@ class SegmentationController(QObject):
             self.status.message = (
                 f"Learned {event.steps} steps in {event.seconds:.0f} s, loss {event.loss:.3f}"
             )
+        elif isinstance(event, PredictionFinished):
+            if not self._preview.owns(ticket):
+                how = "stopped after" if event.stopped else "predicted in"
+                self.status.message = f"Image {how} {event.seconds:.1f} s"
         elif isinstance(event, InstancesFound):
-            if self._image_is_there() and self.results is not None:
-                self.results.show_instances(event)
+            if self.layers.has_image() and self.layers.results is not None:
+                self.layers.results.show_instances(event)
                 self.status.message = f"{event.count} objects"
         elif isinstance(event, FileSaved):
             names = ", ".join(path.name for path in event.paths)
@@ -453,41 +380,23 @@ class SegmentationController(QObject):
             self.status.fraction, self.status.seconds_left = event.fraction, event.remaining
             self.status.message = f"Learning, step {event.step}"
             self._activity.show("U-Net: learning", event.fraction)
-        if self._preview is None and self.status.phase is not Phase.STOPPING:
-            pause = max(_SECONDS_BETWEEN_PREVIEWS, self._preview_ended - self._preview_started)
-            if time.monotonic() - self._preview_ended >= pause:
-                self._start_preview()
-
-    def _start_preview(self) -> None:
-        if self.image_layer is None or self._source is None:
-            return
-        if (visible := visible_box(self.image_layer)) is None:
-            return
-        request = PredictRequest(self._source, visible=visible, region=visible, precision="fast")
-        self._preview_started = time.monotonic()
-        self._preview = self.lane.submit(
-            lambda stop: self.segmenter.predict_job(request, stop),
-            name="Preview",
-            priority=Priority.PREVIEW,
-            replaces="preview",
-        )
+        if self.status.phase is not Phase.STOPPING:
+            self._preview.keep_up()
 
     def _show_tile(self, ticket: JobTicket, event: TilePredicted) -> None:
-        if not self._image_is_there() or self.results is None:
+        if not self.layers.has_image() or self.layers.results is None:
             return
-        self.results.show_tile(event)
-        if ticket != self._preview:
+        self.layers.results.show_tile(event)
+        if not self._preview.owns(ticket):
             self.status.fraction = event.done / event.total
             self.status.message = f"Predicting, tile {event.done} of {event.total}"
             self._activity.show("U-Net: predicting", self.status.fraction)
 
     def _on_finished(self, ticket: JobTicket) -> None:
-        if ticket == self._preview:
-            self._preview, self._preview_ended = None, time.monotonic()
-        elif ticket == self._training:
+        if ticket == self._training:
             self._training = None
             self._settle("")
-            if self._image_is_there() and self.segmenter.has_learned:
+            if self.layers.has_image() and self.segmenter.has_learned:
                 self.predict()
         elif ticket in self._others:
             then = self._others.pop(ticket)
@@ -500,8 +409,6 @@ class SegmentationController(QObject):
     def _on_failed(self, ticket: JobTicket, error: Exception) -> None:
         if ticket == self._training:
             self._training = None
-        if ticket == self._preview:
-            self._preview = None
         self._others.pop(ticket, None)
         self.status.last_error = str(error)
         self._settle(f"{ticket.name} ended by an error")
@@ -509,43 +416,25 @@ class SegmentationController(QObject):
 
     # ------------------------------------------------------------------ layers change
 
-    def _image_is_there(self) -> bool:
-        return self.image_layer is not None and self.image_layer in self.viewer.layers
+    def _on_strokes_painted(self) -> None:
+        strokes = self.layers.strokes()
+        if strokes is not None and self.is_learning:
+            self._inbox.put(strokes)
 
-    def _on_layer_removed(self, event: Any) -> None:
-        layer, was_busy = event.value, self.lane.is_busy()
-        if layer is self.weights.labels:
-            self.weights.hide()
-        if layer is self.image_layer:
-            self.set_image_layer(None)
-            if was_busy:
-                show_warning(f"'{event.value.name}' was removed, so the job on it was stopped.")
-        elif layer is self.annotation_layer:
-            self.set_annotation_layer(None)
-            if self.is_learning:
-                show_warning(
-                    f"'{event.value.name}' was removed; learning goes on with the strokes it had. "
-                    "Press Stop to end it."
-                )
-
-    def _on_image_changed(self) -> None:
-        """Another array was put into the image layer."""
-        was_busy = self.lane.is_busy()
-        layer = self.image_layer
-        self.set_image_layer(None)
-        self.set_image_layer(layer)
-        if was_busy:
+    def _on_image_replaced(self) -> None:
+        if self.lane.is_busy():
             show_warning("The image was changed, so the job on it was stopped.")
 
-    def _on_painted(self) -> None:
-        self._stroke_pause.throttle()
+    def _on_image_lost(self, name: str) -> None:
+        if self.lane.is_busy():
+            show_warning(f"'{name}' was removed, so the job on it was stopped.")
 
-    def _on_strokes_painted(self) -> None:
-        layer = self.annotation_layer
-        self._painted = set() if layer is None else present_labels(layer)
-        if layer is not None and self.is_learning:
-            self._inbox.put(np.array(layer.data))
-        self.changed.emit()
+    def _on_annotations_lost(self, name: str) -> None:
+        if self.is_learning:
+            show_warning(
+                f"'{name}' was removed; learning goes on with the strokes it had. "
+                "Press Stop to end it."
+            )
 
 
 def _sentence(message: str) -> str:
@@ -553,11 +442,6 @@ def _sentence(message: str) -> str:
 
 
 _sessions: weakref.WeakKeyDictionary[Any, SegmentationController] = weakref.WeakKeyDictionary()
-
-
-def unwrap(thing: Any) -> Any:
-    """Return the layer or viewer behind the proxy that napari hands to plugins."""
-    return getattr(thing, "__wrapped__", thing)
 
 
 def controller_for(viewer: Any) -> SegmentationController:

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.viewer.class_list import ClassList
-from napari_unet.viewer.controller import Action, unwrap
+from napari_unet.viewer.controller import Action
 from napari_unet.viewer.curve import CurvePlot
 from napari_unet.viewer.form import Dock, RunButton, action_reason, folded, note
 from napari_unet.viewer.job_panel import JobPanel
@@ -21,6 +21,7 @@ from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.layers import describe_image, why_not_usable
 from napari_unet.viewer.learning_options import LearningOptions
 from napari_unet.viewer.model_files import ModelFiles
+from napari_unet.viewer.session_layers import unwrap
 from napari_unet.viewer.shortcuts import bind_keys, key_table
 from napari_unet.viewer.status import Phase
 
@@ -57,7 +58,7 @@ class FinetuneWidget(Dock):
         bind_keys(viewer, self.learn_or_stop, self.controller.predict, self.paint_class)
         for name in ("score", "score_reason"):
             self.links.connect(getattr(self.controller.status.events, name), self._show_score)
-        if self.controller.image_layer is None:
+        if self.controller.layers.image is None:
             self.image.pick_first()
         self.refresh()
         self._show_score()
@@ -72,7 +73,7 @@ class FinetuneWidget(Dock):
             "The image to segment: one plane, grey or RGB.",
             self._current_image,
         )
-        self.image.picked.connect(self.controller.set_image_layer)
+        self.image.picked.connect(self.controller.layers.set_image)
         self.description = note("")
         self.rows.addWidget(self.image)
         self.rows.addWidget(self.description)
@@ -86,7 +87,7 @@ class FinetuneWidget(Dock):
             self._current_annotations,
             nullable=True,
         )
-        self.annotations.picked.connect(self.controller.set_annotation_layer)
+        self.annotations.picked.connect(self.controller.layers.set_annotations)
         self.new_annotations = RunButton(
             "New",
             "Add an empty layer to paint on, over the image.",
@@ -164,12 +165,12 @@ class FinetuneWidget(Dock):
         """Show the session as it is: buttons, reasons, layers, classes."""
         super().refresh()
         controller = self.controller
-        layer = controller.image_layer
+        layer = controller.layers.image
         reason = why_not_usable(layer)
         self.description.setText(describe_image(layer) if reason is None else reason)
         self.class_list.set_count(controller.classes)
         self.pause.setText("Resume" if controller.status.phase is Phase.PAUSED else "Pause")
-        self._follow_brush(controller.annotation_layer)
+        self._follow_brush(controller.layers.annotations)
 
     def set_theme(self, theme: str) -> None:
         """Take the colours of a napari theme, by its id."""
@@ -197,10 +198,10 @@ class FinetuneWidget(Dock):
         self.score.setVisible(bool(self.score.text()))
 
     def _current_image(self) -> Any:
-        return self.controller.image_layer
+        return self.controller.layers.image
 
     def _current_annotations(self) -> Any:
-        return self.controller.annotation_layer
+        return self.controller.layers.annotations
 
     # ------------------------------------------------------------------ page to session
 
@@ -215,16 +216,16 @@ class FinetuneWidget(Dock):
         """Take the brush for a class; without an annotation layer, one is added."""
         if label > self.controller.classes or self._why_not_paint() is not None:
             return
-        layer = self.controller.annotation_layer or self.controller.add_annotation_layer()
+        layer = self.controller.layers.annotations or self.controller.layers.add_annotations()
         layer.selected_label = label
         layer.mode = "paint"
         self.controller.viewer.layers.selection.active = layer
 
     def _why_not_paint(self) -> str | None:
-        return why_not_usable(self.controller.image_layer)
+        return why_not_usable(self.controller.layers.image)
 
     def _on_new_annotations(self) -> None:
-        self.controller.add_annotation_layer()
+        self.controller.layers.add_annotations()
 
     def _on_learn(self) -> None:
         self.controller.learn(BUDGETS[self.budget.currentText()])

@@ -11,9 +11,10 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
-from napari_unet.viewer.controller import Action, controller_for, unwrap
+from napari_unet.viewer.controller import Action, controller_for
 from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.links import Links
+from napari_unet.viewer.session_layers import unwrap
 
 # A dock must leave most of a small screen to the image.
 _DOCK_WIDTH = 320
@@ -46,7 +47,6 @@ class Dock(QScrollArea):
         super().__init__()
         self.controller = controller_for(viewer)
         self.links = Links(self)
-        self._end_with_window(unwrap(viewer))
         self._page = QWidget()
         self.rows = QVBoxLayout(self._page)
         self.rows.setContentsMargins(8, 4, 8, 8)
@@ -92,12 +92,6 @@ class Dock(QScrollArea):
         """Add a button and, below it, the line that says why it cannot be pressed."""
         self.rows.addWidget(button)
         self.rows.addWidget(button.reason_line)
-
-    def _end_with_window(self, viewer: Any) -> None:
-        # napari tells plugins nothing when a window closes; a job would run on behind it.
-        window = getattr(getattr(viewer, "window", None), "_qt_window", None)
-        if window is not None:
-            window.destroyed.connect(self.controller.close, Qt.ConnectionType.UniqueConnection)
 
 
 class RunButton(QPushButton):

@@ -11,9 +11,9 @@ from napari.layers import Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_unet.viewer.controller import unwrap
 from napari_unet.viewer.layers import is_result
 from napari_unet.viewer.links import Links
+from napari_unet.viewer.session_layers import unwrap
 
 
 class LayerPicker(QWidget):

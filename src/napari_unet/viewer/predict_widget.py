@@ -48,7 +48,7 @@ class PredictWidget(Dock):
         self._add_objects_section()
         self._add_save_section()
         self.rows.addStretch()
-        if self.controller.image_layer is None:
+        if self.controller.layers.image is None:
             self.image.pick_first()
         self.links.connect(self.controller.status.events.step, self._show_model)
         self.refresh()
@@ -63,7 +63,7 @@ class PredictWidget(Dock):
             "The image to predict: one plane, grey or RGB, of as many channels as the model takes.",
             self._current_image,
         )
-        self.image.picked.connect(self.controller.set_image_layer)
+        self.image.picked.connect(self.controller.layers.set_image)
         self.description = note("")
         self.model = note("")
         self.model_files = ModelFiles(self.controller)
@@ -163,7 +163,7 @@ class PredictWidget(Dock):
     def refresh(self) -> None:
         """Show the session as it is: buttons, reasons, image, model, classes."""
         super().refresh()
-        layer = self.controller.image_layer
+        layer = self.controller.layers.image
         reason = why_not_usable(layer)
         self.description.setText(describe_image(layer) if reason is None else reason)
         self._show_model()
@@ -192,7 +192,7 @@ class PredictWidget(Dock):
         self.of_class.setCurrentIndex(min(max(chosen, 0), classes - 1))
 
     def _current_image(self) -> Any:
-        return self.controller.image_layer
+        return self.controller.layers.image
 
     # ------------------------------------------------------------------ page to session
 

@@ -10,9 +10,9 @@ from qtpy.QtWidgets import QComboBox, QFormLayout
 from superqt import QLabeledDoubleSlider
 
 from napari_unet.engine.results import WeightSettings
-from napari_unet.viewer.controller import unwrap
 from napari_unet.viewer.form import Dock, RunButton, note
 from napari_unet.viewer.layer_picker import LayerPicker
+from napari_unet.viewer.session_layers import unwrap
 from napari_unet.viewer.weight_preview import WeightPreview
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class WeightMapWidget(Dock):
 
     def _on_labels(self, layer: Any) -> None:
         self._labels = layer
-        is_strokes = layer is None or layer is self.controller.annotation_layer
+        is_strokes = layer is None or layer is self.controller.layers.annotations
         self.kind.setCurrentIndex(0 if is_strokes else 1)
         self._update()
         self.refresh()

@@ -1,0 +1,205 @@
+"""Which layers a session works on: the image, the annotations on it, and its results."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import QSignalDebouncer
+
+from napari_unet.engine.image import SourceImage
+from napari_unet.ops.errors import InputError
+from napari_unet.viewer.layers import (
+    ResultLayers,
+    annotation_colormap,
+    placement,
+    present_labels,
+    why_not_usable,
+)
+
+# A stroke often comes in several dabs; those within this time are taken in together.
+_STROKE_PAUSE_MS = 200
+#: As many classes as have colours that can be told apart.
+MOST_CLASSES = 9
+
+
+class SessionLayers(QObject):
+    """The image and the annotations that the user chose, as long as they are in the viewer.
+
+    Parameters
+    ----------
+    viewer
+        The viewer; held weakly.
+
+    Attributes
+    ----------
+    image, annotations
+        The layers; None if there is none.
+    source
+        The image as the engine takes it; None if there is no usable one.
+    results
+        The result layers of the image.
+    painted
+        The labels that were painted, 0 excepted.
+    """
+
+    #: The image will be another one, or none: jobs on it must end now.
+    leaving = Signal()
+    #: Image or annotations are other ones, or their labels changed.
+    changed = Signal()
+    #: Strokes were painted, erased or undone; comes once for several quick ones.
+    painting_paused = Signal()
+    #: (str): a layer in use went away; its name.
+    image_lost = Signal(str)
+    annotations_lost = Signal(str)
+    #: Another array was put into the image layer.
+    image_replaced = Signal()
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self._viewer = weakref.ref(viewer)
+        self.image: Image | None = None
+        self.annotations: Labels | None = None
+        self.source: SourceImage | None = None
+        self.results: ResultLayers | None = None
+        self.painted: set[int] = set()
+        self._stroke_pause = QSignalDebouncer(parent=self)
+        self._stroke_pause.setTimeout(_STROKE_PAUSE_MS)
+        self._stroke_pause.triggered.connect(self.look_at_strokes)
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+
+    def set_image(self, layer: Image | None) -> None:
+        """Choose the image."""
+        layer = unwrap(layer)
+        if layer is self.image and layer is not None:
+            return
+        self.leaving.emit()
+        if self.image is not None:
+            self.image.events.data.disconnect(self._on_image_changed)
+        self.image = layer
+        self.source = None
+        self.results = None if layer is None else ResultLayers(self._viewer(), layer)
+        if layer is not None:
+            layer.events.data.connect(self._on_image_changed)
+            if why_not_usable(layer) is None:
+                self.source = SourceImage(layer.data)
+        self.changed.emit()
+
+    def set_annotations(self, layer: Labels | None) -> None:
+        """Choose the layer that strokes are read from."""
+        layer = unwrap(layer)
+        if layer is self.annotations:
+            return
+        if self.annotations is not None:
+            self.annotations.events.paint.disconnect(self._on_painted)
+            self.annotations.events.set_data.disconnect(self._on_painted)
+        self.annotations = layer
+        if layer is not None:
+            layer.events.paint.connect(self._on_painted)
+            layer.events.set_data.connect(self._on_painted)  # undo and redo come this way
+        self.look_at_strokes()
+
+    def add_annotations(self) -> Labels:
+        """Add an empty layer to paint on over the image, ready to paint background.
+
+        Raises
+        ------
+        InputError
+            If there is no image that can be used.
+        """
+        reason = why_not_usable(self.image)
+        viewer = self._viewer()
+        if reason is not None or self.image is None or viewer is None:
+            raise InputError(reason or "choose an image first")
+        layer = Labels(
+            np.zeros(self.image.data.shape[:2], np.uint8),
+            name=f"{self.image.name}: annotations",
+            colormap=annotation_colormap(MOST_CLASSES),
+            opacity=0.8,
+            **placement(self.image),
+        )
+        viewer.add_layer(layer)
+        viewer.layers.selection.active = layer
+        layer.brush_size = 8
+        layer.selected_label = 1
+        layer.mode = "paint"
+        self.set_annotations(layer)
+        return layer
+
+    def strokes(self) -> NDArray[Any] | None:
+        """Return a copy of the annotations as they are now."""
+        return None if self.annotations is None else np.array(self.annotations.data)
+
+    def has_image(self) -> bool:
+        """Whether there is an image, and it is in the viewer."""
+        viewer = self._viewer()
+        return viewer is not None and self.image is not None and self.image in viewer.layers
+
+    def why_no_strokes(self, classes: int) -> str | None:
+        """Say why there is nothing to learn from, with the cure; None if there is.
+
+        Parameters
+        ----------
+        classes
+            How many classes there are.
+        """
+        if self.annotations is None or self.image is None:
+            return "Add an annotation layer and paint on it first."
+        shape, wanted = self.annotations.data.shape, self.image.data.shape[:2]
+        if shape != wanted:
+            return (
+                f"'{self.annotations.name}' has shape {shape}, the image {wanted}; "
+                "add a new annotation layer."
+            )
+        if self.painted and max(self.painted) > classes:
+            return f"Label {max(self.painted)} is painted; raise the number of classes to it."
+        if len(self.painted) < 2:
+            missing = "one more class" if self.painted else "two classes"
+            return f"Paint a few strokes of {missing} first."
+        return None
+
+    def look_at_strokes(self) -> None:
+        """Take in what is painted now; called by itself after strokes."""
+        self.painted = set() if self.annotations is None else present_labels(self.annotations)
+        self.painting_paused.emit()
+        self.changed.emit()
+
+    def rest(self) -> None:
+        """Cancel what is still to be taken in."""
+        self._stroke_pause.cancel()
+
+    def close(self) -> None:
+        """Let go of all layers."""
+        self.rest()
+        if (viewer := self._viewer()) is not None:
+            viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        self.set_annotations(None)
+        self.set_image(None)
+
+    def _on_painted(self) -> None:
+        self._stroke_pause.throttle()
+
+    def _on_layer_removed(self, event: Any) -> None:
+        layer, name = event.value, str(event.value.name)
+        if layer is self.image:
+            self.image_lost.emit(name)
+            self.set_image(None)
+        elif layer is self.annotations:
+            self.annotations_lost.emit(name)
+            self.set_annotations(None)
+
+    def _on_image_changed(self) -> None:
+        """Another array was put into the image layer."""
+        layer = self.image
+        self.image_replaced.emit()
+        self.set_image(None)
+        self.set_image(layer)
+
+
+def unwrap(thing: Any) -> Any:
+    """Return the layer or viewer behind the proxy that napari hands to plugins."""
+    return getattr(thing, "__wrapped__", thing)
