@@ -105,8 +105,8 @@ def _read_annotations(path: Path, shape: tuple[int, int]) -> NDArray[Any]:
 
 
 def _make_segmenter(labels: NDArray[Any], options: dict[str, Any]) -> Segmenter:
-    from napari_unet.engine.trainer import FinetuneConfig
     from napari_unet.engine.segmenter import Segmenter
+    from napari_unet.engine.trainer import FinetuneConfig
     from napari_unet.ops.labels import as_label_image
 
     config = FinetuneConfig(optimizer=options["optimizer"], seed=options["seed"])

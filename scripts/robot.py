@@ -1,0 +1,122 @@
+"""A user made of code: paints on the canvas with the mouse and presses the docks' buttons.
+
+It sends real mouse and key events through Qt to a real window, so it sees what a person would see.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QDockWidget, QPushButton
+
+_LEFT = Qt.MouseButton.LeftButton
+_NO_KEY = Qt.KeyboardModifier.NoModifier
+# Mouse positions between two points of a stroke.
+_MOVES = 6
+
+
+class Robot:
+    """Uses one napari window.
+
+    Parameters
+    ----------
+    viewer
+        A viewer whose window is shown.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        # Weakly, so that a robot that is still around does not keep a closed window.
+        self._viewer = weakref.ref(viewer)
+
+    @property
+    def viewer(self) -> Any:
+        """The viewer."""
+        return self._viewer()
+
+    @property
+    def window(self) -> Any:
+        """The main window."""
+        return self.viewer.window._qt_window
+
+    @property
+    def canvas(self) -> Any:
+        """What is painted on."""
+        return self.viewer.window._qt_viewer.canvas.native
+
+    def wait(self, seconds: float) -> None:
+        """Let the window live for so long."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            QApplication.processEvents()
+            time.sleep(0.002)
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Let the window live until something is so; TimeoutError if that takes too long."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                raise TimeoutError("the window did not get there in time")
+            self.wait(0.02)
+
+    def canvas_point(self, position: Sequence[float]) -> QPoint:
+        """Return where a world position (row, column) is on the canvas."""
+        row, column = position
+        camera = self.viewer.window._qt_viewer.canvas.view.camera
+        x, y, _, w = camera.transform.map([column, row, 0, 1])
+        return QPoint(round(x / w), round(y / w))
+
+    def stroke(self, points: Sequence[Sequence[float]]) -> None:
+        """Press the mouse at the first position, draw through the others, let go at the last."""
+        positions = [self.canvas_point(point) for point in points]
+        QTest.mouseMove(self.canvas, positions[0])
+        QTest.mousePress(self.canvas, _LEFT, _NO_KEY, positions[0])
+        for start, end in pairwise(positions):
+            for move in range(1, _MOVES + 1):
+                share = move / _MOVES
+                x = start.x() + (end.x() - start.x()) * share
+                y = start.y() + (end.y() - start.y()) * share
+                QTest.mouseMove(self.canvas, QPoint(round(x), round(y)))
+                QApplication.processEvents()
+        QTest.mouseRelease(self.canvas, _LEFT, _NO_KEY, positions[-1])
+        self.wait(0.05)
+
+    def button(self, text: str) -> QPushButton:
+        """Return the visible button that begins with `text`."""
+        buttons = [
+            button
+            for button in self.window.findChildren(QPushButton)
+            if button.isVisible() and button.text().strip().startswith(text)
+        ]
+        if not buttons:
+            raise LookupError(f"no button {text!r} is to be seen")
+        return buttons[0]
+
+    def press(self, text: str) -> None:
+        """Click on a button."""
+        QTest.mouseClick(self.button(text), _LEFT)
+        self.wait(0.05)
+
+    def open_dock(self, name: str) -> None:
+        """Bring a dock to the front."""
+        for dock in self.window.findChildren(QDockWidget):
+            if name in (dock.windowTitle(), dock.objectName(), getattr(dock, "name", "")):
+                dock.show()
+                dock.raise_()
+        self.wait(0.3)
+
+    def key(self, key: Any, modifier: Any = _NO_KEY) -> None:
+        """Press and release a key over the canvas."""
+        QTest.keyClick(self.canvas, key, modifier)
+        self.wait(0.05)
+
+    def screenshot(self, path: Path) -> None:
+        """Write a picture of the whole window."""
+        self.wait(0.3)
+        self.viewer.screenshot(str(path), canvas_only=False, flash=False)

@@ -1,0 +1,176 @@
+"""The program as a user meets it: a real window, the mouse, the keyboard."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from qtpy.QtCore import Qt
+from robot import Robot
+
+from napari_unet.engine.trainer import FinetuneConfig
+from napari_unet.model.unet import UNet
+from napari_unet.viewer import app
+from napari_unet.viewer.controller import controller_for
+from napari_unet.viewer.status import Phase
+
+STROKES = [(row, start, end) for row in (40, 100, 160) for start, end in ((20, 80), (130, 190))]
+
+
+@pytest.fixture
+def window(make_napari_viewer, monkeypatch, tmp_path):
+    """The program on an image with a dark and a bright half, and a robot in front of it."""
+    monkeypatch.setattr(
+        app.napari, "Viewer", lambda **options: make_napari_viewer(show=True, **options)
+    )
+    image = np.random.default_rng(0).normal(0.2, 0.05, (200, 210)).astype(np.float32)
+    image[:, 105:] += 0.6
+    path = tmp_path / "halves.tif"
+    tifffile.imwrite(path, image)
+    viewer = app.open_window(app.read_image(path))
+    controller = controller_for(viewer)
+    torch.manual_seed(0)
+    config = FinetuneConfig(precision="fp32", learning_rate=1e-2)
+    controller.segmenter.config = config
+    controller.segmenter.use_model(UNet(base_channels=8, depth=2, batch_norm=True))
+    robot = Robot(viewer)
+    robot.window.resize(1400, 900)
+    robot.wait(0.5)
+    yield robot, controller
+    controller.close()
+
+
+def paint(robot, controller):
+    """Three strokes in each half, class 1 in the dark one, class 2 in the bright one."""
+    for row, start, end in STROKES:
+        robot.press("1" if end < 105 else "2")
+        robot.stroke([(row, start), (row, end)])
+    robot.wait_until(lambda: controller.layers.painted == {1, 2})
+
+
+def settle(robot, controller):
+    robot.wait_until(
+        lambda: controller.status.phase is Phase.IDLE and not controller.lane.is_busy()
+    )
+
+
+def test_paint_learn_look_and_save(window, tmp_path):
+    robot, controller = window
+    assert not robot.button("Learn").isEnabled()
+    assert "Paint a few strokes" in robot.button("Learn").toolTip()
+    paint(robot, controller)
+    painted = np.asarray(controller.layers.annotations.data)
+    assert set(np.unique(painted[:, :105])) == {0, 1}
+    assert set(np.unique(painted[:, 105:])) == {0, 2}
+    before = painted.copy()
+
+    robot.press("Learn")
+    robot.wait_until(lambda: controller.layers.results.predicted is not None)
+    first = controller.layers.results.probability.copy()
+    robot.wait_until(lambda: controller.status.step > 30)
+    robot.press("Stop")
+    settle(robot, controller)
+    assert controller.layers.results.is_complete
+    last = controller.layers.results.probability
+    assert not np.array_equal(first, last)
+    assert (last[1, :, 115:] > 0.5).mean() > 0.95
+    assert (last[1, :, :95] < 0.5).mean() > 0.95
+    np.testing.assert_array_equal(controller.layers.annotations.data, before)
+
+    controller.save_result(tmp_path / "results")
+    controller.save_model(tmp_path / "results" / "model")
+    settle(robot, controller)
+    assert {path.suffix for path in (tmp_path / "results").iterdir()} == {".tif", ".safetensors"}
+
+
+def test_objects_are_found_from_the_dock(window):
+    robot, controller = window
+    paint(robot, controller)
+    robot.press("Learn")
+    robot.wait_until(lambda: controller.status.step > 30)
+    robot.press("Stop")
+    settle(robot, controller)
+    robot.open_dock("Predict")
+    robot.press("Find objects")
+    settle(robot, controller)
+    assert controller.layers.results.instances.max() >= 1
+
+
+def test_strokes_painted_while_it_learns_are_taken_in_and_the_window_stays_alive(window):
+    robot, controller = window
+    paint(robot, controller)
+    robot.press("Learn")
+    robot.wait_until(lambda: controller.status.step > 2)
+    step = controller.status.step
+    robot.press("2")
+    robot.stroke([(180, 130), (185, 190)])
+    assert controller.layers.annotations.data[183, 160] == 2
+    robot.wait_until(lambda: controller.status.step > step)
+    trainer = controller.segmenter._trainer
+    robot.wait_until(lambda: "7 strokes" in trainer.held_out.reason)
+    robot.press("Stop")
+    settle(robot, controller)
+
+
+def test_stop_answers_within_a_step(window):
+    robot, controller = window
+    paint(robot, controller)
+    robot.press("Learn")
+    robot.wait_until(lambda: controller.status.step > 2)
+    step = controller.status.step
+    robot.press("Stop")
+    robot.wait_until(lambda: not controller.is_learning)
+    assert controller.status.step <= step + 3
+    settle(robot, controller)
+
+
+def test_the_keyboard_picks_classes_and_learns(window):
+    robot, controller = window
+    robot.key(Qt.Key.Key_2, Qt.KeyboardModifier.ControlModifier)
+    assert controller.layers.annotations.selected_label == 2
+    paint(robot, controller)
+    robot.key(Qt.Key.Key_L, Qt.KeyboardModifier.ShiftModifier)
+    robot.wait_until(lambda: controller.is_learning)
+    robot.key(Qt.Key.Key_L, Qt.KeyboardModifier.ShiftModifier)
+    settle(robot, controller)
+
+
+def test_the_weight_map_is_shown_and_taken_away(window):
+    robot, controller = window
+    paint(robot, controller)
+    robot.open_dock("Weight map")
+    robot.press("Show weight map")
+    robot.wait_until(
+        lambda: any(layer.name.endswith("weight map") for layer in controller.viewer.layers)
+    )
+    robot.press("Hide weight map")
+    assert not any(layer.name.endswith("weight map") for layer in controller.viewer.layers)
+
+
+@pytest.mark.parametrize("job", ["learn", "predict"])
+def test_closing_the_window_in_the_middle_of_a_job_ends_it(window, job):
+    robot, controller = window
+    paint(robot, controller)
+    robot.press("Learn")
+    robot.wait_until(lambda: controller.status.step > 2)
+    if job == "predict":
+        robot.press("Stop")
+        settle(robot, controller)
+        controller.predict()
+    started = time.monotonic()
+    robot.viewer.close()
+    assert not any(thread.name == "U-Net jobs" for thread in threading.enumerate())
+    assert time.monotonic() - started < 10
+
+
+def test_undo_takes_the_last_stroke_back(window):
+    robot, controller = window
+    paint(robot, controller)
+    layer = controller.layers.annotations
+    before = np.asarray(layer.data).copy()
+    robot.stroke([(20, 120), (20, 180)])
+    assert not np.array_equal(layer.data, before)
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, before)
