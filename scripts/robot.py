@@ -14,7 +14,7 @@ from typing import Any
 
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QDockWidget, QPushButton
+from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget, QPushButton
 
 _LEFT = Qt.MouseButton.LeftButton
 _NO_KEY = Qt.KeyboardModifier.NoModifier
@@ -102,6 +102,15 @@ class Robot:
         """Click on a button."""
         QTest.mouseClick(self.button(text), _LEFT)
         self.wait(0.05)
+
+    def choose(self, text: str) -> None:
+        """Choose an entry in the visible list that offers it."""
+        for box in self.window.findChildren(QComboBox):
+            if box.isVisible() and (index := box.findText(text)) >= 0:
+                box.setCurrentIndex(index)
+                self.wait(0.1)
+                return
+        raise LookupError(f"no list offers {text!r}")
 
     def open_dock(self, name: str) -> None:
         """Bring a dock to the front."""

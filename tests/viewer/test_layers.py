@@ -9,7 +9,7 @@ from napari_unet.viewer.layers import (
     describe_image,
     file_stem,
     image_file,
-    is_result,
+    result_role,
     present_labels,
     why_not_usable,
 )
@@ -119,7 +119,7 @@ def test_instances_replace_earlier_ones(results, model_viewer):
         results.show_instances(InstancesFound(np.full((6, 8), count, np.int32), count))
     layer = model_viewer.layers["im: instances"]
     assert (layer.data == 5).all()
-    assert is_result(layer)
+    assert result_role(layer) == "instances"
 
 
 def test_the_weight_map_is_shown_in_its_window(results, model_viewer):

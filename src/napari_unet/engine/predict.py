@@ -199,7 +199,7 @@ class _CheckedPredictor:
         if difference is None:
             return probability[0].numpy(), None
         self._run = exact
-        notice = Noticed(f"{difference}; predicting in float32 instead")
+        notice = Noticed(f"predicting in float32: {difference}")
         return reference[0].numpy(), notice
 
 
@@ -301,6 +301,6 @@ def _difference(probability: torch.Tensor, reference: torch.Tensor) -> str | Non
     if changed <= _CLASS_CHANGES_ALLOWED and moved <= _PROBABILITY_CHANGE_ALLOWED:
         return None
     return (
-        f"a lower precision would change the class of {changed:.2%} of the pixels "
+        f"faster bfloat16 would give {changed:.2%} of the pixels another class "
         f"and move a probability by {moved:.3f}"
     )

@@ -11,13 +11,13 @@ from napari.layers import Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_unet.viewer.layers import is_result
+from napari_unet.viewer.layers import result_role
 from napari_unet.viewer.links import Links
 from napari_unet.viewer.session_layers import unwrap
 
 
 class LayerPicker(QWidget):
-    """Chooses a layer of one kind; result layers of the sessions are not offered.
+    """Chooses a layer of one kind; result layers are offered only where that makes sense.
 
     Parameters
     ----------
@@ -31,6 +31,8 @@ class LayerPicker(QWidget):
         Returns the layer to be shown as chosen.
     nullable
         Whether "none" can be chosen; otherwise the first layer is chosen by itself.
+    roles
+        Result layers that are offered too, by their role ("instances").
     """
 
     #: The user (or the end of a layer) chose another layer, or None.
@@ -44,12 +46,14 @@ class LayerPicker(QWidget):
         current: Callable[[], Layer | None],
         *,
         nullable: bool = False,
+        roles: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self._viewer = weakref.ref(unwrap(viewer))
         self._kind = kind
         self._current = current
         self._nullable = nullable
+        self._roles = roles
         options = {"choices": self._offered, "nullable": nullable, "tooltip": tooltip}
         combo = create_widget(annotation=kind | None, options=options)
         if not isinstance(combo, ComboBox):
@@ -89,7 +93,7 @@ class LayerPicker(QWidget):
         return [
             layer
             for layer in viewer.layers
-            if isinstance(layer, self._kind) and not is_result(layer)
+            if isinstance(layer, self._kind) and result_role(layer) in (None, *self._roles)
         ]
 
     def _on_layers_changed(self, _event: Any = None) -> None:

@@ -169,15 +169,18 @@ class ResultLayers:
             return
         self.probability[(slice(None), *tile.inner)] = tile.probability
         self.predicted[tile.inner] = True
-        for label in range(classes, 0, -1):
-            self._refresh(self._probability_layer(label))
         labels = self._labels_layer("classes", np.uint8, visible=False)
         labels.data[tile.inner] = tile.probability.argmax(axis=0) + 1
         self._refresh(labels)
+        for label in range(1, classes + 1):
+            self._refresh(self._probability_layer(label))
 
     def show_instances(self, found: InstancesFound) -> None:
         """Show objects in a Labels layer, in place of earlier ones."""
         self.instances = found.instances
+        for role, shown in self._layers.items():  # two overlays at once cannot be read
+            if role.startswith("probability"):
+                shown.visible = False
         layer = self._labels_layer("instances", np.int32, visible=True)
         layer.data = found.instances
         layer.visible = True
@@ -260,7 +263,8 @@ class ResultLayers:
         layer.metadata[_ROLE] = role
         layers = self._viewer.layers
         active = layers.selection.active
-        layers.insert(layers.index(self.source) + 1, layer)
+        mine = [layers.index(own) for own in (self.source, *self.layers())]
+        layers.insert(max(mine) + 1, layer)
         layers.selection.active = active  # the brush stays where it was
         self._layers[role] = layer
         return layer
@@ -271,6 +275,7 @@ class ResultLayers:
             layer.refresh(thumbnail=False, extent=False, highlight=False)
 
 
-def is_result(layer: Layer) -> bool:
-    """Say whether a layer was made by a session to show a result."""
-    return _ROLE in layer.metadata
+def result_role(layer: Layer) -> str | None:
+    """Return what a layer that a session made shows ("instances"); None for a user's layer."""
+    role: str | None = layer.metadata.get(_ROLE)
+    return role

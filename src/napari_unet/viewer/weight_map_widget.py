@@ -56,6 +56,7 @@ class WeightMapWidget(Dock):
             napari.layers.Labels,
             "The strokes or objects whose weight map is shown.",
             self._current_labels,
+            roles=("instances",),
         )
         self.labels.picked.connect(self._on_labels)
         self.kind = QComboBox()
