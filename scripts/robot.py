@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget, QPushButton
@@ -129,3 +130,11 @@ class Robot:
         """Write a picture of the whole window."""
         self.wait(0.3)
         self.viewer.screenshot(str(path), canvas_only=False, flash=False)
+        shrink(path)
+
+
+def shrink(path: Path) -> None:
+    """Store a picture in 256 colours, a third of its size."""
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)

@@ -293,3 +293,18 @@ def test_results_lie_where_the_image_lies(session, qtbot):
     layer = session.viewer.layers["halves: classes"]
     np.testing.assert_array_equal(layer.scale, (2, 3))
     np.testing.assert_array_equal(layer.translate, (10, 20))
+
+
+def test_an_image_with_other_channels_needs_a_new_model_and_gets_one(session, qtbot, notices):
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    session.layers.set_image(session.viewer.add_image(np.zeros((64, 80, 3)), rgb=True))
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    assert "start a new model" in notices[-1][1]
+    session.new_model()
+    wait_idle(session, qtbot)
+    assert session.why_not(Action.PREDICT) is not None
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    assert session.segmenter.model.config.in_channels == 3

@@ -57,6 +57,7 @@ class Action(StrEnum):
     SAVE_RESULT = "save result"
     SAVE_MODEL = "save model"
     LOAD_MODEL = "load model"
+    NEW_MODEL = "new model"
 
 
 class SegmentationController(QObject):
@@ -135,6 +136,10 @@ class SegmentationController(QObject):
         if classes == self._classes:
             return
         self._classes = classes
+        self._replace_network()
+
+    def _replace_network(self) -> None:
+        classes = self._classes
         self.lane.stop(silence=True)
         self._forget_curves()
         self._submit("Starting a new network", lambda stop: self._start_anew(classes))
@@ -153,8 +158,12 @@ class SegmentationController(QObject):
             return None if self.is_learning else "Nothing is learning; press Learn first."
         if action is Action.SAVE_MODEL:
             return None if self.segmenter.has_learned else "There is no model yet; learn first."
+        if action in (Action.LOAD_MODEL, Action.NEW_MODEL) and self.is_learning:
+            return "It is learning; press Stop first."
         if action is Action.LOAD_MODEL:
-            return "It is learning; press Stop first." if self.is_learning else None
+            return None
+        if action is Action.NEW_MODEL:
+            return None if self.segmenter.has_learned else "The model is new already."
         if (reason := why_not_usable(self.layers.image)) is not None:
             return reason
         if action is Action.LEARN:
@@ -263,6 +272,11 @@ class SegmentationController(QObject):
             self._submit(
                 "Saving the model", lambda stop: save_model_job(self.segmenter.model, target)
             )
+
+    def new_model(self) -> None:
+        """Forget what was learned and begin with random weights."""
+        if not self._refuse(Action.NEW_MODEL):
+            self._replace_network()
 
     def load_model(self, path: str | Path) -> None:
         """Go on with a network from a file."""
