@@ -14,13 +14,13 @@ from tempfile import TemporaryDirectory
 import matplotlib as mpl
 import numpy as np
 import tifffile
+from matplotlib.figure import Figure
 from skimage.segmentation import find_boundaries
 
 from napari_unet.engine.files import read_image
 from napari_unet.ops.annotations import draw_strokes, strokes_from_json
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt
 
 
 def run(*arguments: str) -> None:
@@ -37,7 +37,8 @@ def draw(image_path: Path, strokes_path: Path, results: Path, output: Path) -> N
     stem = image_path.name.split(".")[0]
     probability = tifffile.imread(results / f"{stem}_probabilities.tif")
     instances = tifffile.imread(results / f"{stem}_instances.tif")
-    figure, axes = plt.subplots(1, 3, figsize=(13.5, 4.8), layout="constrained")
+    figure = Figure(figsize=(13.5, 4.8), layout="constrained")
+    axes = figure.subplots(1, 3)
     for axis in axes:
         axis.set_axis_off()
         axis.imshow(image, cmap="gray")

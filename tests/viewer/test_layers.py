@@ -9,8 +9,8 @@ from napari_unet.viewer.layers import (
     describe_image,
     file_stem,
     image_file,
-    result_role,
     present_labels,
+    result_role,
     why_not_usable,
 )
 
