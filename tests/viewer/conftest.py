@@ -57,9 +57,12 @@ def session(qapp, model_viewer, segmenter, two_halves):
 def notices(monkeypatch):
     """What the user was told, as (severity, text)."""
     told = []
+    modules = ("controller", "reports")
     for severity in ("info", "warning", "error"):
-        monkeypatch.setattr(
-            f"napari_unet.viewer.controller.show_{severity}",
-            lambda text, severity=severity: told.append((severity, text)),
-        )
+        for module in modules:
+            monkeypatch.setattr(
+                f"napari_unet.viewer.{module}.show_{severity}",
+                lambda text, severity=severity: told.append((severity, text)),
+                raising=False,
+            )
     return told

@@ -8,7 +8,7 @@ import tifffile
 from napari.components import ViewerModel
 
 from napari_unet import load_model
-from napari_unet.engine.results import InstanceSettings
+from napari_unet.engine.results import InstanceSettings, WeightSettings
 from napari_unet.viewer.controller import Action, SegmentationController, controller_for
 from napari_unet.viewer.status import Phase
 
@@ -308,3 +308,26 @@ def test_an_image_with_other_channels_needs_a_new_model_and_gets_one(session, qt
     session.learn(seconds=0.3)
     wait_idle(session, qtbot)
     assert session.segmenter.model.config.in_channels == 3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_with_numbers_that_are_none_is_told_and_nothing_is_lost(
+    session, qtbot, notices, value
+):
+    image = np.asarray(session.layers.image.data).copy()
+    image[3, 4] = value
+    strokes = np.asarray(session.layers.annotations.data).copy()
+    session.layers.set_image(session.viewer.add_image(image))
+    session.learn(seconds=1)
+    wait_idle(session, qtbot)
+    assert notices[-1][0] == "error"
+    assert "nan_to_num" in notices[-1][1]
+    np.testing.assert_array_equal(session.layers.annotations.data, strokes)
+
+
+def test_a_weight_map_that_fails_is_no_failed_job(session, qtbot, notices):
+    labels = session.viewer.add_labels(-np.ones((64, 80), int))
+    with qtbot.waitSignal(session.weights.failed, timeout=10_000):
+        session.weights.show(labels, WeightSettings())
+    assert notices == []
+    assert session.status.phase is Phase.IDLE

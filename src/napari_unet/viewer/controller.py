@@ -13,20 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.utils.notifications import show_error, show_info, show_warning
+from napari.utils.notifications import show_error, show_warning
 from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, QObject, Signal
 
 from napari_unet.engine.events import (
-    FileSaved,
-    InstancesFound,
     JobEvent,
     Noticed,
-    PredictionFinished,
-    ScoreMeasured,
     StepCompleted,
-    TilePredicted,
-    TrainingFinished,
 )
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox
 from napari_unet.engine.predict import PredictRequest
@@ -37,10 +31,10 @@ from napari_unet.engine.results import (
     save_results_job,
 )
 from napari_unet.engine.segmenter import Segmenter
-from napari_unet.viewer.activity import ActivityBar
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.layers import file_stem, image_file, visible_box, why_not_usable
 from napari_unet.viewer.live_preview import LivePreview
+from napari_unet.viewer.reports import JobReports, as_sentence
 from napari_unet.viewer.session_layers import SessionLayers, unwrap
 from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
 from napari_unet.viewer.weight_preview import WeightPreview
@@ -99,7 +93,7 @@ class SegmentationController(QObject):
         self.layers = SessionLayers(unwrap(viewer))
         self._classes = self.segmenter.classes
         self.weights = WeightPreview(weakref.proxy(unwrap(viewer)), self.lane)
-        self._activity = ActivityBar()
+        self._reports = JobReports(self.status, self.history, self.layers)
         self._inbox: Mailbox[NDArray[np.integer[Any]]] = Mailbox()
         self._training: JobTicket | None = None
         self._preview = LivePreview(self.segmenter, self.lane, self.layers)
@@ -141,7 +135,7 @@ class SegmentationController(QObject):
     def _replace_network(self) -> None:
         classes = self._classes
         self.lane.stop(silence=True)
-        self._forget_curves()
+        self._reports.forget()
         self._submit("Starting a new network", lambda stop: self._start_anew(classes))
 
     def _start_anew(self, classes: int) -> Iterator[JobEvent]:
@@ -291,13 +285,7 @@ class SegmentationController(QObject):
 
     def _on_loaded(self) -> None:
         self._classes = self.segmenter.classes
-        self._forget_curves()
-
-    def _forget_curves(self) -> None:
-        """Another network begins: nothing measured on the old one is shown."""
-        self.history.clear()
-        self.status.step, self.status.loss = 0, None
-        self.status.score, self.status.score_reason = None, ""
+        self._reports.forget()
 
     def suspend(self) -> None:
         """Stop all jobs and wait for them; nothing more is heard of them."""
@@ -306,7 +294,7 @@ class SegmentationController(QObject):
         self._training = None
         self._preview.drop()
         self._others.clear()
-        self._settle("")
+        self._settle()
 
     def close(self) -> None:
         """End the session: stop all jobs and let go of the layers."""
@@ -343,73 +331,27 @@ class SegmentationController(QObject):
     # ------------------------------------------------------------------ jobs report
 
     def _begin(self, phase: Phase, message: str) -> None:
-        self.status.last_error = ""
-        self.status.fraction = self.status.seconds_left = None
-        self.status.phase, self.status.message = phase, message
+        self._reports.begin(phase, message)
         self.changed.emit()
 
-    def _settle(self, message: str) -> None:
+    def _settle(self, message: str = "") -> None:
         """Nothing runs any more, or only the training goes on."""
-        self._activity.close()
-        if self.is_learning:
-            self.changed.emit()
-            return
-        self.status.phase = Phase.IDLE
-        self.status.message = message or self.status.message
-        self.status.fraction = self.status.seconds_left = None
+        if not self.is_learning:
+            self._reports.settle(message)
         self.changed.emit()
 
     def _on_event(self, ticket: JobTicket, event: JobEvent) -> None:
-        if isinstance(event, TilePredicted):
-            self._show_tile(ticket, event)
-        elif isinstance(event, StepCompleted):
-            self._show_step(event)
-        elif isinstance(event, ScoreMeasured):
-            self.status.score, self.status.score_reason = event.dice, event.reason
-            if event.dice is not None:
-                self.history.add_score(event.step, event.dice)
-        elif isinstance(event, TrainingFinished):
-            self.status.message = (
-                f"Learned {event.steps} steps in {event.seconds:.0f} s, loss {event.loss:.3f}"
-            )
-        elif isinstance(event, PredictionFinished):
-            if not self._preview.owns(ticket):
-                how = "stopped after" if event.stopped else "predicted in"
-                self.status.message = f"Image {how} {event.seconds:.1f} s"
-        elif isinstance(event, InstancesFound):
-            if self.layers.has_image() and self.layers.results is not None:
-                self.layers.results.show_instances(event)
-                self.status.message = f"{event.count} objects"
-        elif isinstance(event, FileSaved):
-            names = ", ".join(path.name for path in event.paths)
-            self.status.message = f"Saved {names}"
-            show_info(f"Saved {names} in {event.paths[0].parent}")
-        elif isinstance(event, Noticed):
-            show_info(_sentence(event.message))
-
-    def _show_step(self, event: StepCompleted) -> None:
-        self.status.step, self.status.loss = event.step, event.loss
-        self.history.add_loss(event.step, event.loss)
-        if self.status.phase is Phase.LEARNING:
-            self.status.fraction, self.status.seconds_left = event.fraction, event.remaining
-            self.status.message = f"Learning, step {event.step}"
-            self._activity.show("U-Net: learning", event.fraction)
-        if self.status.phase is not Phase.STOPPING:
-            self._preview.keep_up()
-
-    def _show_tile(self, ticket: JobTicket, event: TilePredicted) -> None:
-        if not self.layers.has_image() or self.layers.results is None:
+        if self._preview.owns(ticket):
+            self._reports.show_quietly(event)
             return
-        self.layers.results.show_tile(event)
-        if not self._preview.owns(ticket):
-            self.status.fraction = event.done / event.total
-            self.status.message = f"Predicting, tile {event.done} of {event.total}"
-            self._activity.show("U-Net: predicting", self.status.fraction)
+        self._reports.show(event)
+        if isinstance(event, StepCompleted) and self.status.phase is not Phase.STOPPING:
+            self._preview.keep_up()
 
     def _on_finished(self, ticket: JobTicket) -> None:
         if ticket == self._training:
             self._training = None
-            self._settle("")
+            self._settle()
             if self.layers.has_image() and self.segmenter.has_learned:
                 self.predict()
         elif ticket in self._others:
@@ -421,12 +363,14 @@ class SegmentationController(QObject):
                 self._settle(f"{ticket.name}: done" if waiting else "")
 
     def _on_failed(self, ticket: JobTicket, error: Exception) -> None:
+        if self.weights.owns(ticket):  # it tells the user itself
+            return
         if ticket == self._training:
             self._training = None
         self._others.pop(ticket, None)
         self.status.last_error = str(error)
         self._settle(f"{ticket.name} ended by an error")
-        show_error(_sentence(str(error)))
+        show_error(as_sentence(str(error)))
 
     # ------------------------------------------------------------------ layers change
 
@@ -449,10 +393,6 @@ class SegmentationController(QObject):
                 f"'{name}' was removed; learning goes on with the strokes it had. "
                 "Press Stop to end it."
             )
-
-
-def _sentence(message: str) -> str:
-    return message[:1].upper() + message[1:]
 
 
 _sessions: weakref.WeakKeyDictionary[Any, SegmentationController] = weakref.WeakKeyDictionary()

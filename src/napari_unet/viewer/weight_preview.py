@@ -53,6 +53,10 @@ class WeightPreview(QObject):
         """The layer whose weight map is shown; None while the preview is off."""
         return self._labels
 
+    def owns(self, ticket: JobTicket) -> bool:
+        """Say whether a job computes the map."""
+        return ticket == self._ticket
+
     def show(self, labels: Labels, settings: WeightSettings) -> None:
         """Show the weight map of `labels` from now on, with these settings."""
         self._settings = settings

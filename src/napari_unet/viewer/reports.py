@@ -1,0 +1,122 @@
+"""What jobs report, written into status, curves and layers."""
+
+from __future__ import annotations
+
+from functools import singledispatchmethod
+
+from napari.utils.notifications import show_info
+
+from napari_unet.engine.events import (
+    FileSaved,
+    InstancesFound,
+    JobEvent,
+    Noticed,
+    PredictionFinished,
+    ScoreMeasured,
+    StepCompleted,
+    TilePredicted,
+    TrainingFinished,
+)
+from napari_unet.viewer.activity import ActivityBar
+from napari_unet.viewer.session_layers import SessionLayers
+from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
+
+
+class JobReports:
+    """Shows the user what a job reports; on the main thread.
+
+    Parameters
+    ----------
+    status, history
+        Where progress and curves go.
+    layers
+        Where tiles and objects go; what belongs to an image that is gone is dropped.
+    """
+
+    def __init__(self, status: JobStatus, history: TrainingHistory, layers: SessionLayers) -> None:
+        self._status = status
+        self._history = history
+        self._layers = layers
+        self._activity = ActivityBar()
+
+    def begin(self, phase: Phase, message: str) -> None:
+        """Show that a job begins."""
+        self._status.last_error = ""
+        self._status.fraction = self._status.seconds_left = None
+        self._status.phase, self._status.message = phase, message
+
+    def settle(self, message: str = "") -> None:
+        """Show that nothing runs any more; without a message, the last one stays."""
+        self._activity.close()
+        self._status.phase = Phase.IDLE
+        self._status.message = message or self._status.message
+        self._status.fraction = self._status.seconds_left = None
+
+    def forget(self) -> None:
+        """Take away what was measured on a network that is gone."""
+        self._history.clear()
+        self._status.step, self._status.loss = 0, None
+        self._status.score, self._status.score_reason = None, ""
+
+    def show_quietly(self, event: JobEvent) -> None:
+        """Show a tile of a preview, without progress."""
+        if isinstance(event, TilePredicted) and self._layers.has_image() and self._layers.results:
+            self._layers.results.show_tile(event)
+
+    @singledispatchmethod
+    def show(self, event: JobEvent) -> None:
+        """Show an event; what nobody needs to see is passed over."""
+
+    @show.register
+    def _(self, event: StepCompleted) -> None:
+        self._status.step, self._status.loss = event.step, event.loss
+        self._history.add_loss(event.step, event.loss)
+        if self._status.phase is Phase.LEARNING:
+            self._status.fraction, self._status.seconds_left = event.fraction, event.remaining
+            self._status.message = f"Learning, step {event.step}"
+            self._activity.show("U-Net: learning", event.fraction)
+
+    @show.register
+    def _(self, event: ScoreMeasured) -> None:
+        self._status.score, self._status.score_reason = event.dice, event.reason
+        if event.dice is not None:
+            self._history.add_score(event.step, event.dice)
+
+    @show.register
+    def _(self, event: TrainingFinished) -> None:
+        self._status.message = (
+            f"Learned {event.steps} steps in {event.seconds:.0f} s, loss {event.loss:.3f}"
+        )
+
+    @show.register
+    def _(self, event: TilePredicted) -> None:
+        self.show_quietly(event)
+        self._status.fraction = event.done / event.total
+        self._status.message = f"Predicting, tile {event.done} of {event.total}"
+        self._activity.show("U-Net: predicting", self._status.fraction)
+
+    @show.register
+    def _(self, event: PredictionFinished) -> None:
+        how = "Stopped after" if event.stopped else "Predicted in"
+        self._status.message = f"{how} {event.seconds:.1f} s"
+
+    @show.register
+    def _(self, event: InstancesFound) -> None:
+        if self._layers.has_image() and self._layers.results is not None:
+            self._layers.results.show_instances(event)
+            self._status.message = f"{event.count} objects"
+
+    @show.register
+    def _(self, event: FileSaved) -> None:
+        names = ", ".join(path.name for path in event.paths)
+        self._status.message = f"Saved {names}"
+        show_info(f"Saved {names} in {event.paths[0].parent}")
+
+    @show.register
+    def _(self, event: Noticed) -> None:
+        show_info(as_sentence(event.message))
+
+
+def as_sentence(message: str) -> str:
+    """Return a message with a capital at its beginning."""
+    return message[:1].upper() + message[1:]
