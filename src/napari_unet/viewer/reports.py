@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import singledispatchmethod
 
 from napari.utils.notifications import show_info
@@ -21,6 +22,10 @@ from napari_unet.viewer.activity import ActivityBar
 from napari_unet.viewer.session_layers import SessionLayers
 from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
 
+# Numbers that change faster cannot be read, and every change lays out the docks anew, on the cores
+# that learning needs.
+_SECONDS_BETWEEN_STATUS = 0.25
+
 
 class JobReports:
     """Shows the user what a job reports; on the main thread.
@@ -38,6 +43,7 @@ class JobReports:
         self._history = history
         self._layers = layers
         self._activity = ActivityBar()
+        self._status_written = 0.0
 
     def begin(self, phase: Phase, message: str) -> None:
         """Show that a job begins."""
@@ -69,8 +75,11 @@ class JobReports:
 
     @show.register
     def _(self, event: StepCompleted) -> None:
-        self._status.step, self._status.loss = event.step, event.loss
         self._history.add_loss(event.step, event.loss)
+        if time.monotonic() - self._status_written < _SECONDS_BETWEEN_STATUS:
+            return
+        self._status_written = time.monotonic()
+        self._status.step, self._status.loss = event.step, event.loss
         if self._status.phase is Phase.LEARNING:
             self._status.fraction, self._status.seconds_left = event.fraction, event.remaining
             self._status.message = f"Learning, step {event.step}"
@@ -84,6 +93,7 @@ class JobReports:
 
     @show.register
     def _(self, event: TrainingFinished) -> None:
+        self._status.step = event.step
         self._status.message = (
             f"Learned {event.steps} steps in {event.seconds:.0f} s, loss {event.loss:.3f}"
         )
