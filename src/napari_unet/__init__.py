@@ -6,7 +6,6 @@ neither torch nor Qt nor napari is imported before it is needed.
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,6 @@ if TYPE_CHECKING:
     from napari_unet.model.checkpoint import load_model, save_model
     from napari_unet.model.unet import UNet
     from napari_unet.ops.weight_map import weight_map
-
-# torch's threads spin while they wait for each other. When something else needs a core (the window
-# that is being drawn, say), a spinning thread keeps it from the one that everybody waits for, and a
-# training step takes five times as long; see docs/architecture.md. It is read when torch is loaded,
-# so it has to be said before; what the user chose stays.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 
