@@ -31,6 +31,13 @@ class SourceImage:
         self.channels = channel_count(data)
         self._data = data
 
+    @classmethod
+    def from_normalized(cls, normalized: NDArray[np.float32]) -> SourceImage:
+        """Make an image of values that are normalised already; shape (C, Y, X), float32."""
+        image = cls(np.moveaxis(normalized, 0, -1))
+        image.__dict__["normalized"] = normalized  # what the cached property would compute
+        return image
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""

@@ -12,6 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_unet.engine.averaging import (
+    AVERAGINGS,
+    ROTATIONS,
+    Averaging,
+    average_over_symmetries,
+    rotated_versions,
+)
 from napari_unet.engine.device import free_memory, is_out_of_memory
 from napari_unet.engine.events import JobEvent, Noticed, PredictionFinished, TilePredicted
 from napari_unet.engine.image import SourceImage
@@ -54,6 +61,9 @@ class PredictRequest:
         tile; "fast" leaves out the check (for previews); "fp32" is exact.
     device
         As for `napari_unet.engine.device.resolve_device`.
+    averaging
+        "none"; "symmetries" averages over the eight symmetries of the square, for eight times the
+        work; "rotations" over seven turned versions of the image (the paper's way).
     """
 
     image: SourceImage
@@ -62,6 +72,11 @@ class PredictRequest:
     tile_size: int | None = None
     precision: Precision = "auto"
     device: str = "auto"
+    averaging: Averaging = "none"
+
+    def __post_init__(self) -> None:
+        if self.averaging not in AVERAGINGS:
+            raise InputError(f"no averaging {self.averaging!r}; choose {', '.join(AVERAGINGS)}")
 
 
 def predict_tiles(
@@ -93,8 +108,17 @@ def predict_tiles(
     InputError
         If the image does not fit the network, or a tile size is too small or not possible.
     """
-    started = time.monotonic()
     check_channels(model, request.image)
+    if request.averaging == "rotations":
+        yield from _predict_rotations(model, request, stop)
+    else:
+        yield from _predict_tiles(model, request, stop)
+
+
+def _predict_tiles(
+    model: UNet, request: PredictRequest, stop: threading.Event | None
+) -> Iterator[TilePredicted | Noticed | PredictionFinished]:
+    started = time.monotonic()
     run = _CheckedPredictor(model, request)
     channels = request.image.normalized
     work = _Remaining(request, model.config, _inner_size(request, model.config, run.plan))
@@ -118,8 +142,51 @@ def predict_tiles(
     yield PredictionFinished(work.done, time.monotonic() - started, stopped)
 
 
+def _predict_rotations(
+    model: UNet, request: PredictRequest, stop: threading.Event | None
+) -> Iterator[TilePredicted | Noticed | PredictionFinished]:
+    """Predict turned versions of the whole image; after each, the mean so far replaces the last.
+
+    A turned pixel grid is another one, so the answer for a region is that of the whole image.
+    """
+    started = time.monotonic()
+    image = request.image
+    everywhere = _on_grid(request.region, image.shape, model.config.stride)
+    total = np.zeros((model.config.classes, *image.shape), np.float32)
+    done = 0
+    for version, turn_back in rotated_versions(image.normalized):
+        turned = replace(
+            request,
+            image=SourceImage.from_normalized(version),
+            visible=None,
+            region=None,
+            averaging="none",
+        )
+        probability = np.zeros((model.config.classes, *version.shape[1:]), np.float32)
+        finished = False
+        for event in _predict_tiles(model, turned, stop):
+            match event:
+                case TilePredicted():
+                    probability[(slice(None), *event.inner)] = event.probability
+                case Noticed():
+                    yield event
+                case PredictionFinished():
+                    finished = not event.stopped
+        if not finished:
+            break
+        total += turn_back(probability)
+        done += 1
+        yield TilePredicted(everywhere, total[(slice(None), *everywhere)] / done, done, ROTATIONS)
+    yield PredictionFinished(done, time.monotonic() - started, done < ROTATIONS)
+
+
 def predict(
-    model: UNet, image: Any, *, tile_size: int | None = None, precision: Precision = "auto"
+    model: UNet,
+    image: Any,
+    *,
+    tile_size: int | None = None,
+    precision: Precision = "auto",
+    averaging: Averaging = "none",
 ) -> NDArray[np.float32]:
     """Predict a whole image.
 
@@ -134,6 +201,8 @@ def predict(
         depend on it.
     precision
         "auto" uses bfloat16 where it is faster and the answer stays the same; "fp32" is exact.
+    averaging
+        Over which versions of the image the answer is averaged, see `PredictRequest`.
 
     Returns
     -------
@@ -147,7 +216,7 @@ def predict(
         If the image cannot be used or does not fit the network.
     """
     source = SourceImage(np.asarray(image))
-    request = PredictRequest(source, tile_size=tile_size, precision=precision)
+    request = PredictRequest(source, tile_size=tile_size, precision=precision, averaging=averaging)
     return assemble(predict_tiles(model, request), model.config.classes, source.shape)
 
 
@@ -188,19 +257,21 @@ class _CheckedPredictor:
     def __call__(self, channels: NDArray[np.float32]) -> tuple[NDArray[np.float32], Noticed | None]:
         """Predict a tile, (C, h, w) -> (classes, h', w'); with a notice if precision was raised."""
         batch = torch.from_numpy(channels[None])
-        probability = self._run(batch)
-        if self._checked:
-            return probability[0].numpy(), None
+        notice = None if self._checked else self._check(batch)
+        if self._request.averaging == "symmetries":
+            return average_over_symmetries(self._run, batch)[0].numpy(), notice
+        return self._run(batch)[0].numpy(), notice
+
+    def _check(self, batch: torch.Tensor) -> Noticed | None:
+        """Go over to float32 if the faster precision gives another answer for this tile."""
         exact_plan = choose_plan(self._model.config, "predict", "fp32", self._request.device)
         exact = exact_plan.for_prediction(self._model)
-        reference = exact(batch)
+        difference = _difference(self._run(batch), exact(batch))
         self._checked = True
-        difference = _difference(probability, reference)
         if difference is None:
-            return probability[0].numpy(), None
+            return None
         self._run = exact
-        notice = Noticed(f"predicting in float32: {difference}")
-        return reference[0].numpy(), notice
+        return Noticed(f"predicting in float32: {difference}")
 
 
 class _Remaining:
