@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.instances import class_labels, connected_instances, watershed_instances
+from napari_unet.ops.instances import (
+    class_labels,
+    connected_instances,
+    seeded_instances,
+    watershed_instances,
+)
 
 
 def disc(shape, centre, radius):
@@ -157,3 +162,58 @@ def test_impossible_parameters_are_refused(parameters):
     if "min_size" in parameters:
         with pytest.raises(InputError, match="choose"):
             connected_instances(np.ones((4, 4)), **parameters)
+
+
+def sagging_pair():
+    """Two discs whose probability sags between them, as border weights make it."""
+    rows, columns = np.indices((40, 70))
+    middles = np.maximum(
+        1 - np.hypot(rows - 20, columns - 20) / 32, 1 - np.hypot(rows - 20, columns - 47) / 32
+    )
+    return np.where(two_touching_discs(), middles, 0).astype(np.float32)
+
+
+class TestSeededInstances:
+    def test_touching_objects_come_apart_where_the_probability_sags(self):
+        probability = sagging_pair()
+        assert connected_instances(probability >= 0.5).max() == 1
+        labels = seeded_instances(probability, threshold=0.5, seed_threshold=0.8)
+        assert labels.dtype == np.int32
+        assert labels.max() == 2
+        assert labels[20, 20] != labels[20, 47]
+        # All of the foreground belongs to one of them.
+        np.testing.assert_array_equal(labels > 0, probability >= 0.5)
+
+    def test_the_interior_map_alone_decides_what_is_a_middle(self):
+        foreground = two_touching_discs().astype(np.float32)
+        assert seeded_instances(foreground).max() == 1
+        assert seeded_instances(foreground, sagging_pair()).max() == 2
+
+    def test_a_region_without_a_seed_is_an_object_of_its_own(self):
+        probability = np.zeros((30, 60), np.float32)
+        probability[5:15, 5:15], probability[5:15, 40:50] = 0.95, 0.6
+        labels = seeded_instances(probability, threshold=0.5, seed_threshold=0.9)
+        assert labels.max() == 2
+        np.testing.assert_array_equal(labels > 0, probability > 0)
+
+    def test_a_low_seed_threshold_gives_the_connected_regions(self):
+        probability = sagging_pair()
+        labels = seeded_instances(probability, threshold=0.5, seed_threshold=0.5, smoothing=0)
+        np.testing.assert_array_equal(labels, connected_instances(probability >= 0.5))
+
+    @pytest.mark.parametrize("value", [0.0, 1.0])
+    def test_nothing_and_everything(self, value):
+        labels = seeded_instances(np.full((20, 20), value, np.float32))
+        assert labels.max() == value
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"threshold": 0}, {"threshold": 1.1}, {"seed_threshold": np.nan}, {"min_size": -1}],
+    )
+    def test_parameters_out_of_range_are_refused(self, wrong):
+        with pytest.raises(InputError, match="out of range"):
+            seeded_instances(sagging_pair(), **wrong)
+
+    def test_maps_of_different_images_are_refused(self):
+        with pytest.raises(InputError, match="different images"):
+            seeded_instances(np.zeros((4, 4)), np.zeros((4, 5)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,18 @@ from napari_unet.engine.files import ImageFile, write_labels, write_probabilitie
 from napari_unet.model.checkpoint import save_model
 from napari_unet.model.unet import UNet
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.instances import class_labels, connected_instances, watershed_instances
+from napari_unet.ops.instances import (
+    class_labels,
+    connected_instances,
+    seeded_instances,
+    watershed_instances,
+)
 from napari_unet.ops.tiling import Box
 from napari_unet.ops.weight_map import annotation_weights, weight_map
 
 LabelKind = Literal["annotations", "instances"]
+Method = Literal["components", "watershed", "seeds"]
+METHODS: Final[tuple[Method, ...]] = ("components", "watershed", "seeds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +37,42 @@ class InstanceSettings:
     ----------
     method
         "components" takes what is connected as one object; "watershed" parts objects at their
-        necks.
+        necks; "seeds" parts them where the probability sags between certain middles.
     threshold
         Probability from which a pixel belongs to an object, above 0 to below 1.
     min_size
         Smaller objects are dropped, in pixels.
     label
         The class whose objects are wanted, 2 and up; None takes all that is not background.
+    seed_threshold
+        For "seeds": probability from which connected pixels are the middle of one object.
+    outline_label
+        The class of the objects' outlines, if the network has one: it belongs to the objects, but
+        not to their middles.
     """
 
-    method: Literal["components", "watershed"] = "components"
+    method: Method = "components"
     threshold: float = 0.5
     min_size: int = 16
     label: int | None = None
+    seed_threshold: float = 0.8
+    outline_label: int | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in ("components", "watershed"):
-            raise InputError(f"no method {self.method!r}; choose 'components' or 'watershed'")
-        if not 0 < self.threshold < 1:
-            raise InputError("the threshold must lie between 0 and 1; 0.5 is usual")
+        if self.method not in METHODS:
+            raise InputError(f"no method {self.method!r}; choose one of {', '.join(METHODS)}")
+        for threshold in (self.threshold, self.seed_threshold):
+            if not 0 < threshold < 1:
+                raise InputError("the threshold must lie between 0 and 1; 0.5 is usual")
         if self.min_size < 0:
             raise InputError("the minimum size must be 0 pixels or more")
+
+    def sentence(self) -> str:
+        """Return the settings in words."""
+        text = f"{self.method}, threshold {self.threshold:g}"
+        if self.method == "seeds":
+            text += f", seeds from {self.seed_threshold:g}"
+        return f"{text}, at least {self.min_size} pixels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +124,17 @@ def find_instances(
         foreground = probability[settings.label - 1]
     else:
         raise InputError(f"there is no class {settings.label}; choose 1 to {len(probability)}")
+    if settings.method == "seeds":
+        interior = foreground
+        if settings.outline_label is not None:
+            interior = foreground - probability[settings.outline_label - 1]
+        return seeded_instances(
+            foreground,
+            interior,
+            threshold=settings.threshold,
+            seed_threshold=settings.seed_threshold,
+            min_size=settings.min_size,
+        )
     if settings.method == "watershed":
         return watershed_instances(
             foreground, threshold=settings.threshold, min_size=settings.min_size

@@ -127,24 +127,90 @@ def watershed_instances(
     return _drop_small(flooded.astype(np.int32), min_size)
 
 
+def seeded_instances(
+    foreground: ArrayLike,
+    interior: ArrayLike | None = None,
+    *,
+    threshold: float = 0.5,
+    seed_threshold: float = 0.8,
+    min_size: int = 16,
+    smoothing: float = 1.0,
+) -> NDArray[np.int32]:
+    """Separate touching objects by a watershed that starts where the interior is certain.
+
+    Between touching objects the network learns background ridges and border weights, so its
+    probability sags there: what is connected above a high threshold is one object's middle, and
+    the rest of the foreground is flooded from these middles, lowest where the interior is certain.
+
+    Parameters
+    ----------
+    foreground
+        Shape (Y, X), finite; the probability to belong to any object, 0 to 1.
+    interior
+        Shape (Y, X), finite; the probability to lie within an object and not on its outline.
+        None takes `foreground`.
+    threshold
+        Pixels of at least this foreground belong to objects; above 0, at most 1.
+    seed_threshold
+        Connected pixels of at least this smoothed interior are one seed.
+    min_size
+        Pixels; smaller objects are dropped.
+    smoothing
+        Standard deviation in pixels by which the interior is smoothed before seeds are sought.
+
+    Returns
+    -------
+    ndarray of int32, shape (Y, X)
+        0 is background, objects are 1, 2, ... without gaps. A region without a seed is an object
+        of its own, so nothing of the foreground is lost but what is below `min_size`.
+
+    Raises
+    ------
+    InputError
+        On another number of axes, NaN or infinity, or a parameter out of range.
+    """
+    plane = _plane(foreground, "probability map").astype(np.float32)
+    inner = plane if interior is None else _plane(interior, "interior map").astype(np.float32)
+    if inner.shape != plane.shape:
+        raise InputError(f"maps of shapes {plane.shape} and {inner.shape} are of different images")
+    _check_size(min_size)
+    for value in (threshold, seed_threshold):
+        if not 0 < value <= 1:
+            raise InputError(f"a threshold of {value} is out of range; choose above 0 to 1")
+    mask = plane >= threshold
+    if mask.all() or not mask.any():
+        return _drop_small(mask.astype(np.int32), min_size)
+    landscape = ndimage.gaussian_filter(inner, smoothing) if smoothing > 0 else inner
+    seeds = _with_lost_regions(connected_regions((landscape >= seed_threshold) & mask)[0], mask)
+    flooded = segmentation.watershed(  # type: ignore[no-untyped-call]
+        -landscape, seeds, mask=mask, connectivity=2
+    )
+    return _drop_small(flooded.astype(np.int32), min_size)
+
+
 def _seeds(landscape: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     """One number for each maximum that rises over its saddles; each region of the mask has one."""
     lowered = np.maximum(landscape - _SADDLE_DEPTH, 0)
     levelled = morphology.reconstruction(lowered, landscape)  # type: ignore[no-untyped-call]
     maxima = morphology.local_maxima(levelled)  # type: ignore[no-untyped-call]
     maxima = maxima & mask
-    seeds, count = connected_regions(maxima)
     # A region lower than the saddle depth is levelled to the ground and would be lost.
+    return _with_lost_regions(connected_regions(maxima)[0], mask)
+
+
+def _with_lost_regions(seeds: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Give every connected region of the mask that has no seed one of its own: all of it."""
     regions, regions_count = connected_regions(mask)
+    count = int(seeds.max(initial=0))
     seeded = np.zeros(regions_count + 1, bool)
-    seeded[regions[maxima]] = True
+    seeded[regions[seeds > 0]] = True
     seeded[0] = True
     missing = np.flatnonzero(~seeded)
-    if len(missing):
-        table = np.zeros(regions_count + 1, np.int32)
-        table[missing] = np.arange(count + 1, count + 1 + len(missing))
-        seeds = np.where(seeded[regions], seeds, table[regions])
-    return seeds
+    if not len(missing):
+        return seeds
+    table = np.zeros(regions_count + 1, np.int32)
+    table[missing] = np.arange(count + 1, count + 1 + len(missing))
+    return np.where(seeded[regions], seeds, table[regions])
 
 
 def _plane(array: ArrayLike, what: str) -> NDArray[Any]:

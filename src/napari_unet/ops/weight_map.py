@@ -24,7 +24,13 @@ from napari_unet.ops.errors import InputError
 from napari_unet.ops.labels import as_label_image, compact_labels, connected_regions
 from napari_unet.ops.tiling import Box
 
-__all__ = ["annotation_weights", "border_distances", "separate_touching", "weight_map"]
+__all__ = [
+    "annotation_weights",
+    "border_distances",
+    "class_weights",
+    "separate_touching",
+    "weight_map",
+]
 
 # Beyond d1 + d2 = _RELEVANT * sigma the border term is below 1e-8 w0, which is lost when it is
 # added to class weights around 1 in float32.
@@ -78,7 +84,7 @@ def weight_map(
     objects, count = compact_labels(as_label_image(labels))
     objects[_ridges(objects, count, width=1)] = 0
     foreground = (objects > 0).astype(np.uint8)
-    table = _class_weights(np.bincount(foreground.ravel()), balance)
+    table = class_weights(np.bincount(foreground.ravel()), balance)
     window = window or _EVERYTHING
     weights = table[foreground[window]]
     background = foreground[window] == 0
@@ -121,7 +127,7 @@ def annotation_weights(
     frequency[0] = 0
     strokes, _ = connected_regions(np.where(classes > BACKGROUND, classes, 0))
     window = window or _EVERYTHING
-    weights = _class_weights(frequency, balance)[classes[window]]
+    weights = class_weights(frequency, balance)[classes[window]]
     background = classes[window] == BACKGROUND
     weights[background] += _border_term(strokes, window, w0, sigma)[background]
     return weights.astype(np.float32)
@@ -137,8 +143,21 @@ def _check_parameters(w0: float, sigma: float, balance: float) -> None:
         raise InputError(f"balance = {balance} is out of range; choose 0 (none) to 1 (full)")
 
 
-def _class_weights(pixels: NDArray[np.intp], balance: float) -> NDArray[np.float64]:
-    """w_c of each class from its number of pixels: frequency**-balance, with mean 1 over pixels."""
+def class_weights(pixels: NDArray[np.integer[Any]], balance: float) -> NDArray[np.float64]:
+    """Compute w_c of each class: frequency**-balance, with mean 1 over pixels.
+
+    Parameters
+    ----------
+    pixels
+        Number of pixels of each class; 0 where a class does not occur or does not count.
+    balance
+        0 weighs every pixel alike, 1 gives every class the same total.
+
+    Returns
+    -------
+    ndarray of float64
+        One weight per class, 0 for a class without pixels.
+    """
     present = pixels > 0
     weights = np.zeros(len(pixels))
     if present.any():
