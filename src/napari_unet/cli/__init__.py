@@ -13,6 +13,7 @@ from napari_unet.cli.demo import demo_command
 from napari_unet.cli.fine_tune import fine_tune_command
 from napari_unet.cli.info import info_command
 from napari_unet.cli.predict import predict_command
+from napari_unet.cli.train import train_command
 from napari_unet.cli.weight_map import weight_map_command
 
 __all__ = ["cli", "main"]
@@ -37,6 +38,7 @@ def cli(context: click.Context) -> None:
 for command in (
     predict_command,
     fine_tune_command,
+    train_command,
     weight_map_command,
     demo_command,
     info_command,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.console import note
@@ -13,10 +15,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tqdm import tqdm
 
-    from napari_unet.engine.events import ScoreMeasured, TrainingFinished
+    from napari_unet.engine.events import (
+        ModelMeasured,
+        ScoreMeasured,
+        StepCompleted,
+        TrainingFinished,
+        ValidationMeasured,
+    )
     from napari_unet.engine.finetune import FinetuneRequest
     from napari_unet.engine.predict import PredictRequest
     from napari_unet.engine.segmenter import Segmenter
+    from napari_unet.engine.train import TrainRequest
     from napari_unet.model.unet import UNet
 
 # The time left comes from tqdm's own estimate; the count of a share of a budget means nothing.
@@ -96,6 +105,111 @@ def train(segmenter: Segmenter, request: FinetuneRequest, stop: threading.Event)
                 case TrainingFinished():
                     training.finished = event
     return training
+
+
+@dataclass(slots=True)
+class TrainingOutcome:
+    """What a training on a labelled set reported.
+
+    Attributes
+    ----------
+    finished
+        The end of the learning; None if it never began.
+    validation
+        The last measurement while it learned.
+    best
+        The best of them.
+    measured
+        The final score.
+    files
+        Model and report.
+    """
+
+    finished: TrainingFinished | None = None
+    validation: ValidationMeasured | None = None
+    best: ValidationMeasured | None = None
+    measured: ModelMeasured | None = None
+    files: tuple[Path, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers that a script wants."""
+        finished, measured = self.finished, self.measured
+        return {
+            "files": self.files,
+            "steps": finished.step if finished else 0,
+            "seconds": finished.seconds if finished else 0.0,
+            "loss": finished.loss if finished else None,
+            "stopped": finished.stopped if finished else True,
+            "best_step": self.best.step if self.best else None,
+            "measure": measured.measure if measured else None,
+            "score": measured.value if measured else None,
+            "objects": measured.settings if measured else "",
+        }
+
+    def lines(self) -> list[str]:
+        """Return the outcome for a person."""
+        finished, measured = self.finished, self.measured
+        if finished is None:
+            return []
+        text = f"{finished.step} steps in {finished.seconds / 60:.1f} min, loss {finished.loss:.3f}"
+        if measured is not None:
+            text += f", {measured.measure} {measured.value:.3f} on the validation images"
+        lines = [text]
+        if measured is not None and measured.settings:
+            lines.append(f"objects are cut out by {measured.settings}")
+        return [*lines, *map(str, self.files)]
+
+
+def run_training(
+    request: TrainRequest,
+    output: Path,
+    stop: threading.Event,
+    *,
+    problems: Sequence[str] = (),
+    command: str = "",
+) -> TrainingOutcome:
+    """Run a training on a labelled set to its end, or until `stop` is set."""
+    from napari_unet.engine.events import (
+        FileSaved,
+        ModelMeasured,
+        Noticed,
+        StepCompleted,
+        TrainingFinished,
+        ValidationImagePredicted,
+        ValidationMeasured,
+    )
+    from napari_unet.engine.training_run import train_to_file
+
+    outcome = TrainingOutcome()
+    job = train_to_file(request, output, problems=problems, command=command, stop=stop)
+    with _bar("Learning", total=1.0, bar_format=_TRAINING_BAR) as bar:
+        for event in job:
+            match event:
+                case StepCompleted():
+                    bar.set_postfix_str(_training_state(event, outcome), refresh=False)
+                    bar.update((event.fraction or 0.0) - bar.n)
+                case ValidationMeasured():
+                    outcome.validation = event
+                    outcome.best = event if event.is_best else outcome.best
+                case ValidationImagePredicted():
+                    bar.set_postfix_str(f"measuring {event.done} of {event.total}")
+                case ModelMeasured():
+                    outcome.measured = event
+                case Noticed():
+                    note(event.message)
+                case TrainingFinished():
+                    outcome.finished = event
+                case FileSaved():
+                    outcome.files = event.paths
+    return outcome
+
+
+def _training_state(event: StepCompleted, outcome: TrainingOutcome) -> str:
+    text = f"step {event.step}, loss {event.loss:.3f}"
+    if outcome.validation is None or outcome.best is None:
+        return text
+    last, best = outcome.validation, outcome.best
+    return f"{text}, {last.measure} {last.value:.3f} (best {best.value:.3f})"
 
 
 def predict_image(

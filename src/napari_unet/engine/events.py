@@ -91,6 +91,59 @@ class ScoreMeasured:
 
 
 @dataclass(frozen=True, slots=True)
+class ValidationMeasured:
+    """The network was measured on images held out from training.
+
+    Attributes
+    ----------
+    step
+        The training step at which it was measured.
+    measure
+        Its name, such as "mean IoU".
+    value
+        Mean over the images, 0 to 1, more is better.
+    is_best
+        Whether no earlier weights were better; these are kept.
+    per_image
+        Name and value of every image.
+    """
+
+    step: int
+    measure: str
+    value: float
+    is_best: bool
+    per_image: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationImagePredicted:
+    """One of the validation images was predicted with the best weights, `done` of `total`."""
+
+    name: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMeasured:
+    """The best weights were measured as they will be used, thresholds and averaging included.
+
+    Attributes
+    ----------
+    measure
+        The name of the measure.
+    value
+        Mean over the validation images, 0 to 1, more is better.
+    settings
+        How objects are cut out best, in words; empty for classes.
+    """
+
+    measure: str
+    value: float
+    settings: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingFinished:
     """A training job ended, by its budget or because it was asked to stop.
 
@@ -168,6 +221,9 @@ JobEvent = (
     | Noticed
     | StepCompleted
     | ScoreMeasured
+    | ValidationMeasured
+    | ValidationImagePredicted
+    | ModelMeasured
     | TrainingFinished
     | PredictionFinished
     | WeightsComputed

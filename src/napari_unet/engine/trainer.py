@@ -116,6 +116,50 @@ class Trainer:
         if image is not self.image:
             self.image, self.held_out = image, None
 
+    def scale_learning_rate(self, factor: float) -> None:
+        """Make the next steps with so many times the configured learning rate."""
+        rate = self.config.learning_rate or _LEARNING_RATE[self.config.optimizer]
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * factor
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return everything that the next step depends on, by name; `restore` takes it back."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for number, values in self._optimizer.state_dict()["state"].items():
+            for name, value in values.items():
+                if value is not None:
+                    tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(value)
+        tensors["random.patches"] = self.generator.get_state()
+        tensors["random.dropout"] = self._dropout_state
+        return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+    def restore(self, state: dict[str, torch.Tensor], step: int) -> None:
+        """Go on where `state` was taken, after so many steps.
+
+        Raises
+        ------
+        InputError
+            If the state is of another network or optimiser.
+        """
+        model: dict[str, torch.Tensor] = {}
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in state.items():
+            part, _, rest = name.partition(".")
+            if part == "model":
+                model[rest] = value
+            elif part == "optimizer":
+                number, _, key = rest.partition(".")
+                moments.setdefault(int(number), {})[key] = value
+        optimizer = self._optimizer.state_dict()
+        try:
+            self.model.load_state_dict(model)
+            self._optimizer.load_state_dict({**optimizer, "state": moments})
+            self.generator.set_state(state["random.patches"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise InputError("the saved state is of another training; start anew") from error
+        self._dropout_state = state["random.dropout"]
+        self.step = step
+
     def learn(self, patch: Patch) -> float:
         """Make one step on `patch` and return its loss."""
         device = self.plan.device

@@ -10,6 +10,7 @@ The header's metadata, all strings, as safetensors demands:
 ``format_version``  "1"; another one is refused
 ``config``          the `UNetConfig` as a JSON object
 ``package_version``  what wrote the file, for people
+``notes``           JSON object, may be missing: how the network is meant to be used, for the engine
 ==================  ============================================================================
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,7 +40,7 @@ _LONGEST_HEADER = 2**20
 _DTYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
 
 
-def save_model(model: UNet, path: str | Path) -> Path:
+def save_model(model: UNet, path: str | Path, notes: Mapping[str, Any] | None = None) -> Path:
     """Write a network to a file, which is either whole or not there at all.
 
     The file is written under a temporary name in the same folder and renamed when it is whole; an
@@ -52,6 +53,8 @@ def save_model(model: UNet, path: str | Path) -> Path:
         of another precision are written as float32.
     path
         The file; by custom its name ends in ".safetensors".
+    notes
+        What else to keep in the file, fit for JSON; `load_notes` returns it.
 
     Returns
     -------
@@ -79,6 +82,8 @@ def save_model(model: UNet, path: str | Path) -> Path:
         "config": json.dumps(model.config.to_dict()),
         "package_version": _package_version(),
     }
+    if notes:
+        metadata["notes"] = json.dumps(notes)
     _write_atomically(path, save(tensors, metadata))
     return path
 
@@ -114,6 +119,26 @@ def load_model(path: str | Path) -> UNet:
     model = _without_weights(config)
     model.load_state_dict(tensors, assign=True)
     return model.eval()
+
+
+def load_notes(path: str | Path) -> dict[str, Any]:
+    """Read the notes of a model file; empty if it has none.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or is something else.
+    """
+    path = _named(path)
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get("notes", "{}")
+    try:
+        notes = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "its notes are not JSON") from error
+    if not isinstance(notes, dict):
+        raise _damaged(path, "its notes are not a table")
+    return notes
 
 
 # ---------------------------------------------------------------------------- contents

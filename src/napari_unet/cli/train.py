@@ -1,0 +1,154 @@
+"""``napari-unet train``: a labelled set in, a model with honest numbers out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from napari_unet.cli.console import INTERRUPTED, json_option, note, report, stopping_on_interrupt
+from napari_unet.ops.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_unet.engine.dataset import LabelledSet
+    from napari_unet.engine.recipe import Recipe
+
+_DEFAULT_MINUTES = 60.0
+
+
+@click.command("train", short_help="Learn from a folder of labelled images.")
+@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("labels", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Where to save the model, such as nuclei.safetensors; the report gets the same name.",
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(["default", "paper"]),
+    default="default",
+    show_default=True,
+    help="paper does what the paper did; default what measured best.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change a value of the recipe, such as base_channels=16 or augment.elastic_sigma=0.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help=f"How long to learn at most.  [default: {_DEFAULT_MINUTES:.0f}, unless --steps is given]",
+)
+@click.option("--steps", type=click.IntRange(min=1), help="How many steps to learn at most.")
+@click.option(
+    "--kind",
+    type=click.Choice(["auto", "instances", "semantic"]),
+    default="auto",
+    show_default=True,
+    help="Whether a label is an object or a class; auto looks at the labels.",
+)
+@click.option(
+    "--validation",
+    "fraction",
+    type=click.FloatRange(0, 0.9),
+    default=0.2,
+    show_default=True,
+    help="Share of the images held out for the score; 0 holds out none.",
+)
+@click.option("--strict", is_flag=True, help="Stop at images or labels that cannot be used.")
+@click.option("--overwrite", is_flag=True, help="Replace a model of that name.")
+@click.option("--restart", is_flag=True, help="Forget an unfinished training of that name.")
+@click.option("--device", default="auto", show_default=True, help="Such as cpu or cuda:0.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@json_option
+def train_command(images: Path, labels: Path, output: Path, as_json: bool, **options: Any) -> None:
+    """Learn from LABELS of IMAGES and save a model and a report.
+
+    IMAGES and LABELS are two folders with files of the same names, two multi-page TIFF files, or
+    a sequence of the Cell Tracking Challenge and its truth (01 and 01_GT). Some images are held
+    out; on them the best weights and the thresholds of the objects are chosen. Ctrl-C ends the
+    training and saves what was learned; the same command again goes on, also after a crash.
+    """
+    from napari_unet.cli.jobs import run_training
+    from napari_unet.engine.dataset import read_labelled_set, split_by_image
+    from napari_unet.engine.train import TrainRequest
+    from napari_unet.engine.training_run import check_output, state_path
+
+    recipe = _recipe(options["recipe"], options["changes"])
+    check_output(output, overwrite=options["overwrite"], restart=options["restart"])
+    labelled = read_labelled_set(images, labels, options["kind"], strict=options["strict"])
+    split = split_by_image(labelled, options["fraction"], seed=options["seed"])
+    _tell(labelled, split.note)
+    minutes, steps = options["minutes"], options["steps"]
+    if minutes is None and steps is None:
+        minutes = _DEFAULT_MINUTES
+    request = TrainRequest(
+        split.train,
+        split.validation,
+        recipe,
+        seconds=None if minutes is None else minutes * 60,
+        steps=steps,
+        seed=options["seed"],
+        device=options["device"],
+        state_path=state_path(output),
+    )
+    with stopping_on_interrupt() as stop:
+        outcome = run_training(request, output, stop, problems=labelled.problems)
+        interrupted = stop.is_set()
+    report(outcome.summary(), outcome.lines(), as_json)
+    if interrupted:
+        note("Stopped; the same command goes on from here.")
+        sys.exit(INTERRUPTED)
+
+
+def _tell(labelled: LabelledSet, split_note: str) -> None:
+    """Say what was read, what was left out, and what is held out."""
+    note(f"{len(labelled.images)} images, {labelled.kind}: {labelled.kind_reason}")
+    for problem in labelled.problems:
+        note(f"  left out: {problem}")
+    if split_note:
+        note(split_note)
+
+
+def _recipe(name: str, changes: tuple[str, ...]) -> Recipe:
+    """Return a recipe with the values that were changed on the command line."""
+    from napari_unet.engine.recipe import RECIPES, Recipe
+
+    recipe = RECIPES[name]
+    if not changes:
+        return recipe
+    values = recipe.to_dict()
+    for change in changes:
+        key, _, text = change.partition("=")
+        table = values
+        *path, last = key.strip().split(".")
+        for part in path:
+            table = table.get(part, {}) if isinstance(table, dict) else {}
+        if not isinstance(table, dict) or last not in table:
+            known = ", ".join([*recipe.to_dict(), *(f"augment.{k}" for k in values["augment"])])
+            raise InputError(f"a recipe has no {key!r}; it has {known}")
+        table[last] = _value(key, text, table[last])
+    return Recipe.from_dict(values).changed(name=f"{name}, changed")
+
+
+def _value(key: str, text: str, like: Any) -> Any:
+    """Read a value of the type that is there."""
+    if isinstance(like, bool):
+        if text.lower() in ("true", "yes", "1"):
+            return True
+        if text.lower() in ("false", "no", "0"):
+            return False
+        raise InputError(f"{key} = {text!r} is not possible; choose true or false")
+    try:
+        return type(like)(text)
+    except ValueError as error:
+        kind = "a whole number" if isinstance(like, int) else "a number"
+        raise InputError(f"{key} = {text!r} is not possible; give {kind}") from error

@@ -1,0 +1,148 @@
+"""Recipes: everything that decides how a labelled set becomes a model.
+
+``paper`` is what Ronneberger et al. 2015 say they did; ``default`` is what measurement showed to be
+best in an hour on two cores. Every difference, with what it brought: docs/paper.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from napari_unet.engine.averaging import AVERAGINGS, Averaging
+from napari_unet.engine.plan import Precision
+from napari_unet.engine.trainer import FinetuneConfig
+from napari_unet.model.augment import AugmentConfig
+from napari_unet.model.unet import UNetConfig
+from napari_unet.ops.errors import InputError
+from napari_unet.ops.targets import OUTLINES, Outline
+
+Schedule = Literal["constant", "decay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to train on dense labels.
+
+    Attributes
+    ----------
+    name
+        "paper", "default", or a name of your own.
+    base_channels, depth, batch_norm, dropout
+        Of the network, see `napari_unet.model.unet.UNetConfig`.
+    optimizer, learning_rate, momentum
+        "sgd" or "adamw"; the momentum is SGD's.
+    schedule
+        "constant", or "decay": the learning rate falls to 0 over the last part of the time, or as
+        soon as the validation measure has stopped rising.
+    patch_size, batch
+        Output side of the patches in pixels, rounded up to the network's pooling grid, and how
+        many are in a step.
+    w0, sigma, balance
+        Of the weight map, see `napari_unet.ops.weight_map.weight_map`.
+    outline
+        Whether objects get a class of their own for their outline, see
+        `napari_unet.ops.targets.dense_annotations`. Without effect on semantic labels.
+    augment
+        How patches are varied.
+    averaging
+        Over which versions of an image the prediction is averaged.
+    """
+
+    name: str = "default"
+    base_channels: int = 32
+    depth: int = 4
+    batch_norm: bool = True
+    dropout: float = 0.5
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    momentum: float = 0.99
+    schedule: Schedule = "decay"
+    patch_size: int = 256
+    batch: int = 1
+    w0: float = 10.0
+    sigma: float = 5.0
+    balance: float = 1.0
+    outline: Outline = "none"
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    averaging: Averaging = "symmetries"
+
+    def __post_init__(self) -> None:
+        for value, allowed in (
+            (self.schedule, ("constant", "decay")),
+            (self.averaging, AVERAGINGS),
+            (self.outline, OUTLINES),
+        ):
+            if value not in allowed:
+                raise InputError(f"no {value!r} in a recipe; choose one of {', '.join(allowed)}")
+        self.learning()  # refuses what no training could use
+
+    def network(self, in_channels: int, classes: int) -> UNetConfig:
+        """Return the shape of the network for images of so many channels and so many classes."""
+        return UNetConfig(
+            in_channels, classes, self.base_channels, self.depth, self.batch_norm, self.dropout
+        )
+
+    def learning(
+        self, *, seed: int = 0, precision: Precision = "auto", device: str = "auto"
+    ) -> FinetuneConfig:
+        """Return how the weights learn, in the words of `napari_unet.engine.trainer`."""
+        return FinetuneConfig(
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            w0=self.w0,
+            sigma=self.sigma,
+            balance=self.balance,
+            patch_size=self.patch_size,
+            batch=self.batch,
+            augment=self.augment,
+            precision=precision,
+            device=device,
+            seed=seed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values by name, all of them fit for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
+        """Make a recipe from what `to_dict` returned.
+
+        Raises
+        ------
+        InputError
+            If names are unknown or values out of range.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise InputError(f"a recipe has no {', '.join(unknown)}; choose from {sorted(known)}")
+        augment = AugmentConfig(**values.get("augment", {}))
+        return cls(**{**values, "augment": augment})
+
+    def changed(self, **values: Any) -> Recipe:
+        """Return a copy with some values changed."""
+        return replace(self, **values)
+
+
+PAPER = Recipe(
+    name="paper",
+    base_channels=64,
+    depth=4,
+    batch_norm=False,
+    dropout=0.5,
+    optimizer="sgd",
+    learning_rate=1e-3,
+    momentum=0.99,
+    schedule="constant",
+    patch_size=388,  # figure 1: 572 pixels in, 388 out
+    batch=1,
+    w0=10.0,
+    sigma=5.0,
+    balance=1.0,
+    outline="none",
+    averaging="rotations",
+)
+DEFAULT = Recipe()
+RECIPES = {recipe.name: recipe for recipe in (DEFAULT, PAPER)}
