@@ -53,7 +53,8 @@ def read_labelled_set(
         additions such as `_mask`, `-labels` or `_cp_masks`; the folder may be one and the same.
         Two files: a pair of 2D images, or two TIFF stacks whose pages belong together. Or a
         sequence and its truth in the Cell Tracking Challenge's layout (`01` and `01_GT`), or that
-        data set's folder twice.
+        data set's folder twice. A folder that holds `images` and `labels` or `masks` may be given
+        twice as well.
     kind
         "semantic": label values are classes. "instances": label values are objects, and where all
         labels together have one value besides 0, the connected regions are numbered. "auto": see
@@ -110,6 +111,7 @@ def _read_pair(pair: Pair) -> LabelledImage:
     channels = channel_count(image)
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise InputError("the image has values that are NaN or infinite; replace them")
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)
     if image.ndim == 3:
         image = image[..., 0] if channels == 1 else image[..., :channels]
     if data.valid is not None and not data.valid.any():

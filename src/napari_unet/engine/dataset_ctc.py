@@ -41,6 +41,11 @@ class _Truth:
     silver: Path | None = None
     markers: Path | None = None
 
+    @property
+    def outlines(self) -> Path | None:
+        """The folder of the best outlines."""
+        return self.gold or self.silver
+
 
 def find_ctc_pairs(images: Path, labels: Path) -> Layout | None:
     """Pair the frames of sequences with their truth; None if `labels` is no such folder.
@@ -74,8 +79,16 @@ def find_ctc_pairs(images: Path, labels: Path) -> Layout | None:
             "01 and 01_GT"
         )
     layouts = [_pair_frames(each, sequences[each], truths[each]) for each in shared]
+    if not any(layout.pairs for layout in layouts):
+        raise InputError(
+            f"no frame of {images} ({_some_files(sequences[shared[0]])}) has outlines in {labels} "
+            f"({_some_files(truths[shared[0]].outlines)}); give frames t000.tif and their outlines "
+            "man_seg000.tif of the same sequence"
+        )
     without = sorted(sequences.keys() - truths.keys())
-    notes = [f"sequence {each} has no truth and is left out" for each in without]
+    notes = [
+        f"sequence {each} is left out: there is no truth for it in {labels}" for each in without
+    ]
     return Layout(
         tuple(pair for layout in layouts for pair in layout.pairs),
         tuple(problem for layout in layouts for problem in layout.problems),
@@ -132,6 +145,8 @@ def _find_truths(labels: Path) -> dict[str, _Truth]:
     match = _TRUTH.fullmatch(labels.name)
     if match:
         if not (labels / "SEG").is_dir():
+            if not (labels / "TRA").is_dir():
+                return {}  # a folder of another layout that happens to be called so
             raise InputError(
                 f"{labels} has no folder SEG; give the truth with outlines (man_seg000.tif): "
                 "tracking markers alone do not show where a cell ends"
@@ -175,9 +190,12 @@ def _pair_frames(sequence: str, images: Path, truth: _Truth) -> Layout:
     frames = _numbered(images, _FRAME)
     truths = silver | gold
     pairs = tuple(
-        Pair(f"{sequence}/{frames[t].stem}", sequence, _Frame(frames[t], truths[t], markers.get(t)))
-        if t in gold
-        else Pair(f"{sequence}/{frames[t].stem}", sequence, _Frame(frames[t], truths[t], None))
+        Pair(
+            f"{sequence}/{frames[t].stem}",
+            sequence,
+            # Silver truth is of all cells; the markers say which ones gold truth lacks.
+            _Frame(frames[t], truths[t], markers.get(t) if t in gold else None),
+        )
         for t in sorted(frames.keys() & truths.keys())
     )
     problems = tuple(
@@ -226,6 +244,11 @@ def _numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
         if match:
             found[int(match[1]) if match.groups() else len(found)] = path
     return found
+
+
+def _some_files(folder: Path | None) -> str:
+    names = sorted(path.name for path in folder.iterdir()) if folder is not None else []
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") or "empty"
 
 
 def _listed(names: dict[str, Any]) -> str:

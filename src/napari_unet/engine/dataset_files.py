@@ -156,12 +156,10 @@ def _split_pages(data: NDArray[Any], axes: str) -> list[NDArray[Any]]:
     """Move the channels to the end and make one list of all other axes."""
     axes = axes.replace("S", "C")
     channel = axes.find("C")
-    if channel >= 0 and data.shape[channel] <= _MOST_CHANNELS:
-        data = np.moveaxis(data, channel, -1)
-        plane = data.shape[-3:]
-    else:
-        plane = data.shape[-2:]
-    pages = data.reshape(-1, *plane)
+    has_colours = channel >= 0 and data.shape[channel] <= _MOST_CHANNELS
+    if channel >= 0:
+        data = np.moveaxis(data, channel, -1 if has_colours else 0)
+    pages = data.reshape(-1, *data.shape[-3 if has_colours else -2 :])
     return [page[..., 0] if page.ndim == 3 and page.shape[2] == 1 else page for page in pages]
 
 

@@ -25,6 +25,8 @@ from napari_unet.ops.errors import InputError
 
 IMAGE_SUFFIXES: Final = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 
+_LABEL_FOLDERS: Final = ("labels", "masks", "classes", "semantic")
+
 # What programs and people add to the name of an image when they save its labels, and to an image's.
 _LABEL_WORDS: Final = (
     "cp_masks?|masks?|label_?img|labels?|lbl|gt|ground_?truth|truth|segmentation|seg|annotations?"
@@ -43,7 +45,8 @@ def find_pairs(images: Path, labels: Path) -> Layout:
     Parameters
     ----------
     images, labels
-        Two folders, two image files, or folders of the Cell Tracking Challenge.
+        Two folders, two image files, folders of the Cell Tracking Challenge, or twice a folder that
+        holds `images` and `labels` or `masks`.
 
     Raises
     ------
@@ -61,7 +64,15 @@ def find_pairs(images: Path, labels: Path) -> Layout:
         )
     if not images.is_dir():
         return _pair_files(images, labels)
-    return find_ctc_pairs(images, labels) or _pair_folders(images, labels)
+    return find_ctc_pairs(images, labels) or _pair_folders(*_inner_folders(images, labels))
+
+
+def _inner_folders(images: Path, labels: Path) -> tuple[Path, Path]:
+    """Find `images` and `labels` or the like in a data set's folder that was given twice."""
+    if images.resolve() != labels.resolve() or not (images / "images").is_dir():
+        return images, labels
+    found = [labels / name for name in _LABEL_FOLDERS if (labels / name).is_dir()]
+    return images / "images", found[0] if found else labels
 
 
 def natural_order(name: str) -> tuple[tuple[int, str], ...]:
@@ -98,11 +109,11 @@ def _pair_folders(images: Path, labels: Path) -> Layout:
     if images.resolve() == labels.resolve():
         label_files = [path for path in label_files if _LABEL_END.search(_stem(path))]
         image_files = [path for path in image_files if path not in label_files]
-    if len(image_files) == len(label_files) == 1:
-        return _pair_files(image_files[0], label_files[0])
     pairs, lonely_images, lonely_labels, problems = _match(image_files, label_files)
     if not pairs:
         raise InputError(_nothing_found(images, labels, image_files, label_files))
+    if len(image_files) == len(label_files) == 1:
+        return _pair_files(image_files[0], label_files[0])  # they may be stacks
     problems += [f"{path.name} has no labels in {labels}" for path in lonely_images]
     problems += [f"the labels {path.name} have no image in {images}" for path in lonely_labels]
     return Layout(

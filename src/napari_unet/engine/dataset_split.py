@@ -69,6 +69,8 @@ def split_by_image(labelled_set: LabelledSet, fraction: float = 0.2, seed: int =
     train = replace(labelled_set, images=tuple(i for i in images if i.name not in held_out))
     validation = replace(labelled_set, images=tuple(i for i in images if i.name in held_out))
     note = f"{len(held_out)} of {len(images)} images are held out for validation"
+    if any(each.group for each in validation.images):
+        note += ", the last ones of each sequence"
     return Split(train, validation, ". ".join((note, *_missing_classes(labelled_set, validation))))
 
 
@@ -125,16 +127,18 @@ def _missing_classes(labelled_set: LabelledSet, validation: LabelledSet) -> list
     if not missing:
         return []
     shown = Counter(v for each in labelled_set.images for v in _classes(labelled_set, each))
-    alone = [str(value) for value in missing if shown[value] == 1]
-    others = [str(value) for value in missing if shown[value] != 1]
     notes = []
-    if alone:
-        notes.append(
-            f"Label {', '.join(alone)} occurs in one image alone, which is learned from, and "
-            "cannot be validated"
+    for value in missing:
+        name = (
+            f"Class {value}"
+            if labelled_set.kind == "semantic"
+            else ("Background", "Objects")[value]
         )
-    if others:
-        notes.append(f"Label {', '.join(others)} is in no image that is held out")
+        if shown[value] == 1 and len(labelled_set.images) > 1:
+            why = "only one image shows it, which is learned from"
+        else:
+            why = "nothing that is held out shows it"
+        notes.append(f"{name} cannot be validated: {why}")
     return notes
 
 

@@ -122,6 +122,7 @@ def distinct_values(labels: NDArray[np.integer[Any]]) -> frozenset[int]:
 def _digest(*arrays: NDArray[Any]) -> str:
     sha = hashlib.sha256()
     for array in arrays:
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         sha.update(f"{array.shape} {array.dtype.str} ".encode())
         sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()
