@@ -271,6 +271,14 @@ class TestCellTrackingChallenge:
         assert image.valid[cells(1, 0, 1) > 0].all()
         assert image.valid[:, [0, -1]].all()
 
+    def test_an_outlined_cell_is_valid_however_near_the_next_one_is(self):
+        outlines, marker = np.zeros((2, 20, 20), np.uint8)
+        outlines[:, 11:] = 3
+        marker[10, 9] = 1
+        valid = annotated_pixels(outlines, marker)
+        assert valid[outlines > 0].all()
+        assert not valid[10, 5:11].any()
+
     def test_no_outline_beside_markers_is_an_error(self):
         with pytest.raises(InputError, match="none of its marked cells"):
             annotated_pixels(cells(0, 0), markers(1, 2))
@@ -623,7 +631,12 @@ class TestDigest:
         assert a_set(labels.copy()).digest()["00"] == first
         other = labels.copy()
         other[0, 0] = 1
-        for changed in (other, labels.astype(np.uint16)):
+        for changed in (
+            other,
+            labels.astype(np.uint16),
+            labels.view(np.int8),
+            labels.reshape(8, 24),
+        ):
             assert a_set(changed).digest()["00"] != first
         image = LabelledImage("00", grey(5), labels)
         assert LabelledSet((image,), "semantic", (0, 1)).digest()["00"] != first
