@@ -9,6 +9,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.engine.results import InstanceSettings
+from napari_unet.engine.usage import Usage
+from napari_unet.model.checkpoint import save_model
+from napari_unet.model.unet import UNet
 from napari_unet.viewer import __main__ as command
 from napari_unet.viewer import controller as sessions
 from napari_unet.viewer.class_list import ClassList
@@ -331,16 +334,36 @@ def test_prediction_options_are_handed_on(open_dock, viewer, two_halves, monkeyp
     dock.visible_only.setChecked(True)
     dock.tile_size.setValue(316)
     dock.precision.setCurrentIndex(1)
+    dock.averaged.setChecked(True)
     dock.predict.click()
-    dock.method.setCurrentIndex(1)
-    dock.of_class.setCurrentIndex(1)
-    dock.min_size.setValue(40)
+    dock.object_settings.method.setCurrentIndex(1)
+    dock.object_settings.of_class.setCurrentIndex(1)
+    dock.object_settings.min_size.setValue(40)
     dock.objects.click()
     assert calls == [
-        ("predict", (False,), {"tile_size": None, "precision": "auto"}),
-        ("predict", (True,), {"tile_size": 316, "precision": "fp32"}),
+        ("predict", (False,), {"tile_size": None, "precision": "auto", "averaging": "none"}),
+        ("predict", (True,), {"tile_size": 316, "precision": "fp32", "averaging": "symmetries"}),
         ("make_instances", (InstanceSettings("watershed", 0.5, 40, 2),), {}),
     ]
+
+
+def test_a_model_brings_its_settings_along(open_dock, viewer, two_halves, tmp_path):
+    wanted = InstanceSettings("seeds", 0.4, 33, None, 0.9, 3)
+    usage = Usage("instances", (), wanted, "symmetries")
+    path = save_model(UNet(1, 3, 4, 1), tmp_path / "model.safetensors", usage.to_dict())
+    viewer.add_image(two_halves[0])
+    dock = open_dock(PredictWidget)
+    assert dock.object_settings.settings() == InstanceSettings()
+    assert not dock.object_settings.seeds.isEnabled()
+    dock.controller.segmenter.use_model(path)
+    dock.refresh()
+    assert dock.object_settings.settings() == wanted
+    assert dock.object_settings.seeds.isEnabled()
+    assert dock.averaged.isChecked()
+    # What the user then chooses stays.
+    dock.object_settings.threshold.setValue(0.7)
+    dock.refresh()
+    assert dock.object_settings.settings().threshold == 0.7
 
 
 def test_the_model_in_use_is_told(open_dock, viewer):

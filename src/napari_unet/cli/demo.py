@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_unet.cli.console import INTERRUPTED, json_option, note, report, stopping_on_interrupt
-from napari_unet.cli.predict import instance_options
+from napari_unet.cli.predict import chosen_settings, instance_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from napari_unet.cli.jobs import Training
     from napari_unet.engine.samples import Sample
+
+# The samples' objects are larger than this many pixels; after half a minute specks remain.
+_MIN_SIZE = 64
 
 
 @click.command("demo", short_help="Learn, segment and draw a figure: all on a sample image.")
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
     help="How long to learn.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
-@instance_options(min_size=64)
+@instance_options
 @json_option
 def demo_command(
     sample: str, output: Path, seconds: float, seed: int, as_json: bool, **options: Any
@@ -115,7 +118,7 @@ def _save(
 ) -> list[Path]:
     from napari_unet.engine.results import InstanceSettings, find_instances, save_results
 
-    settings = InstanceSettings(options["method"], options["threshold"], options["min_size"])
+    settings = chosen_settings(InstanceSettings(min_size=_MIN_SIZE), options)
     instances = find_instances(probability, settings)
     files = list(save_results(output / sample.name, probability, instances))
     try:

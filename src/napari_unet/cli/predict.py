@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,49 +24,47 @@ from napari_unet.ops.errors import InputError
 if TYPE_CHECKING:
     import threading
 
+    from napari_unet.engine.results import InstanceSettings
+    from napari_unet.engine.usage import Usage
     from napari_unet.model.unet import UNet
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def instance_options(min_size: int) -> Callable[[_Command], _Command]:
-    """Add the options that say how objects are cut out of the probability map to a command.
-
-    Parameters
-    ----------
-    min_size
-        The default of --min-size.
-    """
+def instance_options(command: _Command) -> _Command:
+    """Add the options that say how objects are cut out of the probability map to a command."""
     options = (
         click.option(
             "--method",
-            type=click.Choice(["components", "watershed"]),
-            default="components",
-            show_default=True,
-            help="How objects are told apart: what is connected, or watershed from seeds.",
+            type=click.Choice(["components", "watershed", "seeds"]),
+            help="How objects are told apart: what is connected; watershed from the middles of "
+            "necked shapes; or from seeds where the probability is high.",
         ),
         click.option(
             "--threshold",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            default=0.5,
-            show_default=True,
             help="Probability from which a pixel belongs to an object.",
+        ),
+        click.option(
+            "--seed-threshold",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            help="Probability from which a pixel belongs to the middle of an object (seeds).",
         ),
         click.option(
             "--min-size",
             type=click.IntRange(min=0),
-            default=min_size,
-            show_default=True,
             help="Smaller objects are dropped (pixels).",
         ),
     )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
-    def decorate(command: _Command) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
 
-    return decorate
+def chosen_settings(settings: InstanceSettings, options: dict[str, Any]) -> InstanceSettings:
+    """Return `settings` with what was given on the command line in place."""
+    names = ("method", "threshold", "seed_threshold", "min_size")
+    return replace(settings, **{n: options[n] for n in names if options[n] is not None})
 
 
 @click.command("predict", short_help="Segment images with a model.")
@@ -90,22 +89,31 @@ def instance_options(min_size: int) -> Callable[[_Command], _Command]:
     show_default=True,
     help="auto uses bfloat16 where it is faster and the answer stays the same.",
 )
-@instance_options(min_size=16)
+@click.option(
+    "--averaging",
+    type=click.Choice(["none", "symmetries", "rotations"]),
+    help="Average over the eight symmetries of the square, or over seven rotations.",
+)
+@instance_options
 @json_option
 def predict_command(
     images: tuple[Path, ...], model: Path, output: Path, as_json: bool, **options: Any
 ) -> None:
-    """Segment IMAGES with a model that was fine-tuned before.
+    """Segment IMAGES with a model that was trained or fine-tuned before.
+
+    How objects are cut out, and whether the prediction is averaged, is what the training found
+    best and wrote into the model, unless an option says otherwise.
 
     For each image NAME three TIFF files are written, with its pixel size: NAME_probabilities
     (one channel per class), NAME_classes (label 1 is background) and NAME_instances (label 0 is
     background). An image that cannot be used does not stop the others.
     """
     from napari_unet.engine.files import make_folder
+    from napari_unet.engine.usage import load_usage
     from napari_unet.model.checkpoint import load_model
 
     make_folder(output)
-    network = load_model(model)
+    network, usage = load_model(model), load_usage(model)
     results: list[dict[str, Any]] = []
     failures: list[tuple[Path, str]] = []
     done: dict[str, Path] = {}
@@ -113,7 +121,7 @@ def predict_command(
         for path in images:
             try:
                 _check_name_is_free(path, done)
-                result = _predict_file(path, network, output, options, stop)
+                result = _predict_file(path, network, usage, output, options, stop)
             except InputError as error:
                 failures.append((path, str(error)))
                 continue
@@ -143,24 +151,31 @@ def _check_name_is_free(path: Path, done: dict[str, Path]) -> None:
 
 
 def _predict_file(
-    path: Path, model: UNet, output: Path, options: dict[str, Any], stop: threading.Event
+    path: Path,
+    model: UNet,
+    usage: Usage,
+    output: Path,
+    options: dict[str, Any],
+    stop: threading.Event,
 ) -> dict[str, Any] | None:
     """Predict one file; None if it was stopped."""
     from napari_unet.cli.jobs import predict_image
     from napari_unet.engine.files import read_image
     from napari_unet.engine.image import SourceImage
     from napari_unet.engine.predict import PredictRequest
-    from napari_unet.engine.results import InstanceSettings, find_instances, save_results
+    from napari_unet.engine.results import find_instances, save_results
 
     image = read_image(path)
     request = PredictRequest(
-        SourceImage(image.data), tile_size=options["tile_size"], precision=options["precision"]
+        SourceImage(image.data),
+        tile_size=options["tile_size"],
+        precision=options["precision"],
+        averaging=options["averaging"] or usage.averaging,
     )
     probability = predict_image(model, request, stop, path.name)
     if probability is None:
         return None
-    settings = InstanceSettings(options["method"], options["threshold"], options["min_size"])
-    instances = find_instances(probability, settings)
+    instances = find_instances(probability, chosen_settings(usage.instances, options))
     files = save_results(output / path.name.split(".")[0], probability, instances, image)
     return {"image": path, "files": files, "instances": int(instances.max(initial=0))}
 

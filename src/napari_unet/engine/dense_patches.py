@@ -25,18 +25,25 @@ from napari_unet.ops.targets import (
 from napari_unet.ops.tiling import TileGeometry
 from napari_unet.ops.weight_map import class_weights
 
-# How often a pixel is drawn before a class that is hard to hit counts as not there.
-_DRAWS = 64
+# Pixels of each class that are remembered as possible middles of patches: enough that none is met
+# twice in a while, few enough that a thousand images fit into memory.
+_MIDDLES = 4096
+# Share of its side by which a patch may stick out of the image.
+_OVERHANG = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lesson:
-    """An image ready to learn from: (C, Y, X) float32, (Y, X) uint8, (Y, X) float32."""
+    """An image ready to learn from: (C, Y, X) float32, (Y, X) uint8, (Y, X) float32.
+
+    `middles` are pixels to lay patches around, (n, 2): some of all that are annotated first, then
+    some of each class.
+    """
 
     image: Tensor
     annotations: Tensor
     weights: Tensor
-    classes: tuple[int, ...]
+    middles: tuple[Tensor, ...]
 
 
 def class_count(labelled_set: LabelledSet, recipe: Recipe) -> int:
@@ -78,11 +85,12 @@ class DensePatches:
         generator: torch.Generator,
     ) -> None:
         self._recipe, self._geometry, self._generator = recipe, geometry, generator
-        self._inner = -(-recipe.patch_size // geometry.stride) * geometry.stride
-        self._lessons = _lessons(labelled_set, recipe)
+        # 388 is 384 and a surplus of 4, as 572 -> 388 in figure 1.
+        cells = -(-(recipe.patch_size - geometry.surplus) // geometry.stride)
+        self._inner = max(cells, 1) * geometry.stride
+        self._lessons = _lessons(labelled_set, recipe, generator)
         areas = torch.tensor([lesson.annotations.numel() for lesson in self._lessons])
         self._chance = areas.double().sqrt()
-        self._drawn = 0
 
     @property
     def input_size(self) -> int:
@@ -119,24 +127,30 @@ class DensePatches:
         )
 
     def _centre(self, lesson: _Lesson, number: int) -> tuple[float, float]:
-        """Choose what the patch is laid around, at a random place within it."""
-        shape = lesson.annotations.shape
-        wanted = lesson.classes[number // 2 % len(lesson.classes)] if number % 2 else None
-        rows, columns = (
-            torch.randint(length, (_DRAWS,), generator=self._generator) for length in shape
+        """Choose what the patch shows: half of the patches anything, half a class in turn."""
+        everything, *classes = lesson.middles
+        pixels = classes[number // 2 % len(classes)] if number % 2 else everything
+        chosen = pixels[int(torch.randint(len(pixels), (1,), generator=self._generator))]
+        # Not always amid the patch: anywhere in its inner half.
+        jitter = (torch.rand(2, generator=self._generator) - 0.5) * self._inner / 2
+        row, column = (
+            self._within(float(place), length)
+            for place, length in zip(chosen + jitter, lesson.annotations.shape, strict=True)
         )
-        labels = lesson.annotations[rows, columns]
-        fits = labels != NOT_ANNOTATED if wanted is None else labels == wanted
-        found = int(torch.argmax(fits.to(torch.uint8)))  # the first; any if there is none
-        jitter = torch.rand(2, generator=self._generator) - 0.5
-        if wanted is None:
-            jitter *= 0
-        reach = torch.tensor([min(self._inner, length) / 2 for length in shape])
-        row, column = torch.stack([rows[found], columns[found]]) + jitter * reach
-        return float(row), float(column)
+        return row, column
+
+    def _within(self, place: float, length: int) -> float:
+        """Move a patch into the image, where there is something to learn, a little overlap aside.
+
+        Along an axis on which the image is smaller than the patch it lies in the middle.
+        """
+        half = self._inner * (0.5 - _OVERHANG)
+        return min(max(place, min(half, length / 2)), max(length - half, length / 2))
 
 
-def _lessons(labelled_set: LabelledSet, recipe: Recipe) -> list[_Lesson]:
+def _lessons(
+    labelled_set: LabelledSet, recipe: Recipe, generator: torch.Generator
+) -> list[_Lesson]:
     annotations = [_annotations(image, labelled_set, recipe) for image in labelled_set.images]
     pixels = np.sum([np.bincount(a.ravel(), minlength=256) for a in annotations], axis=0)
     pixels[NOT_ANNOTATED] = 0
@@ -151,16 +165,30 @@ def _lessons(labelled_set: LabelledSet, recipe: Recipe) -> list[_Lesson]:
         if labelled_set.kind == "instances":
             border = instance_border_weights(item.labels, recipe.w0, recipe.sigma)
         else:
-            border = semantic_border_weights(target, recipe.w0, recipe.sigma)
+            w0 = recipe.w0 if recipe.class_borders else 0.0
+            border = semantic_border_weights(target, w0, recipe.sigma)
+        if not target.any():
+            continue  # nothing of it is annotated
         lessons.append(
             _Lesson(
                 torch.from_numpy(SourceImage(item.image).normalized),
                 torch.from_numpy(target),
                 torch.from_numpy(dense_weights(target, border, table)),
-                tuple(int(label) for label in np.unique(target) if label != NOT_ANNOTATED),
+                _middles(target, generator),
             )
         )
-    return [lesson for lesson in lessons if lesson.classes]
+    return lessons
+
+
+def _middles(annotations: NDArray[np.uint8], generator: torch.Generator) -> tuple[Tensor, ...]:
+    def some(mask: NDArray[np.bool_]) -> Tensor:
+        pixels = np.argwhere(mask)
+        chosen = torch.randperm(len(pixels), generator=generator)[:_MIDDLES]
+        return torch.from_numpy(pixels[chosen.numpy()])
+
+    labels = np.unique(annotations[annotations != NOT_ANNOTATED])
+    everything = some(annotations != NOT_ANNOTATED)
+    return everything, *(some(annotations == label) for label in labels)
 
 
 def _annotations(

@@ -40,6 +40,9 @@ class Recipe:
         many are in a step.
     w0, sigma, balance
         Of the weight map, see `napari_unet.ops.weight_map.weight_map`.
+    class_borders
+        Whether semantic labels get the border term as well, between the connected regions of their
+        classes. Instances always have it.
     outline
         Whether objects get a class of their own for their outline, see
         `napari_unet.ops.targets.dense_annotations`. Without effect on semantic labels.
@@ -62,7 +65,8 @@ class Recipe:
     batch: int = 1
     w0: float = 10.0
     sigma: float = 5.0
-    balance: float = 1.0
+    balance: float = 0.0
+    class_borders: bool = False
     outline: Outline = "none"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     averaging: Averaging = "symmetries"
@@ -141,6 +145,7 @@ PAPER = Recipe(
     w0=10.0,
     sigma=5.0,
     balance=1.0,
+    class_borders=True,
     outline="none",
     averaging="rotations",
 )

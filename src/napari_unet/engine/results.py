@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -212,6 +212,8 @@ def save_results_job(
     yield FileSaved(save_results(stem, probability, instances, like))
 
 
-def save_model_job(model: UNet, path: Path) -> Iterator[FileSaved]:
-    """Return the job that writes the model to a file."""
-    yield FileSaved((save_model(model, path),))
+def save_model_job(
+    model: UNet, path: Path, notes: Mapping[str, Any] | None = None
+) -> Iterator[FileSaved]:
+    """Return the job that writes the model, and how it is meant to be used, to a file."""
+    yield FileSaved((save_model(model, path, notes),))

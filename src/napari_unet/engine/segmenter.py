@@ -21,6 +21,7 @@ from napari_unet.engine.finetune import FinetuneRequest, Mailbox, finetune
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.predict import PredictRequest, assemble, check_channels, predict_tiles
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
+from napari_unet.engine.usage import Usage, load_usage
 from napari_unet.model.checkpoint import load_model
 from napari_unet.model.unet import UNet, UNetConfig
 from napari_unet.ops.annotations import check_annotations
@@ -57,6 +58,11 @@ class Segmenter:
     config
         How to learn.
 
+    Attributes
+    ----------
+    usage
+        How the network is meant to be used, as its file says.
+
     Raises
     ------
     InputError
@@ -81,6 +87,7 @@ class Segmenter:
         self._model: UNet | None = None
         self._trainer: Trainer | None = None
         self._loaded = False
+        self.usage = Usage()
         if model is not None:
             self.use_model(model)
 
@@ -118,14 +125,17 @@ class Segmenter:
             If it cannot be loaded, or takes other channels than the present image has.
         """
         network = model if isinstance(model, UNet) else load_model(model)
+        usage = Usage() if isinstance(model, UNet) else load_usage(model)
         if self.image is not None:
             check_channels(network, self.image)
         self._model, self._trainer, self._loaded = network, None, True
+        self.usage = usage
 
     def start_anew(self, classes: int | None = None) -> None:
         """Forget the network; the next image or job gets a new one with random weights."""
         self._classes = self.classes if classes is None else classes
         self._model, self._trainer, self._loaded = None, None, False
+        self.usage = Usage()
         if self.image is not None:
             self._ensure_model(self.image)
 

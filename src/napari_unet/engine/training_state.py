@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -67,8 +68,9 @@ def save_state(path: Path, state: TrainingState) -> Path:
         If the file cannot be written, as on a full disk.
     """
     tensors = {f"trainer.{name}": tensor for name, tensor in state.trainer.items()}
-    # safetensors refuses tensors that share memory.
-    tensors |= {f"best.{name}": tensor.clone() for name, tensor in state.best.items()}
+    # safetensors refuses tensors that share memory or are laid out channels last.
+    plain = torch.contiguous_format
+    tensors |= {f"best.{n}": tensor.clone(memory_format=plain) for n, tensor in state.best.items()}
     progress = json.dumps({name: getattr(state, name) for name in _PLAIN})
     contents = save(tensors, {"format": _FORMAT, "progress": progress})
     return write_atomically(path, lambda file: file.write(contents))

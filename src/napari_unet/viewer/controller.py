@@ -217,7 +217,7 @@ class SegmentationController(QObject):
         visible_only
             Only what is on screen.
         options
-            `tile_size` and `precision` of `PredictRequest`.
+            `tile_size`, `precision` and `averaging` of `PredictRequest`.
         """
         if self._refuse(Action.PREDICT) or self.layers.source is None or self.layers.image is None:
             return
@@ -263,8 +263,10 @@ class SegmentationController(QObject):
         """Write the network to a file, between two training steps."""
         if not self._refuse(Action.SAVE_MODEL):
             target = Path(path).with_suffix(".safetensors")
+            segmenter = self.segmenter
             self._submit(
-                "Saving the model", lambda stop: save_model_job(self.segmenter.model, target)
+                "Saving the model",
+                lambda stop: save_model_job(segmenter.model, target, segmenter.usage.to_dict()),
             )
 
     def new_model(self) -> None:

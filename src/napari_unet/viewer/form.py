@@ -8,7 +8,15 @@ from typing import Any
 
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 from superqt import QCollapsible
 
 from napari_unet.viewer.controller import Action, controller_for
@@ -158,3 +166,14 @@ def action_reason(controller: Any, action: Action) -> Callable[[], str | None]:
         return None if session is None else session.why_not(action)
 
     return why_not
+
+
+def choice(choices: dict[str, str], tooltip: str) -> QComboBox:
+    """Return a field that offers titles and holds their values."""
+    field = QComboBox()
+    for title, value in choices.items():
+        field.addItem(title, value)
+    field.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    field.setMinimumContentsLength(8)
+    field.setToolTip(tooltip)
+    return field

@@ -5,30 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import napari.layers
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QFileDialog,
     QFormLayout,
     QSpinBox,
     QWidget,
 )
-from superqt import QLabeledDoubleSlider
 
-from napari_unet.engine.results import InstanceSettings
-from napari_unet.viewer.class_list import class_name
 from napari_unet.viewer.controller import Action
-from napari_unet.viewer.form import Dock, RunButton, action_reason, folded, note
+from napari_unet.viewer.form import Dock, RunButton, action_reason, choice, folded, note
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.layers import describe_image, why_not_usable
 from napari_unet.viewer.model_files import ModelFiles
+from napari_unet.viewer.object_settings import ObjectSettings
 
 if TYPE_CHECKING:
     import napari
 
-_METHODS = {"connected pixels": "components", "part at necks (watershed)": "watershed"}
 _PRECISIONS = {"fastest with the same answer": "auto", "exact (32 bit)": "fp32"}
 
 
@@ -43,6 +38,7 @@ class PredictWidget(Dock):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
+        self._usage = self.controller.segmenter.usage
         self._add_image_section(viewer)
         self._add_predict_section()
         self._add_objects_section()
@@ -81,6 +77,11 @@ class PredictWidget(Dock):
         self.predict.clicked.connect(self._on_predict)
         self.visible_only = QCheckBox("Only what is on screen")
         self.visible_only.setToolTip("Zoom in and look at a part of a large image within seconds.")
+        self.averaged = QCheckBox("Average over eight versions")
+        self.averaged.setToolTip(
+            "Predict all eight symmetries of the square and average them: steadier borders,\n"
+            "eight times the time. Set as the model was trained to be used."
+        )
         self.stop = RunButton(
             "Stop",
             "End after this tile; finished tiles stay.",
@@ -88,6 +89,7 @@ class PredictWidget(Dock):
         )
         self.stop.clicked.connect(self.controller.stop)
         self.rows.addWidget(self.visible_only)
+        self.rows.addWidget(self.averaged)
         self.add_run_button(self.predict)
         self.rows.addWidget(self.stop)
         self.rows.addWidget(JobPanel(self.controller.status))
@@ -103,7 +105,7 @@ class PredictWidget(Dock):
             "Side of the tiles that are predicted one by one; smaller needs less memory.\n"
             "0 chooses it from the memory that is free. The answer does not depend on it."
         )
-        self.precision = _choice(
+        self.precision = choice(
             _PRECISIONS, "Fastest is checked on the first tile and left if the answer changes."
         )
         content = QWidget()
@@ -115,31 +117,8 @@ class PredictWidget(Dock):
 
     def _add_objects_section(self) -> None:
         self.add_section("3  Objects")
-        self.of_class = QComboBox()
-        self.of_class.setToolTip("Which class the objects are cut out of.")
-        self.method = _choice(
-            _METHODS,
-            "Connected pixels: what hangs together is one object.\n"
-            "Part at necks: round objects that touch are parted where they are narrow.",
-        )
-        self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.threshold.setRange(0.05, 0.95)
-        self.threshold.setValue(0.5)
-        self.threshold.setToolTip("Probability from which a pixel belongs to an object.")
-        self.min_size = QSpinBox()
-        self.min_size.setRange(0, 1_000_000)
-        self.min_size.setValue(16)
-        self.min_size.setSuffix(" px")
-        self.min_size.setToolTip("Smaller objects, in pixels of area, are dropped.")
-        form = QFormLayout()
-        for title, field in (
-            ("Of", self.of_class),
-            ("Method", self.method),
-            ("Threshold", self.threshold),
-            ("Smallest", self.min_size),
-        ):
-            form.addRow(title, field)
-        self.rows.addLayout(form)
+        self.object_settings = ObjectSettings()
+        self.rows.addWidget(self.object_settings)
         self.objects = RunButton(
             "Find objects",
             "Cut objects out of the prediction and number them, in a layer of their own.",
@@ -167,7 +146,8 @@ class PredictWidget(Dock):
         reason = why_not_usable(layer)
         self.description.setText(describe_image(layer) if reason is None else reason)
         self._show_model()
-        self._show_classes(self.controller.classes)
+        self.object_settings.show_classes(self.controller.classes)
+        self._show_usage()
 
     def _show_model(self, _step: object = None) -> None:
         controller = self.controller
@@ -181,15 +161,13 @@ class PredictWidget(Dock):
         if not self.predict.isEnabled():  # the first step makes a network that can be asked
             self.predict.refresh()
 
-    def _show_classes(self, classes: int) -> None:
-        if self.of_class.count() == classes:
-            return
-        chosen = self.of_class.currentIndex()
-        self.of_class.clear()
-        self.of_class.addItem("all but background", None)
-        for label in range(2, classes + 1):
-            self.of_class.addItem(class_name(label), label)
-        self.of_class.setCurrentIndex(min(max(chosen, 0), classes - 1))
+    def _show_usage(self) -> None:
+        """Show how a model from a file is meant to be used, once: then the user decides."""
+        usage = self.controller.segmenter.usage
+        if usage is not self._usage:
+            self._usage = usage
+            self.object_settings.show_settings(usage.instances)
+            self.averaged.setChecked(usage.averaging != "none")
 
     def _current_image(self) -> Any:
         return self.controller.layers.image
@@ -201,29 +179,13 @@ class PredictWidget(Dock):
             self.visible_only.isChecked(),
             tile_size=self.tile_size.value() or None,
             precision=self.precision.currentData(),
+            averaging="symmetries" if self.averaged.isChecked() else "none",
         )
 
     def _on_objects(self) -> None:
-        self.controller.make_instances(
-            InstanceSettings(
-                method=self.method.currentData(),
-                threshold=self.threshold.value(),
-                min_size=self.min_size.value(),
-                label=self.of_class.currentData(),
-            )
-        )
+        self.controller.make_instances(self.object_settings.settings())
 
     def _on_save(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for the result")
         if folder:
             self.controller.save_result(folder)
-
-
-def _choice(choices: dict[str, str], tooltip: str) -> QComboBox:
-    field = QComboBox()
-    for title, value in choices.items():
-        field.addItem(title, value)
-    field.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    field.setMinimumContentsLength(8)
-    field.setToolTip(tooltip)
-    return field
