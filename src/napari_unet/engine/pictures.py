@@ -110,7 +110,7 @@ def outline_overlay(
     edge = _inner_edges(array)
     if width > 1:
         edge = ndimage.binary_dilation(edge, iterations=width - 1) & (array > 0)
-    rim = ndimage.binary_dilation(edge, np.ones((3, 3))) & ~edge
+    rim = ndimage.binary_dilation(edge, np.ones((3, 3)), iterations=(width + 2) // 3) & ~edge
     overlay = np.zeros((*array.shape, 4), np.uint8)
     overlay[rim, 3] = _RIM_OPACITY
     palette = np.array(colours, np.uint8)
@@ -185,12 +185,17 @@ def error_overlay(errors: ArrayLike) -> Picture:
     table[0, 3] = _DIMMED
     for code, (_, colour) in ERRORS.items():
         table[code] = (*colour, _ERROR_OPACITY)
-    return table[array]
+    overlay: Picture = table[array]
+    return overlay
 
 
 def error_picture(picture: Picture, errors: ArrayLike) -> Picture:
-    """Return a picture, (Y, X, 3), dimmed, with its errors in colour; see `error_overlay`."""
-    return composed(picture, error_overlay(errors))
+    """Return a picture, (Y, X, 3), dimmed and grey, with its errors in colour.
+
+    Colours are left to the errors; see `error_overlay`.
+    """
+    grey = np.round(picture.mean(axis=2, keepdims=True)).astype(np.uint8)
+    return composed(np.broadcast_to(grey, picture.shape), error_overlay(errors))
 
 
 def heat(probability: ArrayLike) -> Picture:
@@ -238,7 +243,8 @@ def shrunk(picture: Picture, factor: int) -> Picture:
     """Average blocks of `factor` x `factor` pixels of a picture, (Y, X, C); a rest is cut off."""
     height, width = (size // factor for size in picture.shape[:2])
     blocks = picture[: height * factor, : width * factor].reshape(height, factor, width, factor, -1)
-    return np.round(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    small: Picture = np.round(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    return small
 
 
 def shrunk_labels(labels: NDArray[Any], factor: int) -> NDArray[Any]:

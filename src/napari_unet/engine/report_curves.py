@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -286,11 +287,11 @@ def _readings(
     """Divide the width among some of the points, so that there is always one under the pointer."""
     chosen = np.unique(np.linspace(0, len(points) - 1, min(most, len(points))).round().astype(int))
     places = [scale.place(*points[index]) for index in chosen]
-    between = [(a[0] + b[0]) / 2 for a, b in zip(places, places[1:], strict=False)]
+    between = [(a[0] + b[0]) / 2 for a, b in pairwise(places)]
     borders = [float(_LEFT), *between, float(WIDTH - _RIGHT)]
     return tuple(
         Reading(round(left, 1), round(right - left, 1), *place, texts[index])
-        for left, right, place, index in zip(borders, borders[1:], places, chosen, strict=False)
+        for (left, right), place, index in zip(pairwise(borders), places, chosen, strict=True)
     )
 
 

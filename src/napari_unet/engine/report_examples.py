@@ -38,8 +38,10 @@ Scores = Mapping[str, float | None]
 _SIDE: Final = 384
 # Large objects are shown smaller, so that there are several in a picture: about this wide.
 _OBJECT_SIDE: Final = 32
-# Outlines are drawn finer than pixels, so that they cover little.
+# Outlines are drawn finer than pixels, so that they cover little; four pictures side by side leave
+# each about 250 pixels of a screen, on which this width is a bit more than one.
 _LINES_SIDE: Final = 768
+_LINE_SHARE: Final = 4 / 768
 _LARGEST_FACTOR: Final = 32
 
 
@@ -180,10 +182,25 @@ def find_errors(
     prediction: NDArray[np.integer[Any]], truth: NDArray[np.integer[Any]], kind: Kind
 ) -> NDArray[np.uint8]:
     """Return the code of the error in each pixel; see `napari_unet.engine.pictures.ERRORS`."""
-    name = "error_map" if kind == "instances" else "semantic_error_map"
+    try:
+        maps = import_module("napari_unet.ops.error_map")
+    except ModuleNotFoundError:
+        return _pixel_errors(prediction, truth, kind)
     tell: Callable[..., NDArray[np.uint8]]
-    tell = getattr(import_module("napari_unet.ops.error_map"), name)
+    tell = maps.error_map if kind == "instances" else maps.semantic_error_map
     return tell(prediction, truth)
+
+
+def _pixel_errors(
+    prediction: NDArray[np.integer[Any]], truth: NDArray[np.integer[Any]], kind: Kind
+) -> NDArray[np.uint8]:
+    """Tell errors pixel by pixel, which cannot see what is split or merged."""
+    errors = np.zeros(truth.shape, np.uint8)
+    errors[(truth > 0) & (prediction == 0)] = 1
+    errors[(truth == 0) & (prediction > 0)] = 2
+    if kind == "semantic":
+        errors[(truth > 0) & (prediction > 0) & (truth != prediction)] = 5
+    return errors
 
 
 def _factor(truth: NDArray[np.integer[Any]], kind: Kind) -> int:
@@ -193,14 +210,15 @@ def _factor(truth: NDArray[np.integer[Any]], kind: Kind) -> int:
         return 1
     sizes = np.unique(truth[truth > 0], return_counts=True)[1]
     wide = math.sqrt(float(np.median(sizes))) / _OBJECT_SIDE
-    return max(1, min(round(wide), fits, *truth.shape))
+    return int(max(1, min(round(wide), fits, *truth.shape)))
 
 
 def _outlines(
     title: str, labels: NDArray[np.integer[Any]], colours: tuple[tuple[int, int, int], ...]
 ) -> Layer:
     factor = min(_LARGEST_FACTOR, max(1, _LINES_SIDE // max(labels.shape)))
-    overlay = outline_overlay(enlarged(labels, factor), colours, width=max(1, factor))
+    fine = enlarged(labels, factor)
+    overlay = outline_overlay(fine, colours, width=max(1, round(_LINE_SHARE * max(fine.shape))))
     count = len(np.unique(labels[labels > 0]))
     noun = "label" if count == 1 else "labels"
     return Layer(title, f"{count} {noun} outlined", _uri(overlay), True)
@@ -216,13 +234,18 @@ def _error_shares(errors: NDArray[np.uint8]) -> tuple[tuple[str, str, float], ..
 
 
 def _error_words(errors: NDArray[np.uint8]) -> str:
-    shares = [f"{name} {share:.1%}" for name, _, share in _error_shares(errors)]
+    shares = [f"{name} {percent(share)}" for name, _, share in _error_shares(errors)]
     return f"share of the pixels: {', '.join(shares)}" if shares else "none"
+
+
+def percent(share: float) -> str:
+    """Write a share of 0 to 1 in percent, so that what is there is never 0."""
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{share:.1%}".replace("%", " %")
 
 
 def _excerpt(window: tuple[slice, slice], shape: tuple[int, ...], factor: int) -> str:
     rows, columns = window
-    size = f"{shape[0]} × {shape[1]}"
+    size = f"{shape[0]} \N{MULTIPLICATION SIGN} {shape[1]}"
     if (rows.stop - rows.start, columns.stop - columns.start) == shape[:2]:
         part = f"all of its {size} pixels"
     else:

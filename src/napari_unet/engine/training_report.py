@@ -25,6 +25,7 @@ from napari_unet.engine.report_examples import (
     ReportExample,
     Scores,
     draw_example,
+    percent,
 )
 
 Role = Literal["training", "validation"]
@@ -34,6 +35,8 @@ __all__ = ["ReportExample", "ReportImage", "TrainingRecord", "render_report", "w
 # More rows than this are folded away.
 _MOST_OPEN_ROWS = 12
 _DIGEST_LENGTH = 12
+# Where there is no value.
+_NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,7 @@ def render_report(record: TrainingRecord) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "value": _value, "duration": duration}
+    environment.filters |= {"number": number, "value": _value, "percent": percent}
     template = environment.get_template("training_report.html.jinja")
     return template.render(
         record=record,
@@ -245,7 +248,7 @@ def _headlines(record: TrainingRecord) -> list[_Headline]:
 
 
 def _score_headline(record: TrainingRecord, held_out: int) -> _Headline:
-    """The mean of the last measurement or, if there was none, the best while learning."""
+    """Take the mean of the last measurement or, if there was none, the best while learning."""
     table = _score_table(record.final_scores)
     if record.measure in table.measures:
         mean = table.means[table.measures.index(record.measure)]
@@ -256,7 +259,7 @@ def _score_headline(record: TrainingRecord, held_out: int) -> _Headline:
     if best and math.isfinite(best[0]):
         return _Headline(number(best[0]), record.measure, "on validation images, while learning")
     why = "its validation gave no score" if held_out else "no images were held out"
-    return _Headline("–", "score", why)
+    return _Headline(_NOTHING, "score", why)
 
 
 def _run_rows(record: TrainingRecord) -> list[tuple[str, Any]]:
@@ -274,7 +277,7 @@ def _run_rows(record: TrainingRecord) -> list[tuple[str, Any]]:
 
 def _example_groups(record: TrainingRecord) -> list[tuple[str, list[ExamplePictures]]]:
     groups = []
-    for title, is_worst in (("The worst", True), ("The best", False)):
+    for title, is_worst in (("Worst", True), ("Best", False)):
         chosen = [example for example in record.examples if example.is_worst == is_worst]
         if chosen:
             groups.append((title, [draw_example(each, record.kind) for each in chosen]))
@@ -308,19 +311,19 @@ def _tables(
         if isinstance(value, Mapping):
             usual = reference.get(name)
             inner = usual if isinstance(usual, Mapping) else {}
-            yield from _tables(value, inner, f"{title} › {name}" if title else name)
+            yield from _tables(value, inner, f"{title}: {name}" if title else name)
 
 
 def _value(value: Any) -> str:
     """Write a value of any kind as a reader would."""
     if value is None or value == "":
-        return "–"
+        return _NOTHING
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)):
         return f"{value:.6g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_value, value)) or "–"
+        return ", ".join(map(_value, value)) or _NOTHING
     return str(value)
 
 
