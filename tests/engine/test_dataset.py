@@ -563,9 +563,16 @@ class TestSplit:
         assert len(draws) > 1
         assert {len(draw) for draw in draws} == {2}
 
-    @pytest.mark.parametrize("fraction", [0, 1, -0.5, 20])
+    def test_nothing_is_held_out_if_that_is_wanted(self):
+        labelled = a_set(mask(), mask())
+        split = split_by_image(labelled, 0)
+        assert split.train is labelled
+        assert split.validation.images == ()
+        assert "no score" in split.note
+
+    @pytest.mark.parametrize("fraction", [1, -0.5, 20])
     def test_a_share_that_is_none_is_refused(self, fraction):
-        with pytest.raises(InputError, match="between 0 and 1"):
+        with pytest.raises(InputError, match="below 1"):
             split_by_image(a_set(mask(), mask()), fraction)
 
 

@@ -230,12 +230,14 @@ class TestTraining:
             request(
                 training=cells_set(1, 2, 3, kind=kind, shape=(96, 96)),
                 validation=cells_set(4, kind=kind, shape=(96, 96)),
-                steps=80,
-                validate_every=40,
+                steps=100,
+                validate_every=50,
+                recipe=SMALL.changed(depth=2),
             )
         )
         list(training.run())
-        assert training.best_score > (0.5 if kind == "instances" else 0.75)
+        # Before the first step the mean AP is about 0 and the mean IoU below a half.
+        assert training.best_score > (0.15 if kind == "instances" else 0.85)
 
 
 class TestRecipe:

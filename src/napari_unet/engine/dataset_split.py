@@ -51,17 +51,21 @@ def split_by_image(labelled_set: LabelledSet, fraction: float = 0.2, seed: int =
     labelled_set
         The images.
     fraction
-        Share to hold out, between 0 and 1; of images, rounded, at least one and never all.
+        Share to hold out, below 1; of images, rounded, at least one and never all. 0 holds out
+        none.
     seed
         Draws the images and the edge.
 
     Raises
     ------
     InputError
-        If `fraction` is not between 0 and 1, or a single image is too small to cut.
+        If `fraction` is not at least 0 and below 1, or a single image is too small to cut.
     """
-    if not 0 < fraction < 1:
-        raise InputError(f"the share to hold out is {fraction}; give one between 0 and 1")
+    if not 0 <= fraction < 1:
+        raise InputError(f"the share to hold out is {fraction}; give 0 or more, below 1")
+    if fraction == 0:
+        nothing = replace(labelled_set, images=())
+        return Split(labelled_set, nothing, "no image is held out, so there will be no score")
     held_out = _choose(labelled_set, fraction, seed)
     if not held_out:
         return _split_strips(labelled_set, fraction, seed)

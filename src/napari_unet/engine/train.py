@@ -391,7 +391,7 @@ class _Pace:
         self._started = now - elapsed_before
         self._next_validation = now + _SECONDS_BETWEEN_VALIDATIONS
         self._validation_began = now
-        self._next_save = now + _SECONDS_BETWEEN_SAVES
+        self._next_save = now  # a disk that is full or closed to us is known after the first step
 
     def elapsed(self) -> float:
         return time.monotonic() - self._started

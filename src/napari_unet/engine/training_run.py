@@ -5,12 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from napari_unet.engine.dataset import LabelledSet
 from napari_unet.engine.events import (
@@ -23,16 +19,14 @@ from napari_unet.engine.events import (
 from napari_unet.engine.files import make_folder
 from napari_unet.engine.results import InstanceSettings
 from napari_unet.engine.train import Training, TrainRequest
+from napari_unet.engine.training_record import training_record
 from napari_unet.engine.training_report import (
     write_report,
 )
 from napari_unet.engine.usage import Usage
-from napari_unet.engine.validation import SettingsChoice, Validator
+from napari_unet.engine.validation import Measured, Validator
 from napari_unet.model.checkpoint import save_model
 from napari_unet.ops.errors import InputError
-
-# Worst and best validation images shown in the report, of each.
-_EXAMPLES = 3
 
 
 def state_path(output: Path) -> Path:
@@ -70,15 +64,6 @@ def check_output(output: Path, *, overwrite: bool = False, restart: bool = False
         unfinished.unlink(missing_ok=True)
     if output.exists() and not overwrite and not unfinished.exists():
         raise InputError(f"{output} exists; choose another name, or --overwrite it")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Measured:
-    """The best weights on the validation images."""
-
-    measure: str
-    choice: SettingsChoice
-    probabilities: list[NDArray[np.float32]]
 
 
 def train_to_file(
@@ -135,7 +120,7 @@ def train_to_file(
         measured = yield from _measure(training, request.validation, stop)
     usage = _usage(training, measured)
     save_model(training.best_model(), output, usage.to_dict())
-    record = _record(training, measured, output, problems, command)
+    record = training_record(training, measured, output, problems, command)
     saved = [output, write_report(report_path(output), record)]
     if training.ended != "stopped" and request.state_path is not None:
         with suppress(OSError):
@@ -145,7 +130,7 @@ def train_to_file(
 
 def _measure(
     training: Training, validation: LabelledSet, stop: threading.Event | None
-) -> Generator[ValidationImagePredicted | ModelMeasured, None, _Measured]:
+) -> Generator[ValidationImagePredicted | ModelMeasured, None, Measured]:
     """Predict the validation images as users will, and choose how objects are cut out.
 
     After a Stop the versions are not averaged: who stops wants the result soon.
@@ -160,10 +145,10 @@ def _measure(
     choice = validator.choose_settings(probabilities)
     words = choice.settings.sentence() if validation.kind == "instances" else ""
     yield ModelMeasured(validator.measure_name, choice.score, words)
-    return _Measured(validator.measure_name, choice, probabilities)
+    return Measured(validator.measure_name, choice, probabilities)
 
 
-def _usage(training: Training, measured: _Measured | None) -> Usage:
+def _usage(training: Training, measured: Measured | None) -> Usage:
     request = training.request
     recipe = request.recipe
     notes: dict[str, Any] = {

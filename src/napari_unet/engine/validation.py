@@ -29,6 +29,8 @@ from napari_unet.ops.targets import OUTLINE
 IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 _THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _SEED_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+# Threshold and seed threshold: what border weights do to the probability differs from set to set.
+_QUICK_THRESHOLDS = ((0.3, 0.5), (0.5, 0.5), (0.5, 0.8))
 _METHODS: tuple[Method, ...] = ("components", "watershed", "seeds")
 # Of the validation images, at most so many pixels are looked at while the network learns.
 _PIXELS_IN_TRAINING = 2_000_000
@@ -56,6 +58,25 @@ class SettingsChoice:
     score: float
     per_image: PerImage
     tried: tuple[tuple[InstanceSettings, float], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """The best weights on the validation images, as they will be used.
+
+    Attributes
+    ----------
+    measure
+        Its name.
+    choice
+        The best settings and their scores.
+    probabilities
+        The prediction of each image, (classes, Y, X).
+    """
+
+    measure: str
+    choice: SettingsChoice
+    probabilities: list[NDArray[np.float32]]
 
 
 class Validator:
@@ -98,11 +119,12 @@ class Validator:
         if not self._is_instances:
             scores = [self._class_score(p, i) for p, i in zip(predicted, images, strict=True)]
             return _mean(scores), _named(images, scores)
-        basis = self._basis()
         best = max(
             (
-                self._object_scores(predicted, images, replace(basis, seed_threshold=threshold))
-                for threshold in (0.5, 0.8)
+                self._object_scores(
+                    predicted, images, replace(self._basis(), threshold=low, seed_threshold=high)
+                )
+                for low, high in _QUICK_THRESHOLDS
             ),
             key=_mean,
         )

@@ -1,0 +1,258 @@
+"""The paper, reproduced: its figures, its ablations and its peers, each row by one command.
+
+Every row is trained on images that the test does not have and scored on the test images, with
+thresholds chosen on validation images. What was done is kept in a folder and not done again; a
+training that was cut off goes on where it was.
+
+Usage:
+    export NAPARI_UNET_DATA=folder
+    python benchmarks/paper.py run em --minutes 60              # or nuclei, hela, simplus
+    python benchmarks/paper.py run hela --minutes 20 --set w0=0 --name "no border weights"
+    python benchmarks/paper.py ablation em --minutes 10 --seeds 3
+    python benchmarks/paper.py peers nuclei --minutes 60
+    python benchmarks/paper.py tables --output tables.md        # of all rows so far
+Options: --runs FOLDER (default: runs), --seed N, --fold K, --recipe paper, --steps N
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from paper_data import load
+from paper_scores import score_boundaries, score_objects
+from paper_tables import write_tables
+
+from napari_unet.cli.train import _recipe as recipe_with
+from napari_unet.engine.dataset import LabelledSet, split_by_image
+from napari_unet.engine.events import Noticed, TrainingFinished, ValidationMeasured
+from napari_unet.engine.recipe import Recipe
+from napari_unet.engine.train import TrainRequest
+from napari_unet.engine.training_run import state_path, train_to_file
+from napari_unet.engine.usage import load_usage
+from napari_unet.engine.validation import Validator
+from napari_unet.model.checkpoint import load_model
+
+SETS = ("em", "nuclei", "hela", "simplus")
+PEERS = {
+    "em": ("random-forest", "monai"),
+    "nuclei": ("random-forest", "bioimageio", "monai"),
+    "hela": ("random-forest", "monai"),
+    "simplus": ("random-forest", "bioimageio", "monai"),
+}
+# One ingredient of the paper removed in turn, from a narrow network with all of them.
+_BASIS = ("base_channels=16", "balance=1", "class_borders=true")
+ABLATIONS = {
+    "all ingredients": _BASIS,
+    "no border weights": (*_BASIS, "w0=0"),
+    "no class balance": (*_BASIS, "balance=0"),
+    "no elastic deformation": (*_BASIS, "augment.elastic_sigma=0"),
+    "no dropout": (*_BASIS, "dropout=0"),
+    "no rotation averaging": (*_BASIS, "averaging=none"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: what is trained on what, and for how long."""
+
+    set: str
+    name: str
+    recipe: Recipe
+    minutes: float | None
+    steps: int | None
+    seed: int
+    fold: int
+    group: str = "figure"
+
+    @property
+    def key(self) -> str:
+        """The name of its files."""
+        words = "".join(c if c.isalnum() else "-" for c in self.name.lower())
+        length = f"{self.minutes:g}min" if self.minutes else f"{self.steps}steps"
+        return f"{self.group}_{self.set}_{words}_{length}_fold{self.fold}_seed{self.seed}"
+
+
+def run(row: Row, runs: Path, data: Path) -> None:
+    """Train, predict and score a row, unless that was done."""
+    result = runs / f"{row.key}.json"
+    if result.exists():
+        print(f"done before: {row.key}")
+        return
+    print(f"== {row.key}", flush=True)
+    split = load(row.set, data, row.fold)
+    model = runs / f"{row.key}.safetensors"
+    held_out = split_by_image(split.train, 0.2 if row.set != "em" else 0.13, seed=row.seed)
+    request = TrainRequest(
+        held_out.train,
+        held_out.validation,
+        row.recipe,
+        seconds=None if row.minutes is None else row.minutes * 60,
+        steps=row.steps,
+        seed=row.seed,
+        patience=1000 if row.steps else 25,
+        state_path=state_path(model),
+    )
+    finished = train(request, model) if not model.exists() else None
+    scores = evaluate(row, model, held_out.validation, split.test)
+    result.write_text(
+        json.dumps(
+            {
+                **{k: getattr(row, k) for k in ("set", "name", "group", "seed", "fold")},
+                "minutes": row.minutes,
+                "steps": finished.step if finished else row.steps,
+                "seconds": finished.seconds if finished else None,
+                "recipe": row.recipe.to_dict(),
+                "train": [image.name for image in held_out.train.images],
+                "validation": [image.name for image in held_out.validation.images],
+                "test": [image.name for image in split.test.images],
+                "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+                "scores": scores,
+            },
+            indent=1,
+        )
+    )
+    print(json.dumps(scores["mean"]), flush=True)
+
+
+def train(request: TrainRequest, model: Path) -> TrainingFinished:
+    """Train and say now and then how it goes."""
+    for event in train_to_file(request, model, command=" ".join(sys.argv)):
+        match event:
+            case ValidationMeasured():
+                print(f"  step {event.step}: {event.measure} {event.value:.4f}", flush=True)
+            case Noticed():
+                print(f"  {event.message}", flush=True)
+            case TrainingFinished():
+                finished = event
+    return finished
+
+
+def evaluate(row: Row, path: Path, validation: LabelledSet, test: LabelledSet) -> dict[str, Any]:
+    """Score the saved model on the test images, which it never saw."""
+    model, usage = load_model(path), load_usage(path)
+    validator = Validator(validation, row.recipe)
+    predicted = {
+        part: [validator.predict(model, image, "fp32") for image in labelled.images]
+        for part, labelled in (("validation", validation), ("test", test))
+    }
+    keep(path.with_suffix(".npz"), predicted, validation, test)
+    if row.set == "em":
+        foreground = {part: [p[1] for p in maps] for part, maps in predicted.items()}
+        return score_boundaries(foreground, validation, test)
+    return score_objects(predicted["test"], test, usage.instances)
+
+
+def keep(
+    path: Path,
+    predicted: dict[str, list[NDArray[np.float32]]],
+    validation: LabelledSet,
+    test: LabelledSet,
+) -> None:
+    """Save the probabilities, so that other measures can be taken later."""
+    arrays = {}
+    for part, labelled in (("validation", validation), ("test", test)):
+        for image, probability in zip(labelled.images, predicted[part], strict=True):
+            arrays[f"{part}/{image.name}"] = probability[1:].astype(np.float16)
+    np.savez_compressed(path, **arrays)
+
+
+def run_peer(
+    peer: str, name: str, minutes: float, seed: int, fold: int, runs: Path, data: Path
+) -> None:
+    """Train and score a peer, unless that was done."""
+    key = f"peer_{name}_{peer}_{minutes:g}min_fold{fold}_seed{seed}"
+    result, maps = runs / f"{key}.json", runs / f"{key}.npz"
+    if result.exists():
+        print(f"done before: {key}")
+        return
+    print(f"== {key}", flush=True)
+    if not maps.exists():
+        command = [sys.executable, str(Path(__file__).with_name("peers.py")), "--peer", peer]
+        command += ["--set", name, "--minutes", str(minutes), "--seed", str(seed)]
+        subprocess.run([*command, "--fold", str(fold), "--output", str(maps)], check=True)
+    split = load(name, data, fold)
+    held_out = split_by_image(split.train, 0.2, seed=seed).validation
+    arrays = np.load(maps)
+    parts = {
+        part: [arrays[f"{part}/{image.name}"].astype(np.float32) for image in labelled.images]
+        for part, labelled in (("validation", held_out), ("test", split.test))
+    }
+    if name == "em":
+        scores = score_boundaries(parts, held_out, split.test)
+    else:
+        both = {p: [np.stack([1 - m, m]) for m in maps] for p, maps in parts.items()}
+        choice = Validator(held_out, Recipe(outline="none")).choose_settings(both["validation"])
+        scores = score_objects(both["test"], split.test, choice.settings)
+    row = {"set": name, "name": peer, "group": "peer", "seed": seed, "fold": fold}
+    result.write_text(json.dumps({**row, "minutes": minutes, "scores": scores}, indent=1))
+    print(json.dumps(scores["mean"]), flush=True)
+
+
+def rows_of(arguments: argparse.Namespace) -> Iterable[Row]:
+    """Return the rows that were asked for."""
+    length = {"minutes": None if arguments.steps else arguments.minutes, "steps": arguments.steps}
+    if arguments.command == "run":
+        recipe = recipe_with(arguments.recipe, tuple(arguments.set))
+        name = arguments.name or arguments.recipe
+        yield Row(arguments.data, name, recipe, **length, seed=arguments.seed, fold=arguments.fold)
+        return
+    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
+        for name, changes in ABLATIONS.items():
+            recipe = recipe_with("default", (*changes, *arguments.set))
+            yield Row(arguments.data, name, recipe, **length, seed=seed, fold=0, group="ablation")
+
+
+def main() -> None:
+    """Do what was asked for, or what is left of it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=("run", "ablation", "peers", "tables"))
+    parser.add_argument("data", nargs="?", choices=SETS, default="em")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--recipe", default="default", choices=("default", "paper"))
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--name", help="what to call the row")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    folder = os.environ.get("NAPARI_UNET_DATA")
+    if folder is None:
+        sys.exit("set NAPARI_UNET_DATA to the folder that holds the data sets")
+    arguments.runs.mkdir(exist_ok=True, parents=True)
+    if arguments.command == "tables":
+        write_tables(arguments.runs, Path(folder), arguments.output)
+    elif arguments.command == "peers":
+        for peer in PEERS[arguments.data]:
+            run_peer(
+                peer,
+                arguments.data,
+                arguments.minutes,
+                arguments.seed,
+                arguments.fold,
+                arguments.runs,
+                Path(folder),
+            )
+    else:
+        for row in rows_of(arguments):
+            run(row, arguments.runs, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
