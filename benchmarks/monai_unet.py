@@ -168,9 +168,7 @@ def _items(labelled: LabelledSet) -> list[dict[str, Any]]:
     keys = ("image", "label")
     prepare = Compose(
         [
-            EnsureChannelFirstd(
-                "image", channel_dim="no_channel" if labelled.channels == 1 else -1
-            ),
+            EnsureChannelFirstd("image", channel_dim=-1),
             EnsureChannelFirstd("label", channel_dim="no_channel"),
             EnsureTyped(keys, dtype=torch.float32),
             NormalizeIntensityd("image", channel_wise=True),
@@ -180,7 +178,7 @@ def _items(labelled: LabelledSet) -> list[dict[str, Any]]:
     return [
         prepare(
             {
-                "image": each.image.astype(np.float32),
+                "image": np.atleast_3d(each.image).astype(np.float32),
                 "label": foreground(each, labelled.kind).astype(np.float32),
             }
         )

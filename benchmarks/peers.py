@@ -102,7 +102,8 @@ def main() -> None:
     }
     package = _PACKAGES[arguments.peer]
     about = {
-        **{key: getattr(arguments, key) for key in ("peer", "set", "seed", "fold", "minutes")},
+        **{key: getattr(arguments, key) for key in ("peer", "set", "seed", "fold")},
+        "minutes": arguments.minutes if arguments.peer == "monai" else None,
         "note": NOTES[arguments.peer],
         "seconds of learning": round(learned - start, 1),
         "seconds of prediction": round(time.perf_counter() - learned, 1),
