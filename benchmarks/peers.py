@@ -1,7 +1,7 @@
 """Other programs on the same images: a random forest, a published network, MONAI's U-Net.
 
-Each learns from the training images of `paper_data.load` less those that `split_by_image` holds out
-for validation, and says for every pixel of the validation and the test images how likely it is
+Each learns from the training images of `paper_data.load` less the validation images (those that are
+named, else those that `split_by_image` holds out), and says for every pixel of the validation and the test images how likely it is
 foreground. Scores and the choice of thresholds are made elsewhere, for all programs alike.
 
 The output is a compressed NumPy file:
@@ -13,7 +13,7 @@ The output is a compressed NumPy file:
     for prediction, names of the images learned from, versions.
 
 Usage: NAPARI_UNET_DATA=folder python benchmarks/peers.py --peer random-forest|bioimageio|monai
-       --set em|nuclei|hela|simplus [--minutes 10] [--seed 0] [--fold 0] [--held-out 0.2]
+       --set em|nuclei|hela|simplus [--minutes 10] [--seed 0] [--fold 0] [--validation NAME ...]
        --output FILE.npz
 """
 
@@ -23,7 +23,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from paper_data import SETS, data_folder, load
 
-from napari_unet.engine.dataset import LabelledSet, split_by_image
+from napari_unet.engine.dataset import LabelledSet, Split, split_by_image
 from napari_unet.ops.errors import InputError
 
 NOTES = {
@@ -70,6 +71,20 @@ def build(
     return trained.predict, {"steps": trained.steps, "validation Dice": trained.best_dice}
 
 
+def hold_out(labelled: LabelledSet, names: Sequence[str] | None, seed: int) -> Split:
+    """Hold out the images of these names; without names, a fifth of the images."""
+    if names is None:
+        return split_by_image(labelled, 0.2, seed)
+    unknown = set(names) - {image.name for image in labelled.images}
+    if unknown:
+        raise InputError(f"no training image is called {', '.join(sorted(unknown))}; see --fold")
+    train, validation = (
+        replace(labelled, images=tuple(i for i in labelled.images if (i.name in names) == held))
+        for held in (False, True)
+    )
+    return Split(train, validation, "held out by name")
+
+
 def main() -> None:
     """Run one peer on one data set."""
     parser = argparse.ArgumentParser(
@@ -80,14 +95,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10, help="of learning; only monai")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--held-out", type=float, default=0.2, help="share for validation")
+    parser.add_argument("--validation", nargs="+", metavar="NAME", help="images to hold out")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.peer == "bioimageio" and arguments.set not in _NUCLEI_ONLY:
         parser.error(f"bioimageio is for {' and '.join(_NUCLEI_ONLY)}, not for {arguments.set}")
     try:
         split = load(arguments.set, data_folder(), arguments.fold)
-        held_out = split_by_image(split.train, arguments.held_out, arguments.seed)
+        held_out = hold_out(split.train, arguments.validation, arguments.seed)
     except InputError as error:
         sys.exit(str(error))
     start = time.perf_counter()
