@@ -1,8 +1,9 @@
 """Other programs on the same images: a random forest, a published network, MONAI's U-Net.
 
 Each learns from the training images of `paper_data.load` less the validation images (those that are
-named, else those that `split_by_image` holds out), and says for every pixel of the validation and the test images how likely it is
-foreground. Scores and the choice of thresholds are made elsewhere, for all programs alike.
+named, else those that `split_by_image` holds out), and says for every pixel of the validation and
+the test images how likely it is foreground. Scores and the choice of thresholds are made elsewhere,
+for all programs alike.
 
 The output is a compressed NumPy file:
 
