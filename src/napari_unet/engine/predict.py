@@ -176,7 +176,8 @@ def _predict_rotations(
             break
         total += turn_back(probability)
         done += 1
-        yield TilePredicted(everywhere, total[(slice(None), *everywhere)] / done, done, ROTATIONS)
+        mean = (total[(slice(None), *everywhere)] / done).astype(np.float32)
+        yield TilePredicted(everywhere, mean, done, ROTATIONS)
     yield PredictionFinished(done, time.monotonic() - started, done < ROTATIONS)
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from napari_unet.engine.averaging import Averaging
 from napari_unet.engine.dataset import LabelledSet
 from napari_unet.engine.events import (
     FileSaved,
@@ -139,7 +140,7 @@ def _measure(
     stopped = stop is not None and stop.is_set()
     model, probabilities = training.best_model(), []
     for number, image in enumerate(validation.images, start=1):
-        averaging = "none" if stopped else None
+        averaging: Averaging | None = "none" if stopped else None
         probabilities.append(validator.predict(model, image, averaging=averaging))
         yield ValidationImagePredicted(image.name, number, len(validation.images))
     choice = validator.choose_settings(probabilities)

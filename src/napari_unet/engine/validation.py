@@ -27,7 +27,7 @@ from napari_unet.ops.targets import OUTLINE
 
 # Overlaps at which an object counts as found; the mean over them is the measure.
 IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _SEED_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 # Threshold and seed threshold: what border weights do to the probability differs from set to set.
 _QUICK_THRESHOLDS = ((0.3, 0.5), (0.5, 0.5), (0.5, 0.8))
