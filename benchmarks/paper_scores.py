@@ -76,7 +76,7 @@ def score_boundaries(
 def _curve(
     measure: Callable[[Mask, Mask], float], maps: Sequence[_MAP], labelled: LabelledSet
 ) -> NDArray[np.float64]:
-    """The measure of every image at every threshold, (images, thresholds)."""
+    """Return the measure of every image at every threshold, (images, thresholds)."""
     return np.array(
         [
             [measure(probability >= threshold, image.labels > 0) for threshold in _THRESHOLDS]

@@ -72,7 +72,7 @@ def write_tables(runs: Path, output: Path | None) -> None:
 
 
 def figure_table(name: str, rows: Sequence[Row]) -> str:
-    """Published figures, ours and the peers', a line each; several seeds or folds as a mean."""
+    """Put published figures, ours and the peers' below each other; seeds or folds as a mean."""
     columns = _COLUMNS[name]
     lines: list[list[str]] = []
     for source, values in PUBLISHED[name]:
