@@ -1,4 +1,4 @@
-"""napari with the three docks open, on an image of the user's or on a sample."""
+"""napari with the four docks open, on an image of the user's or on a sample."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from napari_unet.viewer.controller import controller_for
 from napari_unet.viewer.finetune_widget import FinetuneWidget
 from napari_unet.viewer.predict_widget import PredictWidget
 from napari_unet.viewer.sample_data import open_ihc
+from napari_unet.viewer.train_widget import TrainWidget
 from napari_unet.viewer.weight_map_widget import WeightMapWidget
 
 _DOCKS = {
     "Fine-tune": FinetuneWidget,
     "Predict": PredictWidget,
+    "Train": TrainWidget,
     "Weight map": WeightMapWidget,
 }
 
