@@ -1,10 +1,13 @@
-"""How well a prediction agrees with the truth, by the measures of the field.
+"""How well a prediction agrees with the truth.
 
-``pixels`` compares pixel by pixel, ``clusters`` pairs of pixels, ``objects`` object by object, and
-``warping`` the topology. Every function names its source.
+- `pixels`: pixel errors, Dice and IoU of classes;
+- `clusters`: Rand and information scores of segments, for borders between touching cells;
+- `warping`: what is topologically wrong with a border;
+- `objects`: SEG, average precision and panoptic quality of separate objects.
+
+Everywhere the prediction comes first, then the truth, and no score depends on how objects are
+numbered.
 """
-
-from __future__ import annotations
 
 from napari_unet.ops.metrics.clusters import (
     RandScores,
@@ -14,6 +17,7 @@ from napari_unet.ops.metrics.clusters import (
     v_rand,
 )
 from napari_unet.ops.metrics.objects import (
+    IOU_THRESHOLDS,
     ObjectMatch,
     ObjectScores,
     PanopticQuality,
@@ -21,6 +25,7 @@ from napari_unet.ops.metrics.objects import (
     match_objects,
     panoptic_quality,
     seg,
+    seg_per_object,
 )
 from napari_unet.ops.metrics.pixels import (
     dice_per_class,
@@ -30,9 +35,14 @@ from napari_unet.ops.metrics.pixels import (
     pixel_error,
     pixel_f_error,
 )
-from napari_unet.ops.metrics.warping import warping_error
+from napari_unet.ops.metrics.warping import (
+    split_merge_error,
+    warp,
+    warping_error,
+)
 
 __all__ = [
+    "IOU_THRESHOLDS",
     "ObjectMatch",
     "ObjectScores",
     "PanopticQuality",
@@ -49,7 +59,10 @@ __all__ = [
     "pixel_f_error",
     "rand_error",
     "seg",
+    "seg_per_object",
+    "split_merge_error",
     "v_info",
     "v_rand",
+    "warp",
     "warping_error",
 ]
