@@ -19,6 +19,7 @@ from napari_unet.ops.metrics import (
     pixel_f_error,
     rand_error,
     seg,
+    split_merge_error,
     v_info,
     v_rand,
     warping_error,
@@ -30,21 +31,44 @@ _MAP = NDArray[np.float32]
 _THRESHOLDS = np.round(np.arange(0.1, 0.96, 0.05), 2)
 
 Mask = NDArray[np.bool_]
-# Interiors are white; of the V measures more is better, so they are turned round.
-BOUNDARY_MEASURES: dict[str, Callable[[Mask, Mask], float]] = {
-    "pixel error": pixel_error,
-    "pixel F error": pixel_f_error,
-    "Rand error": lambda p, t: rand_error(boundary_segments(p), boundary_segments(t)),
-    "warping error": warping_error,
-    "1 - V_rand": lambda p, t: 1 - _thinned(v_rand, p, t),
-    "1 - V_info": lambda p, t: 1 - _thinned(v_info, p, t),
+Masks = Sequence[Mask]
+
+
+def _rand(predictions: Masks, truths: Masks) -> float:
+    """Count the pairs of all sections together, as the challenge does."""
+    return rand_error(_together(predictions), _together(truths))
+
+
+def _together(masks: Masks, thin: bool = False) -> NDArray[np.int64]:
+    """Give the segments of all sections numbers, none of them twice."""
+    parts, highest = [], 0
+    for mask in masks:
+        segments = boundary_segments(mask, thin=thin).astype(np.int64)
+        parts.append(np.where(segments > 0, segments + highest, 0))
+        highest += int(segments.max(initial=0))
+    return np.concatenate(parts)
+
+
+def _mean(measure: Callable[[Mask, Mask], float]) -> Callable[[Masks, Masks], float]:
+    """Average a measure over the sections."""
+
+    def averaged(predictions: Masks, truths: Masks) -> float:
+        pairs = zip(predictions, truths, strict=True)
+        return float(np.mean([measure(p, t) for p, t in pairs]))
+
+    return averaged
+
+
+# Interiors are True; of the V measures more is better, so they are turned round.
+BOUNDARY_MEASURES: dict[str, Callable[[Masks, Masks], float]] = {
+    "pixel error": _mean(pixel_error),
+    "pixel F error": lambda p, t: pixel_f_error(np.concatenate(p), np.concatenate(t)),
+    "Rand error": _rand,
+    "warping error": _mean(split_merge_error),
+    "warping error, all kinds": _mean(warping_error),
+    "1 - V_rand": lambda p, t: 1 - v_rand(_together(p, thin=True), _together(t)).score,
+    "1 - V_info": lambda p, t: 1 - v_info(_together(p, thin=True), _together(t)).score,
 }
-
-
-def _thinned(measure: Callable[..., Any], prediction: Mask, truth: Mask) -> float:
-    """Score the segments with their borders thinned, where the truth has an object."""
-    segments = boundary_segments(prediction, thin=True)
-    return float(measure(segments, boundary_segments(truth)).score)
 
 
 def score_boundaries(
@@ -55,33 +79,31 @@ def score_boundaries(
     Returns
     -------
     dict
-        "mean": every measure at the threshold chosen on the validation images, and at the best
-        one on the test images, which is what the challenge reports; "images"; "thresholds".
+        "mean": every measure over all sections, at the threshold chosen on the validation images,
+        and at the best one on the test images, which is what the challenge reports; "images":
+        single sections at the chosen threshold; "thresholds": the chosen and the best.
     """
+    truths = [image.labels > 0 for image in test.images]
     mean, thresholds, images = {}, {}, {}
     for name, measure in BOUNDARY_MEASURES.items():
-        chosen = _THRESHOLDS[
-            np.argmin(_curve(measure, foreground["validation"], validation).mean(axis=0))
-        ]
+        chosen = _THRESHOLDS[np.argmin(_curve(measure, foreground["validation"], validation))]
         curve = _curve(measure, foreground["test"], test)
-        at_chosen = curve[:, np.flatnonzero(chosen == _THRESHOLDS)[0]]
-        best = int(np.argmin(curve.mean(axis=0)))
-        mean[name] = float(at_chosen.mean())
-        mean[f"{name}, best threshold"] = float(curve[:, best].mean())
+        best = int(np.argmin(curve))
+        mean[name] = float(curve[np.flatnonzero(chosen == _THRESHOLDS)[0]])
+        mean[f"{name}, best threshold"] = float(curve[best])
         thresholds[name] = [float(chosen), float(_THRESHOLDS[best])]
-        images[name] = at_chosen.tolist()
+        pairs = zip(foreground["test"], truths, strict=True)
+        images[name] = [measure([p >= chosen], [t]) for p, t in pairs]
     return {"mean": mean, "thresholds": thresholds, "images": images}
 
 
 def _curve(
-    measure: Callable[[Mask, Mask], float], maps: Sequence[_MAP], labelled: LabelledSet
+    measure: Callable[[Masks, Masks], float], maps: Sequence[_MAP], labelled: LabelledSet
 ) -> NDArray[np.float64]:
-    """Return the measure of every image at every threshold, (images, thresholds)."""
+    """Return the measure over all sections at every threshold."""
+    truths = [image.labels > 0 for image in labelled.images]
     return np.array(
-        [
-            [measure(probability >= threshold, image.labels > 0) for threshold in _THRESHOLDS]
-            for probability, image in zip(maps, labelled.images, strict=True)
-        ]
+        [measure([each >= threshold for each in maps], truths) for threshold in _THRESHOLDS]
     )
 
 

@@ -38,6 +38,7 @@ _COLUMNS = {
         "pixel F error, best threshold",
         "Rand error, best threshold",
         "warping error, best threshold",
+        "warping error, all kinds, best threshold",
         "1 - V_rand, best threshold",
         "1 - V_info, best threshold",
     ),

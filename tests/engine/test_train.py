@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -70,7 +71,9 @@ class TestTraining:
         first, second = Training(request()), Training(request())
         list(first.run())
         list(second.run())
-        torch.testing.assert_close(weights_of(first.model), weights_of(second.model), rtol=0, atol=0)
+        torch.testing.assert_close(
+            weights_of(first.model), weights_of(second.model), rtol=0, atol=0
+        )
         third = Training(request(seed=1))
         list(third.run())
         assert not torch.equal(weights_of(first.model), weights_of(third.model))
@@ -181,6 +184,13 @@ class TestTraining:
         assert steps == 3
         assert training.ended == "stopped"
         assert training.best_step == 3
+
+    def test_waiting_is_not_training(self):
+        """A dock may hold a training for minutes, while the session predicts."""
+        training = Training(request(steps=3))
+        for _ in training.run():
+            time.sleep(0.4)
+        assert training.elapsed < 0.4 * 3
 
     def test_time_left_counts_down(self):
         events = [e for e in Training(request(steps=10)).run() if isinstance(e, StepCompleted)]

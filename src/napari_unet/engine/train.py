@@ -237,8 +237,17 @@ class Training:
         TrainingFinished
             Last.
         """
-        first = self.step
         pace = _Pace(self._elapsed)
+        # What whoever drives this generator does between two events is not training.
+        for event in self._run(pace, stop):
+            pace.hold()
+            yield event
+            pace.go_on()
+
+    def _run(
+        self, pace: _Pace, stop: threading.Event | None
+    ) -> Iterator[StepCompleted | ValidationMeasured | Noticed | TrainingFinished]:
+        first = self.step
         while not self._is_over() and not (stop is not None and stop.is_set()):
             self._trainer.scale_learning_rate(self._rate())
             try:
@@ -384,17 +393,26 @@ class Training:
 
 
 class _Pace:
-    """When it is time for something."""
+    """How long was worked, and when it is time for something."""
 
     def __init__(self, elapsed_before: float) -> None:
         now = time.monotonic()
-        self._started = now - elapsed_before
+        self._began = now - elapsed_before
+        self._held_since = now
         self._next_validation = now + _SECONDS_BETWEEN_VALIDATIONS
         self._validation_began = now
         self._next_save = now  # a disk that is full or closed to us is known after the first step
 
+    def hold(self) -> None:
+        """Stop counting."""
+        self._held_since = time.monotonic()
+
+    def go_on(self) -> None:
+        """Count again."""
+        self._began += time.monotonic() - self._held_since
+
     def elapsed(self) -> float:
-        return time.monotonic() - self._started
+        return time.monotonic() - self._began
 
     def validation_is_due(self, step: int, every: int | None) -> bool:
         self._validation_began = time.monotonic()
