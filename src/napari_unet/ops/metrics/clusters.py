@@ -53,8 +53,8 @@ def rand_error(prediction: NDArray[Any], truth: NDArray[Any]) -> float:
 
     Notes
     -----
-    The measure by which the ISBI 2012 challenge ranked; page on evaluation: "1 - the maximal
-    F-score of the foreground-restricted Rand index". Of the pairs of pixels within true objects,
+    A measure of the ISBI 2012 challenge, 0.0382 in table 1 of the U-Net paper. The challenge's page
+    on evaluation: "1 - the maximal F-score of the foreground-restricted Rand index". Of the pairs of pixels within true objects,
     positive are those in one segment; a pixel makes a pair with itself too, as in the organisers'
     program (Trainable Segmentation in Fiji, `RandError`), so that this is 1 - `v_rand`. There
     pairs of all sections are counted together, and the best threshold of the probabilities from 0
@@ -88,8 +88,7 @@ def v_rand(prediction: NDArray[Any], truth: NDArray[Any]) -> RandScores:
     -----
     With p_ij the share of pixels in predicted segment i and true segment j, s_i and t_j its sums:
     split = sum p_ij^2 / sum t_j^2, merge = sum p_ij^2 / sum s_i^2, and the score weighs both with
-    alpha = 0.5. Source: Arganda-Carreras et al. 2015, Frontiers in Neuroanatomy 9:142, section on
-    the Rand F-score.
+    alpha = 0.5. Source: Arganda-Carreras et al. 2015, Frontiers in Neuroanatomy 9:142, equation 3.
     """
     joint, predicted, true = _with_singletons(prediction, truth)
     if not true.size:
@@ -121,7 +120,7 @@ def v_info(prediction: NDArray[Any], truth: NDArray[Any]) -> RandScores:
     -----
     With the mutual information I and the entropies H of prediction S and truth T: split = I / H(S),
     merge = I / H(T), and the score weighs both with alpha = 0.5. Source: Arganda-Carreras et al.
-    2015, Frontiers in Neuroanatomy 9:142, section on the information theoretic F-score.
+    2015, Frontiers in Neuroanatomy 9:142, section on metrics.
     """
     joint, predicted, true = _with_singletons(prediction, truth)
     if not true.size:
@@ -143,7 +142,9 @@ def boundary_segments(interior: NDArray[Any], thin: bool = False) -> NDArray[np.
     thin
         Whether borders are first thinned to lines one pixel wide, as the scores "after border
         thinning" of Arganda-Carreras et al. 2015 ask for: the regions grow into the border at equal
-        speed until they almost touch. Regions stay as they are otherwise; none is joined or lost.
+        speed until they almost touch (watershed of the distance to them). None is joined or lost.
+        The organisers thin the prediction, not the truth; how is not written, only "to 1-pixel
+        width".
 
     Returns
     -------

@@ -240,8 +240,7 @@ def seg_per_object(match: ObjectMatch) -> NDArray[np.float64]:
 
     Notes
     -----
-    Ulman et al. 2017, Nature Methods 14:1141, online methods; Maška et al. 2014, Bioinformatics
-    30:1609, section 2.4.
+    Maška et al. 2014, Bioinformatics 30:1609; Ulman et al. 2017, Nature Methods 14:1141.
     """
     scores = np.zeros(match.true)
     covering = 2 * match.intersection > match.true_sizes[match.columns]

@@ -60,8 +60,10 @@ def pixel_f_error(prediction: NDArray[Any], truth: NDArray[Any]) -> float:
     The ISBI 2012 challenge (page on evaluation) calls this "pixel error, defined as 1 - the maximal
     F-score of pixel similarity": pixels of all sections are counted together, and the threshold of
     the submitted probabilities that gives the best F-score is taken, from 0 to 1 in steps of 0.1.
-    Here one mask is scored. With a share i of interior, a plain `pixel_error` of e is about
-    e / (2 i) here.
+    Here one mask is scored. So the pixel error of 0.0611 in table 1 of the U-Net paper is to be
+    compared with this: the organisers' scripts for Fiji compute 1 - the maximal F-score under this
+    name. With a share i of interior, a plain `pixel_error` of e is about e / (2 i) here; with the
+    0.77 of the challenge's training labels, 0.0611 is some 9 % of wrong pixels.
     """
     same_shape(prediction, truth)
     p, t = np.asarray(prediction, bool), np.asarray(truth, bool)
