@@ -54,13 +54,13 @@ def rand_error(prediction: NDArray[Any], truth: NDArray[Any]) -> float:
     Notes
     -----
     A measure of the ISBI 2012 challenge, 0.0382 in table 1 of the U-Net paper. The challenge's page
-    on evaluation: "1 - the maximal F-score of the foreground-restricted Rand index". Of the pairs of pixels within true objects,
-    positive are those in one segment; a pixel makes a pair with itself too, as in the organisers'
-    program (Trainable Segmentation in Fiji, `RandError`), so that this is 1 - `v_rand`. There
-    pairs of all sections are counted together, and the best threshold of the probabilities from 0
-    to 1 in steps of 0.1 is taken. Rand 1971, J. Am. Stat. Assoc. 66:846, and scikit-image's
-    `adapted_rand_error` have pairs of different pixels, which changes the error by less than 1 /
-    the mean number of pixels of a segment.
+    on evaluation: "1 - the maximal F-score of the foreground-restricted Rand index". Of the pairs
+    of pixels within true objects, positive are those in one segment; a pixel makes a pair with
+    itself too, as in the organisers' program (Trainable Segmentation in Fiji, `RandError`), so that
+    this is 1 - `v_rand`. There pairs of all sections are counted together, and the best threshold
+    of the probabilities from 0 to 1 in steps of 0.1 is taken. Rand 1971, J. Am. Stat. Assoc.
+    66:846, and scikit-image's `adapted_rand_error` have pairs of different pixels, which matters
+    only where segments have few pixels.
     """
     return 1 - v_rand(prediction, truth).score
 
