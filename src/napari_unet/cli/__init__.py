@@ -10,6 +10,7 @@ import click
 from napari_unet import __version__
 from napari_unet.cli.console import CommandGroup
 from napari_unet.cli.demo import demo_command
+from napari_unet.cli.evaluate import evaluate_command
 from napari_unet.cli.fine_tune import fine_tune_command
 from napari_unet.cli.info import info_command
 from napari_unet.cli.predict import predict_command
@@ -39,6 +40,7 @@ for command in (
     predict_command,
     fine_tune_command,
     train_command,
+    evaluate_command,
     weight_map_command,
     demo_command,
     info_command,

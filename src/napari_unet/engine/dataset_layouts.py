@@ -105,15 +105,15 @@ def _pair_files(images: Path, labels: Path) -> Layout:
 
 def _pair_folders(images: Path, labels: Path) -> Layout:
     """Pair the files of two folders by their names."""
-    image_files, label_files = _image_files(images), _image_files(labels)
+    pictures, truths = image_files(images), image_files(labels)
     if images.resolve() == labels.resolve():
-        label_files = [path for path in label_files if _LABEL_END.search(_stem(path))]
-        image_files = [path for path in image_files if path not in label_files]
-    pairs, lonely_images, lonely_labels, problems = _match(image_files, label_files)
+        truths = [path for path in truths if _LABEL_END.search(_stem(path))]
+        pictures = [path for path in pictures if path not in truths]
+    pairs, lonely_images, lonely_labels, problems = _match(pictures, truths)
     if not pairs:
-        raise InputError(_nothing_found(images, labels, image_files, label_files))
-    if len(image_files) == len(label_files) == 1:
-        return _pair_files(image_files[0], label_files[0])  # they may be stacks
+        raise InputError(_nothing_found(images, labels, pictures, truths))
+    if len(pictures) == len(truths) == 1:
+        return _pair_files(pictures[0], truths[0])  # they may be stacks
     problems += [f"{path.name} has no labels in {labels}" for path in lonely_images]
     problems += [f"the labels {path.name} have no image in {images}" for path in lonely_labels]
     return Layout(
@@ -133,10 +133,10 @@ def _match(
     problems: list[str] = []
     rounds: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
         (str, str),
-        (_image_key, _label_key),
+        (_image_key, label_key),
     )
-    for image_key, label_key in rounds:
-        images_by, labels_by = _grouped(images, image_key), _grouped(labels, label_key)
+    for key_of_image, key_of_label in rounds:
+        images_by, labels_by = _grouped(images, key_of_image), _grouped(labels, key_of_label)
         for key in sorted(images_by.keys() & labels_by.keys(), key=natural_order):
             mine, theirs = images_by[key], labels_by[key]
             if len(mine) == len(theirs) == 1:
@@ -160,7 +160,8 @@ def _image_key(stem: str) -> str:
     return (_IMAGE_START.sub("", _IMAGE_END.sub("", stem)) or stem).lower()
 
 
-def _label_key(stem: str) -> str:
+def label_key(stem: str) -> str:
+    """Return what a label file is called without common additions such as `_mask`."""
     # An image's addition may stand before the label's: a_img_cp_masks.
     return _image_key(_LABEL_START.sub("", _LABEL_END.sub("", stem)) or stem)
 
@@ -169,7 +170,8 @@ def _stem(path: Path) -> str:
     return re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE)
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """Return the images of a folder in the natural order of their names."""
     return sorted(
         (
             path
