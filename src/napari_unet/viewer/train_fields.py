@@ -9,7 +9,11 @@ from napari_unet.engine.recipe import RECIPES, Recipe
 from napari_unet.viewer.form import choice, note
 from napari_unet.viewer.train_sources import KindChoice
 
-_KINDS = {"look at the labels": "auto", "objects": "instances", "classes": "semantic"}
+_KINDS = {
+    "look at the labels": "auto",
+    "objects (instances)": "instances",
+    "classes (semantic)": "semantic",
+}
 _RECIPE_WORDS = {
     "default": "What measured best: BatchNorm, AdamW, a learning rate that falls at the end.",
     "paper": "As published in 2015: 64 channels, SGD with momentum, one large patch a step. "

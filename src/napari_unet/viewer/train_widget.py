@@ -9,7 +9,6 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QListWidget
 from superqt.utils import QSignalDebouncer
 
-from napari_unet.engine.events import ValidationMeasured
 from napari_unet.viewer.controller import Action
 from napari_unet.viewer.form import Dock, RunButton, choice, note
 from napari_unet.viewer.job_panel import JobPanel
@@ -58,6 +57,7 @@ class TrainWidget(Dock):
         self.training.changed.connect(self.refresh)
         self.training.scored.connect(self._show_score)
         self.links.connect(self.training.status.events.phase, self.refresh)
+        self.verticalScrollBar().rangeChanged.connect(self._on_page_grown)
         self._on_source_changed()
         self._show_score()
 
@@ -77,14 +77,9 @@ class TrainWidget(Dock):
         self.problems.setWordWrap(True)
         self.problems.setToolTip("What is left out, and why.")
         self.problems_title = QLabel()
-        for part in (
-            self.sources,
-            self.pairs,
-            self.folders,
-            self.summary,
-            self.problems_title,
-            self.problems,
-        ):
+        for part in (self.sources, self.pairs, self.folders):
+            self.rows.addWidget(part)
+        for part in (self.summary, self.problems_title, self.problems):
             self.rows.addWidget(part)
 
     def _add_learn_section(self) -> None:
@@ -156,7 +151,7 @@ class TrainWidget(Dock):
         lines = [training.reading_problem] if training.reading_problem else training.found
         self.summary.setText(" ".join(f"{as_sentence(line).rstrip('.')}." for line in lines))
         self.summary.setVisible(bool(lines))
-        problems = [as_sentence(problem) for problem in training.left_out]
+        problems = list(training.left_out)
         self.problems_title.setText(f"Left out ({len(problems)}):")
         if problems != [self.problems.item(row).text() for row in range(self.problems.count())]:
             self.problems.clear()
@@ -174,9 +169,15 @@ class TrainWidget(Dock):
             text += f"; objects are cut out by {final.settings}." if final.settings else "."
         elif last is not None:
             self.curve.set_measure(last.measure)
-            text = f"{last.measure} <b>{last.value:.3f}</b> at step {last.step}, {_words(best)}"
+            text = f"{last.measure} <b>{last.value:.3f}</b> at step {last.step}"
+            text += f", best {best.value:.3f} at step {best.step}." if best else "."
         self.score.setText(text)
         self.score.setVisible(bool(text))
+
+    def _on_page_grown(self, _least: int, _most: int) -> None:
+        """Show the curve when it appears, also where the screen is small."""
+        if self.training.is_training and self.training.validation is None:
+            self.ensureWidgetVisible(self.open_report)
 
     # ------------------------------------------------------------------ reasons
 
@@ -244,7 +245,3 @@ class TrainWidget(Dock):
     def _on_use_model(self) -> None:
         if self.training.model is not None:
             self.controller.load_model(self.training.model)
-
-
-def _words(best: ValidationMeasured | None) -> str:
-    return "" if best is None else f"best {best.value:.3f} at step {best.step}."
