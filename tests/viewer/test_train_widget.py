@@ -9,7 +9,15 @@ import tifffile
 import torch
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QMessageBox
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QLineEdit,
+    QMessageBox,
+    QWidget,
+)
 from robot import Robot
 
 from napari_unet.engine import train as engine_train
@@ -467,6 +475,44 @@ def test_closing_the_window_keeps_the_state(dock, robot, tmp_path):
     output = tmp_path / "cells.safetensors"
     assert load_state(state_path(output)).step > 5
     assert not output.exists()  # model and report wait for the training's end
+
+
+def test_a_closed_dock_is_heard_of_no_more_and_its_training_goes_on(dock, viewer, robot, qtbot):
+    dock.learning.minutes.setValue(100)
+    robot.press("Train")
+    training = dock.training
+    robot.wait_until(lambda: training.status.step > 2)
+    gone = []
+    dock.destroyed.connect(lambda: gone.append(True))
+    viewer.window.remove_dock_widget(dock)
+    dock.deleteLater()
+    qtbot.waitUntil(lambda: bool(gone))
+    count = len(training.history.losses)
+    robot.wait_until(lambda: len(training.history.losses) > count)
+    viewer.add_labels(np.ones((9, 9), int), name="later")
+    viewer.theme = "light"
+    again = TrainWidget(viewer)
+    qtbot.addWidget(again)
+    assert again.training is training
+    assert again.train.text() == "Stop"
+    again.train.click()
+    robot.wait_until(lambda: not training.is_training)
+    assert training.model.exists()
+
+
+def test_every_control_has_a_tooltip_and_the_dock_fits_a_small_screen(dock):
+    kinds = (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit)
+    controls = [each for each in dock.findChildren(QWidget) if isinstance(each, kinds)]
+    assert len(controls) > 10
+    assert [each for each in controls if not tooltip(each, dock.widget())] == []
+    assert dock.widget().minimumSizeHint().width() <= 320
+
+
+def tooltip(control, page):
+    """The tooltip of a control, or of what it is a part of."""
+    while control is not page and not control.toolTip():
+        control = control.parentWidget()
+    return control.toolTip()
 
 
 def test_the_colours_follow_the_theme(dock, viewer):

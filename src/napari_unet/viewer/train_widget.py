@@ -77,8 +77,8 @@ class TrainWidget(Dock):
         self.problems.setWordWrap(True)
         self.problems.setToolTip("What is left out, and why.")
         self.problems_title = QLabel()
-        for part in (self.sources, self.pairs, self.folders):
-            self.rows.addWidget(part)
+        for field in (self.sources, self.pairs, self.folders):
+            self.rows.addWidget(field)
         for part in (self.summary, self.problems_title, self.problems):
             self.rows.addWidget(part)
 
