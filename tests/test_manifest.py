@@ -19,10 +19,10 @@ def test_napari_finds_the_manifest():
     assert found["napari-unet"] == "napari_unet:napari.yaml"
 
 
-def test_the_plugin_has_its_four_docks(manifest):
+def test_the_plugin_has_its_docks(manifest):
     assert manifest.display_name == "U-Net"
     names = [widget.display_name for widget in manifest.contributions.widgets]
-    assert names == ["Fine-tune", "Predict", "Train", "Weight map"]
+    assert names == ["Fine-tune", "Predict", "Train", "Weight map", "Evaluate"]
 
 
 def test_every_command_can_be_imported(manifest):

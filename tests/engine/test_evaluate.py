@@ -5,15 +5,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_unet.engine.evaluate import (
-    EXPLANATIONS,
-    EvaluationFinished,
-    EvaluationPair,
-    ImageEvaluated,
-    evaluate,
-)
+from napari_unet.engine.evaluate import EXPLANATIONS, EvaluationPair, evaluate
 from napari_unet.engine.evaluation_files import read_evaluation_set
-from napari_unet.engine.events import Noticed
+from napari_unet.engine.events import EvaluationFinished, ImageEvaluated, Noticed
 from napari_unet.ops.errors import InputError
 
 

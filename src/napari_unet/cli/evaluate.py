@@ -19,7 +19,7 @@ from napari_unet.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from napari_unet.engine.evaluate import ScoreTable, Values
+    from napari_unet.engine.score_table import ScoreTable, Values
 
 # Of the table on the terminal; more images are in --csv and --json.
 _MOST_ROWS = 40
@@ -54,9 +54,9 @@ def evaluate_command(prediction: Path, truth: Path, as_json: bool, **options: An
     `napari-unet predict` are found by theirs. Pairs that cannot be compared are named, and do not
     stop the others.
     """
-    from napari_unet.engine.evaluate import EvaluationFinished, ImageEvaluated, evaluate
+    from napari_unet.engine.evaluate import evaluate
     from napari_unet.engine.evaluation_files import read_evaluation_set
-    from napari_unet.engine.events import Noticed
+    from napari_unet.engine.events import EvaluationFinished, ImageEvaluated, Noticed
     from napari_unet.engine.files import write_atomically, write_labels
 
     found = read_evaluation_set(prediction, truth, options["kind"])

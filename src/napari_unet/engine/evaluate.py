@@ -5,17 +5,16 @@ Sources of the measures: `napari_unet.ops.metrics`.
 
 from __future__ import annotations
 
-import csv
-import io
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet.engine.events import Noticed
+from napari_unet.engine.events import EvaluationFinished, ImageEvaluated, Noticed
+from napari_unet.engine.score_table import KINDS, EvaluationKind, ScoreTable, Values
 from napari_unet.ops.error_map import error_map, semantic_error_map
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.metrics import (
@@ -35,8 +34,6 @@ from napari_unet.ops.metrics import (
     warping_error,
 )
 
-EvaluationKind = Literal["instances", "semantic", "boundary"]
-KINDS: Final[tuple[EvaluationKind, ...]] = ("instances", "semantic", "boundary")
 IOU_THRESHOLDS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 # What each measure says; classes are named by their number at the end, "Dice 2".
@@ -93,70 +90,6 @@ class EvaluationPair:
                 f"{self.name}: a prediction of shape {self.prediction.shape} and a truth of shape "
                 f"{self.truth.shape} cannot be compared; give two planes of one size"
             )
-
-
-Values = Mapping[str, float | None]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ImageEvaluated:
-    """One image was evaluated.
-
-    Attributes
-    ----------
-    name
-        Its name.
-    values
-        Every measure by name; None where there is nothing to measure.
-    errors
-        Shape (Y, X), uint8: the error map, see `napari_unet.ops.error_map`.
-    done, total
-        Images so far, this one included, and in all.
-    """
-
-    name: str
-    values: Values
-    errors: NDArray[np.uint8]
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ScoreTable:
-    """The measures of every image and of all together.
-
-    Attributes
-    ----------
-    kind
-        What was compared.
-    images
-        Name and measures of each image.
-    total
-        The mean over the images; counts, and what is called "summed", over all of them.
-    """
-
-    kind: EvaluationKind
-    images: tuple[tuple[str, Values], ...] = ()
-    total: Values = field(default_factory=dict)
-
-    def to_csv(self) -> str:
-        """Return the table as CSV: a row per image, the last one for all."""
-        text = io.StringIO()
-        names = list(self.total)
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["image", *names])
-        for image, values in (*self.images, ("all", self.total)):
-            row = [values.get(name) for name in names]
-            writer.writerow([image, *("" if value is None else value for value in row)])
-        return text.getvalue()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EvaluationFinished:
-    """The evaluation ended; `stopped` if it was asked to before the last image."""
-
-    table: ScoreTable
-    stopped: bool
 
 
 def evaluate(

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from napari_unet.engine.dataset_files import checked_labels, read_pages
 from napari_unet.engine.dataset_kind import judge_kind
 from napari_unet.engine.dataset_layouts import image_files, label_key, natural_order
-from napari_unet.engine.evaluate import EvaluationKind, EvaluationPair
+from napari_unet.engine.evaluate import EvaluationPair
 from napari_unet.engine.labelled_set import distinct_values
+from napari_unet.engine.score_table import EvaluationKind
 from napari_unet.ops.errors import InputError
 
 # `napari-unet predict` writes three files for each image; each kind takes its own.

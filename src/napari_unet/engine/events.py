@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet.engine.score_table import ScoreTable, Values
 from napari_unet.ops.tiling import Box
 
 
@@ -209,6 +210,37 @@ class InstancesFound:
     count: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageEvaluated:
+    """One image was evaluated.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    values
+        Every measure by name; None where there is nothing to measure.
+    errors
+        Shape (Y, X), uint8: the error map, see `napari_unet.ops.error_map`.
+    done, total
+        Images so far, this one included, and in all.
+    """
+
+    name: str
+    values: Values
+    errors: NDArray[np.uint8]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluationFinished:
+    """The evaluation ended; `stopped` if it was asked to before the last image."""
+
+    table: ScoreTable
+    stopped: bool
+
+
 @dataclass(frozen=True, slots=True)
 class FileSaved:
     """Files were written."""
@@ -228,5 +260,7 @@ JobEvent = (
     | PredictionFinished
     | WeightsComputed
     | InstancesFound
+    | ImageEvaluated
+    | EvaluationFinished
     | FileSaved
 )

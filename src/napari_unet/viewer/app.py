@@ -1,4 +1,4 @@
-"""napari with the four docks open, on an image of the user's or on a sample."""
+"""napari with the docks open, on an image of the user's or on a sample."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer
 
 from napari_unet.engine.files import ImageFile, read_image
 from napari_unet.viewer.controller import controller_for
+from napari_unet.viewer.evaluate_widget import EvaluateWidget
 from napari_unet.viewer.finetune_widget import FinetuneWidget
 from napari_unet.viewer.predict_widget import PredictWidget
 from napari_unet.viewer.sample_data import open_ihc
@@ -21,6 +22,7 @@ _DOCKS = {
     "Predict": PredictWidget,
     "Train": TrainWidget,
     "Weight map": WeightMapWidget,
+    "Evaluate": EvaluateWidget,
 }
 
 

@@ -30,7 +30,7 @@ from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
 from napari_unet.viewer.train_jobs import Reading, ReadRequest, TrainPlan, read_job, training_job
 from napari_unet.viewer.train_sources import FolderSource
 
-_WAITING = "Waiting while the session learns or predicts; its minutes run on"
+_WAITING = "Waiting while the session learns or predicts"
 
 
 class TrainSession(QObject):
