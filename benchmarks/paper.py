@@ -37,11 +37,11 @@ from paper_tables import write_tables
 from napari_unet.cli.train import _recipe as recipe_with
 from napari_unet.engine.dataset import LabelledSet, Split, split_by_image
 from napari_unet.engine.events import Noticed, TrainingFinished, ValidationMeasured
-from napari_unet.engine.recipe import Recipe
-from napari_unet.engine.train import TrainRequest
-from napari_unet.engine.training_run import state_path, train_to_file
+from napari_unet.engine.training.recipe import Recipe
+from napari_unet.engine.training.run import state_path, train_to_file
+from napari_unet.engine.training.train import TrainRequest
+from napari_unet.engine.training.validation import Validator
 from napari_unet.engine.usage import load_usage
-from napari_unet.engine.validation import Validator
 from napari_unet.model.checkpoint import load_model
 
 SETS = ("em", "nuclei", "hela", "simplus")

@@ -18,8 +18,8 @@ from napari_unet.engine.dataset import (
     read_labelled_set,
     split_by_image,
 )
-from napari_unet.engine.dataset_ctc import annotated_pixels
-from napari_unet.engine.dataset_kind import judge_kind
+from napari_unet.engine.dataset.ctc import annotated_pixels
+from napari_unet.engine.dataset.kind import judge_kind
 from napari_unet.ops.errors import InputError
 
 SIZE = (12, 16)

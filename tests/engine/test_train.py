@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from napari_unet.engine.dataset import LabelledImage, LabelledSet
-from napari_unet.engine.dense_patches import DensePatches
 from napari_unet.engine.events import (
     FileSaved,
     ModelMeasured,
@@ -19,9 +18,10 @@ from napari_unet.engine.events import (
     TrainingFinished,
     ValidationMeasured,
 )
-from napari_unet.engine.recipe import DEFAULT, PAPER, Recipe
-from napari_unet.engine.train import Training, TrainRequest
-from napari_unet.engine.training_run import check_output, state_path, train_to_file
+from napari_unet.engine.training.patches import DensePatches
+from napari_unet.engine.training.recipe import DEFAULT, PAPER, Recipe
+from napari_unet.engine.training.run import check_output, state_path, train_to_file
+from napari_unet.engine.training.train import Training, TrainRequest
 from napari_unet.engine.usage import load_usage
 from napari_unet.model.augment import AugmentConfig
 from napari_unet.model.checkpoint import load_model
@@ -199,7 +199,7 @@ class TestTraining:
         assert all(event.remaining > 0 for event in events[:-1])
 
     def test_a_full_disk_is_said_and_training_goes_on(self, tmp_path, monkeypatch):
-        from napari_unet.engine import train as module
+        from napari_unet.engine.training import train as module
 
         def full(path, state):
             raise InputError("state cannot be written: no space left on device; free some")

@@ -11,9 +11,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from napari_unet.engine.report_curves import loss_curve, number, round_ticks, score_curve
-from napari_unet.engine.report_examples import draw_example, find_errors
-from napari_unet.engine.training_report import (
+from napari_unet.engine.training.report import (
     ReportExample,
     ReportImage,
     TrainingRecord,
@@ -21,6 +19,8 @@ from napari_unet.engine.training_report import (
     render_report,
     write_report,
 )
+from napari_unet.engine.training.report_curves import loss_curve, number, round_ticks, score_curve
+from napari_unet.engine.training.report_examples import draw_example, find_errors
 from napari_unet.ops.errors import InputError
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -274,9 +274,9 @@ def test_large_objects_are_reduced():
 
 
 def test_what_is_not_annotated_is_no_error():
-    valid = np.zeros((60, 80), bool)
-    assert draw_example(example(valid=valid), "instances").errors == ()
-    assert draw_example(example(), "instances").errors
+    valid, nothing = np.zeros((60, 80), bool), np.zeros((60, 80), int)
+    assert draw_example(example(prediction=nothing, valid=valid), "instances").errors == ()
+    assert draw_example(example(prediction=nothing), "instances").errors
 
 
 def test_arrays_of_other_sizes_are_refused():

@@ -20,20 +20,20 @@ from qtpy.QtWidgets import (
 )
 from robot import Robot
 
-from napari_unet.engine import train as engine_train
-from napari_unet.engine.recipe import DEFAULT
-from napari_unet.engine.training_run import report_path, state_path
-from napari_unet.engine.training_state import load_state
+from napari_unet.engine.training import train as engine_train
+from napari_unet.engine.training.recipe import DEFAULT
+from napari_unet.engine.training.run import report_path, state_path
+from napari_unet.engine.training.state import load_state
 from napari_unet.model.checkpoint import load_model
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.synthetic import touching_cells
 from napari_unet.viewer import controller as sessions
-from napari_unet.viewer import train_fields
 from napari_unet.viewer.controller import SegmentationController
 from napari_unet.viewer.form import RunButton
 from napari_unet.viewer.status import Phase
-from napari_unet.viewer.train_sources import LayerPair, LayerSource
-from napari_unet.viewer.train_widget import TrainWidget
+from napari_unet.viewer.train import fields as train_fields
+from napari_unet.viewer.train.sources import LayerPair, LayerSource
+from napari_unet.viewer.train.widget import TrainWidget
 
 TINY = DEFAULT.changed(
     base_channels=4, depth=1, patch_size=32, learning_rate=1e-2, averaging="none"
@@ -71,7 +71,7 @@ def make_dock(viewer, monkeypatch, tmp_path, qtbot):
         dock = TrainWidget(viewer)
         dock.told = []
         monkeypatch.setattr(
-            "napari_unet.viewer.train_session.show_error", lambda text: dock.told.append(text)
+            "napari_unet.viewer.train.session.show_error", lambda text: dock.told.append(text)
         )
         viewer.window.add_dock_widget(dock, name="Train", area="right")
         dock.output.set_path(tmp_path / "cells")
@@ -287,7 +287,7 @@ def test_folders_that_cannot_be_read_are_told_without_a_popup(make_dock, robot, 
 def test_train_look_open_the_report_and_use_the_model(dock, robot, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(
-        "napari_unet.viewer.train_widget.QDesktopServices.openUrl", lambda url: opened.append(url)
+        "napari_unet.viewer.train.widget.QDesktopServices.openUrl", lambda url: opened.append(url)
     )
     dock.learning.minutes.setValue(1)
     assert not dock.open_report.isEnabled()
@@ -438,7 +438,7 @@ def test_an_error_is_shown_as_in_the_other_docks(dock, robot, monkeypatch, tmp_p
         raise RuntimeError("the disk is full")
         yield
 
-    monkeypatch.setattr("napari_unet.viewer.train_jobs.train_to_file", fail)
+    monkeypatch.setattr("napari_unet.viewer.train.jobs.train_to_file", fail)
     robot.press("Train")
     settle(robot, dock)
     assert dock.told == ["Training failed: the disk is full"]

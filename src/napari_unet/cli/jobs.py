@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_unet.engine.finetune import FinetuneRequest
     from napari_unet.engine.predict import PredictRequest
     from napari_unet.engine.segmenter import Segmenter
-    from napari_unet.engine.train import TrainRequest
+    from napari_unet.engine.training.train import TrainRequest
     from napari_unet.model.unet import UNet
 
 # The time left comes from tqdm's own estimate; the count of a share of a budget means nothing.
@@ -178,7 +178,7 @@ def run_training(
         ValidationImagePredicted,
         ValidationMeasured,
     )
-    from napari_unet.engine.training_run import train_to_file
+    from napari_unet.engine.training.run import train_to_file
 
     outcome = TrainingOutcome()
     job = train_to_file(request, output, problems=problems, command=command, stop=stop)

@@ -13,7 +13,7 @@ from napari_unet.ops.errors import InputError
 
 if TYPE_CHECKING:
     from napari_unet.engine.dataset import LabelledSet
-    from napari_unet.engine.recipe import Recipe
+    from napari_unet.engine.training.recipe import Recipe
 
 _DEFAULT_MINUTES = 60.0
 
@@ -79,8 +79,8 @@ def train_command(images: Path, labels: Path, output: Path, as_json: bool, **opt
     """
     from napari_unet.cli.jobs import run_training
     from napari_unet.engine.dataset import read_labelled_set, split_by_image
-    from napari_unet.engine.train import TrainRequest
-    from napari_unet.engine.training_run import check_output, state_path
+    from napari_unet.engine.training.run import check_output, state_path
+    from napari_unet.engine.training.train import TrainRequest
 
     recipe = _recipe(options["recipe"], options["changes"])
     check_output(output, overwrite=options["overwrite"], restart=options["restart"])
@@ -120,7 +120,7 @@ def _tell(labelled: LabelledSet, split_note: str) -> None:
 
 def _recipe(name: str, changes: tuple[str, ...]) -> Recipe:
     """Return a recipe with the values that were changed on the command line."""
-    from napari_unet.engine.recipe import RECIPES, Recipe
+    from napari_unet.engine.training.recipe import RECIPES, Recipe
 
     recipe = RECIPES[name]
     if not changes:

@@ -11,11 +11,11 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet.engine.dataset_files import checked_labels, read_pages
-from napari_unet.engine.dataset_kind import judge_kind
-from napari_unet.engine.dataset_layouts import image_files, label_key, natural_order
+from napari_unet.engine.dataset.files import checked_labels, read_pages
+from napari_unet.engine.dataset.kind import judge_kind
+from napari_unet.engine.dataset.labelled_set import distinct_values
+from napari_unet.engine.dataset.layouts import image_files, label_key, natural_order
 from napari_unet.engine.evaluate import EvaluationPair
-from napari_unet.engine.labelled_set import distinct_values
 from napari_unet.engine.score_table import EvaluationKind
 from napari_unet.ops.errors import InputError
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from napari_unet.ops.error_map import ERROR_COLOURS, ERROR_NAMES
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.images import to_channels_first
 from napari_unet.ops.labels import as_label_image
@@ -37,11 +38,7 @@ CLASS_COLOURS: Final = (SKY_BLUE, ORANGE, GREEN, PURPLE, VERMILLION, YELLOW, BLU
 
 # Codes of an error map: name and colour. Code 0, where prediction and truth agree, has none.
 ERRORS: Final[dict[int, tuple[str, Colour]]] = {
-    1: ("missed", SKY_BLUE),
-    2: ("spurious", VERMILLION),
-    3: ("split", YELLOW),
-    4: ("merged", PURPLE),
-    5: ("another class", GREEN),
+    code: (name, ERROR_COLOURS[code]) for code, name in ERROR_NAMES.items()
 }
 
 # Dark enough that errors stand out, bright enough to see what they lie on.

@@ -14,7 +14,7 @@ from napari_unet.viewer.evaluate_widget import EvaluateWidget
 from napari_unet.viewer.finetune_widget import FinetuneWidget
 from napari_unet.viewer.predict_widget import PredictWidget
 from napari_unet.viewer.sample_data import open_ihc
-from napari_unet.viewer.train_widget import TrainWidget
+from napari_unet.viewer.train.widget import TrainWidget
 from napari_unet.viewer.weight_map_widget import WeightMapWidget
 
 _DOCKS = {

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from napari_unet.engine.dataset_ctc import find_ctc_pairs
-from napari_unet.engine.dataset_files import (
+from napari_unet.engine.dataset.ctc import find_ctc_pairs
+from napari_unet.engine.dataset.files import (
     Layout,
     Pair,
     PairData,

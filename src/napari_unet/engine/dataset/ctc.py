@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_unet.engine.dataset_files import Layout, Pair, PairData, read_label_file
+from napari_unet.engine.dataset.files import Layout, Pair, PairData, read_label_file
 from napari_unet.engine.files import read_image
 from napari_unet.ops.errors import InputError
 

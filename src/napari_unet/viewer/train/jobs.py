@@ -16,13 +16,13 @@ from napari_unet.engine.events import (
     ValidationImagePredicted,
     ValidationMeasured,
 )
-from napari_unet.engine.recipe import Recipe
-from napari_unet.engine.train import TrainRequest
-from napari_unet.engine.training_run import check_output, state_path, train_to_file
-from napari_unet.engine.training_state import TrainingState, load_state
-from napari_unet.engine.validation import Validator
+from napari_unet.engine.training.recipe import Recipe
+from napari_unet.engine.training.run import check_output, state_path, train_to_file
+from napari_unet.engine.training.state import TrainingState, load_state
+from napari_unet.engine.training.train import TrainRequest
+from napari_unet.engine.training.validation import Validator
 from napari_unet.ops.errors import InputError
-from napari_unet.viewer.train_sources import FolderSource, KindChoice, Progress, Source
+from napari_unet.viewer.train.sources import FolderSource, KindChoice, Progress, Source
 
 # Of the curve of an unfinished training; more cannot be told apart.
 _MOST_PAST_LOSSES = 500
@@ -44,7 +44,7 @@ class TrainPlan:
     Attributes
     ----------
     recipe, seconds
-        As in `napari_unet.engine.train.TrainRequest`.
+        As in `napari_unet.engine.training.train.TrainRequest`.
     output
         The model file; one of that name is replaced.
     restart

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet.engine.dataset_layouts import natural_order
-from napari_unet.engine.labelled_set import LabelledImage, LabelledSet
+from napari_unet.engine.dataset.labelled_set import LabelledImage, LabelledSet
+from napari_unet.engine.dataset.layouts import natural_order
 from napari_unet.ops.errors import InputError
 
 # Pixels between what is learned and what is judged in one image, so that an object on the border

@@ -13,13 +13,13 @@ from napari_unet.viewer.controller import Action
 from napari_unet.viewer.form import Dock, RunButton, choice, note
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.reports import as_sentence
-from napari_unet.viewer.train_curve import TrainingCurve
-from napari_unet.viewer.train_fields import LearnFields
-from napari_unet.viewer.train_jobs import ReadRequest, TrainPlan
-from napari_unet.viewer.train_pairs import LayerPairs
-from napari_unet.viewer.train_paths import FolderFields, OutputField
-from napari_unet.viewer.train_session import training_for
-from napari_unet.viewer.train_sources import Source
+from napari_unet.viewer.train.curve import TrainingCurve
+from napari_unet.viewer.train.fields import LearnFields
+from napari_unet.viewer.train.jobs import ReadRequest, TrainPlan
+from napari_unet.viewer.train.pairs import LayerPairs
+from napari_unet.viewer.train.paths import FolderFields, OutputField
+from napari_unet.viewer.train.session import training_for
+from napari_unet.viewer.train.sources import Source
 
 if TYPE_CHECKING:
     import napari

@@ -19,13 +19,13 @@ from napari_unet.engine.events import (
 )
 from napari_unet.engine.files import make_folder
 from napari_unet.engine.results import InstanceSettings
-from napari_unet.engine.train import Training, TrainRequest
-from napari_unet.engine.training_record import training_record
-from napari_unet.engine.training_report import (
+from napari_unet.engine.training.record import training_record
+from napari_unet.engine.training.report import (
     write_report,
 )
+from napari_unet.engine.training.train import Training, TrainRequest
+from napari_unet.engine.training.validation import Measured, Validator
 from napari_unet.engine.usage import Usage
-from napari_unet.engine.validation import Measured, Validator
 from napari_unet.model.checkpoint import save_model
 from napari_unet.ops.errors import InputError
 

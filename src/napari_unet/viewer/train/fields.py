@@ -5,9 +5,9 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QSpinBox, QWidget
 
-from napari_unet.engine.recipe import RECIPES, Recipe
+from napari_unet.engine.training.recipe import RECIPES, Recipe
 from napari_unet.viewer.form import choice, note
-from napari_unet.viewer.train_sources import KindChoice
+from napari_unet.viewer.train.sources import KindChoice
 
 _KINDS = {
     "look at the labels": "auto",

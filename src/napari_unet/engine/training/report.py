@@ -18,8 +18,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from napari_unet.engine.files import write_atomically
-from napari_unet.engine.report_curves import loss_curve, number, score_curve
-from napari_unet.engine.report_examples import (
+from napari_unet.engine.training.report_curves import loss_curve, number, score_curve
+from napari_unet.engine.training.report_examples import (
     ExamplePictures,
     Kind,
     ReportExample,
@@ -163,7 +163,7 @@ def write_report(path: str | Path, record: TrainingRecord) -> Path:
 def render_report(record: TrainingRecord) -> str:
     """Return the report as HTML; see `write_report`."""
     environment = Environment(
-        loader=PackageLoader("napari_unet.engine"),
+        loader=PackageLoader("napari_unet.engine.training"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

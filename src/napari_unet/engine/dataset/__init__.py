@@ -15,11 +15,11 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet.engine.dataset_files import Layout, Pair
-from napari_unet.engine.dataset_kind import judge_kind
-from napari_unet.engine.dataset_layouts import find_pairs
-from napari_unet.engine.dataset_split import Split, split_by_image
-from napari_unet.engine.labelled_set import Kind, LabelledImage, LabelledSet
+from napari_unet.engine.dataset.files import Layout, Pair
+from napari_unet.engine.dataset.kind import judge_kind
+from napari_unet.engine.dataset.labelled_set import Kind, LabelledImage, LabelledSet
+from napari_unet.engine.dataset.layouts import find_pairs
+from napari_unet.engine.dataset.split import Split, split_by_image
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.images import channel_count
 from napari_unet.ops.labels import connected_regions
@@ -58,7 +58,7 @@ def read_labelled_set(
     kind
         "semantic": label values are classes. "instances": label values are objects, and where all
         labels together have one value besides 0, the connected regions are numbered. "auto": see
-        `napari_unet.engine.dataset_kind.judge_kind`.
+        `napari_unet.engine.dataset.kind.judge_kind`.
     strict
         Raise instead of leaving out what cannot be used.
     progress

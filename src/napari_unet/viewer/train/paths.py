@@ -16,9 +16,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.engine.training_run import state_path
+from napari_unet.engine.training.run import state_path
 from napari_unet.viewer.form import note
-from napari_unet.viewer.train_sources import FolderSource
+from napari_unet.viewer.train.sources import FolderSource
 
 _MODEL_FILES = "U-Net models (*.safetensors)"
 

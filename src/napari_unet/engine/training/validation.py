@@ -18,8 +18,8 @@ from napari_unet.engine.dataset import LabelledImage, LabelledSet
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import Precision
 from napari_unet.engine.predict import PredictRequest, assemble, predict_tiles
-from napari_unet.engine.recipe import Recipe
 from napari_unet.engine.results import InstanceSettings, Method, find_instances
+from napari_unet.engine.training.recipe import Recipe
 from napari_unet.model.unet import UNet
 from napari_unet.ops.instances import class_labels
 from napari_unet.ops.metrics import average_precision, match_objects, mean_iou

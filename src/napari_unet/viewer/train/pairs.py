@@ -23,7 +23,7 @@ from napari_unet.viewer.form import choice
 from napari_unet.viewer.layers import result_role
 from napari_unet.viewer.links import Links
 from napari_unet.viewer.session_layers import unwrap
-from napari_unet.viewer.train_sources import LayerPair, LayerSource, spatial_shape
+from napari_unet.viewer.train.sources import LayerPair, LayerSource, spatial_shape
 
 _ROWS_SHOWN = 6
 # In pixels; fixed, so that the table is as high as its rows.

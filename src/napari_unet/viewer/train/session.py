@@ -27,8 +27,8 @@ from napari_unet.viewer.controller import SegmentationController
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.reports import JobReports, as_sentence
 from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
-from napari_unet.viewer.train_jobs import Reading, ReadRequest, TrainPlan, read_job, training_job
-from napari_unet.viewer.train_sources import FolderSource
+from napari_unet.viewer.train.jobs import Reading, ReadRequest, TrainPlan, read_job, training_job
+from napari_unet.viewer.train.sources import FolderSource
 
 _WAITING = "Waiting while the session learns or predicts"
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -28,6 +27,7 @@ from napari_unet.engine.pictures import (
     shrunk_labels,
     stretched,
 )
+from napari_unet.ops.error_map import error_map, semantic_error_map
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.labels import as_label_image
 
@@ -182,25 +182,8 @@ def find_errors(
     prediction: NDArray[np.integer[Any]], truth: NDArray[np.integer[Any]], kind: Kind
 ) -> NDArray[np.uint8]:
     """Return the code of the error in each pixel; see `napari_unet.engine.pictures.ERRORS`."""
-    try:
-        maps = import_module("napari_unet.ops.error_map")
-    except ModuleNotFoundError:
-        return _pixel_errors(prediction, truth, kind)
-    tell: Callable[..., NDArray[np.uint8]]
-    tell = maps.error_map if kind == "instances" else maps.semantic_error_map
+    tell = error_map if kind == "instances" else semantic_error_map
     return tell(prediction, truth)
-
-
-def _pixel_errors(
-    prediction: NDArray[np.integer[Any]], truth: NDArray[np.integer[Any]], kind: Kind
-) -> NDArray[np.uint8]:
-    """Tell errors pixel by pixel, which cannot see what is split or merged."""
-    errors = np.zeros(truth.shape, np.uint8)
-    errors[(truth > 0) & (prediction == 0)] = 1
-    errors[(truth == 0) & (prediction > 0)] = 2
-    if kind == "semantic":
-        errors[(truth > 0) & (prediction > 0) & (truth != prediction)] = 5
-    return errors
 
 
 def _factor(truth: NDArray[np.integer[Any]], kind: Kind) -> int:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from napari_unet import __version__
 from napari_unet.engine.dataset import LabelledImage, LabelledSet
-from napari_unet.engine.recipe import DEFAULT, RECIPES, Recipe
 from napari_unet.engine.results import InstanceSettings, find_instances
-from napari_unet.engine.train import Training
-from napari_unet.engine.training_report import ReportExample, ReportImage, TrainingRecord
-from napari_unet.engine.validation import Measured
+from napari_unet.engine.training.recipe import DEFAULT, RECIPES, Recipe
+from napari_unet.engine.training.report import ReportExample, ReportImage, TrainingRecord
+from napari_unet.engine.training.train import Training
+from napari_unet.engine.training.validation import Measured
 from napari_unet.ops.instances import class_labels
 
 # Worst and best validation images shown in the report, of each.

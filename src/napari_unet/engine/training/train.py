@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from napari_unet.engine.dataset import LabelledSet
-from napari_unet.engine.dense_patches import DensePatches, class_count
 from napari_unet.engine.device import is_out_of_memory
 from napari_unet.engine.events import (
     Noticed,
@@ -27,10 +26,11 @@ from napari_unet.engine.events import (
     ValidationMeasured,
 )
 from napari_unet.engine.plan import Precision
-from napari_unet.engine.recipe import DEFAULT, Recipe
 from napari_unet.engine.trainer import Trainer
-from napari_unet.engine.training_state import TrainingState, load_state, save_state
-from napari_unet.engine.validation import Validator
+from napari_unet.engine.training.patches import DensePatches, class_count
+from napari_unet.engine.training.recipe import DEFAULT, Recipe
+from napari_unet.engine.training.state import TrainingState, load_state, save_state
+from napari_unet.engine.training.validation import Validator
 from napari_unet.model.unet import UNet
 from napari_unet.ops.errors import InputError
 

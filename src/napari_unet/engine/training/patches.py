@@ -11,7 +11,7 @@ from torch import Tensor
 
 from napari_unet.engine.dataset import LabelledImage, LabelledSet
 from napari_unet.engine.image import SourceImage
-from napari_unet.engine.recipe import Recipe
+from napari_unet.engine.training.recipe import Recipe
 from napari_unet.model.augment import Patch, sample_patch
 from napari_unet.ops.annotations import NOT_ANNOTATED
 from napari_unet.ops.errors import InputError

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.dataset import LabelledImage, LabelledSet, read_labelled_set
-from napari_unet.engine.dataset_kind import judge_kind
-from napari_unet.engine.labelled_set import Kind
+from napari_unet.engine.dataset.kind import judge_kind
+from napari_unet.engine.dataset.labelled_set import Kind
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.images import channel_count
 from napari_unet.ops.labels import as_label_image, connected_regions

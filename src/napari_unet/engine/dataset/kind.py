@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet.engine.labelled_set import Kind
+from napari_unet.engine.dataset.labelled_set import Kind
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.labels import connected_regions
 

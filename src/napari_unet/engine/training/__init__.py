@@ -1,0 +1,1 @@
+"""Training on dense labels: from a labelled set to a model, its thresholds and a report."""
