@@ -51,7 +51,6 @@ class EvaluateWidget(Dock):
         self._add_layers_section(viewer)
         self._add_run_section()
         self._add_result_section()
-        self.rows.addStretch()
         lane = self.controller.lane
         lane.event.connect(self._on_event)
         lane.finished.connect(self._on_finished)
@@ -121,8 +120,9 @@ class EvaluateWidget(Dock):
         self.scores = ScoreView()
         self.save = RunButton("Save CSV ...", "Write the table to a file.", self._why_not_save)
         self.save.clicked.connect(self._on_save)
-        for part in (self.legend, self.opacity, self.scores):
+        for part in (self.legend, self.opacity):
             self.rows.addWidget(part)
+        self.rows.addWidget(self.scores, stretch=1)
         self.add_run_button(self.save)
 
     # ------------------------------------------------------------------ reasons
