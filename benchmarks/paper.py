@@ -34,14 +34,12 @@ from paper_data import load
 from paper_scores import score_boundaries, score_objects
 from paper_tables import write_tables
 
-from napari_unet.cli.train import _recipe as recipe_with
 from napari_unet.engine.dataset import LabelledSet, Split, split_by_image
 from napari_unet.engine.events import Noticed, TrainingFinished, ValidationMeasured
-from napari_unet.engine.training.recipe import Recipe
+from napari_unet.engine.training.recipe import Recipe, recipe_with
 from napari_unet.engine.training.run import state_path, train_to_file
 from napari_unet.engine.training.train import TrainRequest
 from napari_unet.engine.training.validation import Validator
-from napari_unet.engine.usage import load_usage
 from napari_unet.model.checkpoint import load_model
 
 SETS = ("em", "nuclei", "hela", "simplus")
@@ -83,6 +81,14 @@ class Row:
         length = f"{self.minutes:g}min" if self.minutes else f"{self.steps}steps"
         return f"{self.group}_{self.set}_{words}_{length}_fold{self.fold}_seed{self.seed}"
 
+    @property
+    def trained_as(self) -> Row:
+        """The row whose network it uses: averaging is a matter of prediction alone."""
+        if self.name != "no rotation averaging":
+            return self
+        recipe = recipe_with("default", ABLATIONS["all ingredients"])
+        return replace(self, name="all ingredients", recipe=recipe)
+
 
 def run(row: Row, runs: Path, data: Path) -> None:
     """Train, predict and score a row, unless that was done."""
@@ -92,7 +98,7 @@ def run(row: Row, runs: Path, data: Path) -> None:
         return
     print(f"== {row.key}", flush=True)
     split = load(row.set, data, row.fold)
-    model = runs / f"{row.key}.safetensors"
+    model = runs / f"{row.trained_as.key}.safetensors"
     held_out = hold_out(row.set, split.train, row.seed)
     request = TrainRequest(
         held_out.train,
@@ -105,7 +111,7 @@ def run(row: Row, runs: Path, data: Path) -> None:
         state_path=state_path(model),
     )
     finished = train(request, model) if not model.exists() else None
-    scores = evaluate(row, model, held_out.validation, split.test)
+    scores = evaluate(row, model, runs, held_out.validation, split.test)
     result.write_text(
         json.dumps(
             {
@@ -147,19 +153,23 @@ def train(request: TrainRequest, model: Path) -> TrainingFinished:
     return finished
 
 
-def evaluate(row: Row, path: Path, validation: LabelledSet, test: LabelledSet) -> dict[str, Any]:
+def evaluate(
+    row: Row, path: Path, runs: Path, validation: LabelledSet, test: LabelledSet
+) -> dict[str, Any]:
     """Score the saved model on the test images, which it never saw."""
-    model, usage = load_model(path), load_usage(path)
+    model = load_model(path)
     validator = Validator(validation, row.recipe)
     predicted = {
         part: [validator.predict(model, image, "fp32") for image in labelled.images]
         for part, labelled in (("validation", validation), ("test", test))
     }
-    keep(path.with_suffix(".npz"), predicted, validation, test)
+    keep(runs / f"{row.key}.npz", predicted, validation, test)
     if row.set == "em":
         foreground = {part: [p[1] for p in maps] for part, maps in predicted.items()}
         return score_boundaries(foreground, validation, test)
-    return score_objects(predicted["test"], test, usage.instances)
+    # For averaged and single predictions other thresholds may be best.
+    settings = validator.choose_settings(predicted["validation"]).settings
+    return score_objects(predicted["test"], test, settings)
 
 
 def keep(

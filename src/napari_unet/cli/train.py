@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_unet.cli.console import INTERRUPTED, json_option, note, report, stopping_on_interrupt
-from napari_unet.ops.errors import InputError
 
 if TYPE_CHECKING:
     from napari_unet.engine.dataset import LabelledSet
-    from napari_unet.engine.training.recipe import Recipe
 
 _DEFAULT_MINUTES = 60.0
 
@@ -79,10 +77,11 @@ def train_command(images: Path, labels: Path, output: Path, as_json: bool, **opt
     """
     from napari_unet.cli.jobs import run_training
     from napari_unet.engine.dataset import read_labelled_set, split_by_image
+    from napari_unet.engine.training.recipe import recipe_with
     from napari_unet.engine.training.run import check_output, state_path
     from napari_unet.engine.training.train import TrainRequest
 
-    recipe = _recipe(options["recipe"], options["changes"])
+    recipe = recipe_with(options["recipe"], options["changes"])
     check_output(output, overwrite=options["overwrite"], restart=options["restart"])
     labelled = read_labelled_set(images, labels, options["kind"], strict=options["strict"])
     split = split_by_image(labelled, options["fraction"], seed=options["seed"])
@@ -116,39 +115,3 @@ def _tell(labelled: LabelledSet, split_note: str) -> None:
         note(f"  left out: {problem}")
     if split_note:
         note(split_note)
-
-
-def _recipe(name: str, changes: tuple[str, ...]) -> Recipe:
-    """Return a recipe with the values that were changed on the command line."""
-    from napari_unet.engine.training.recipe import RECIPES, Recipe
-
-    recipe = RECIPES[name]
-    if not changes:
-        return recipe
-    values = recipe.to_dict()
-    for change in changes:
-        key, _, text = change.partition("=")
-        table = values
-        *path, last = key.strip().split(".")
-        for part in path:
-            table = table.get(part, {}) if isinstance(table, dict) else {}
-        if not isinstance(table, dict) or last not in table:
-            known = ", ".join([*recipe.to_dict(), *(f"augment.{k}" for k in values["augment"])])
-            raise InputError(f"a recipe has no {key!r}; it has {known}")
-        table[last] = _value(key, text, table[last])
-    return Recipe.from_dict(values).changed(name=f"{name}, changed")
-
-
-def _value(key: str, text: str, like: Any) -> Any:
-    """Read a value of the type that is there."""
-    if isinstance(like, bool):
-        if text.lower() in ("true", "yes", "1"):
-            return True
-        if text.lower() in ("false", "no", "0"):
-            return False
-        raise InputError(f"{key} = {text!r} is not possible; choose true or false")
-    try:
-        return type(like)(text)
-    except ValueError as error:
-        kind = "a whole number" if isinstance(like, int) else "a number"
-        raise InputError(f"{key} = {text!r} is not possible; give {kind}") from error

@@ -6,6 +6,7 @@ best in an hour on two cores. Every difference, with what it brought: docs/paper
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -157,3 +158,52 @@ PAPER = Recipe(
 )
 DEFAULT = Recipe()
 RECIPES = {recipe.name: recipe for recipe in (DEFAULT, PAPER)}
+
+
+def recipe_with(name: str, changes: Sequence[str]) -> Recipe:
+    """Return a recipe with some values changed, as they are written on a command line.
+
+    Parameters
+    ----------
+    name
+        One of `RECIPES`.
+    changes
+        Such as "base_channels=16" or "augment.elastic_sigma=0".
+
+    Raises
+    ------
+    InputError
+        If there is no such recipe or value, or the value is not possible.
+    """
+    if name not in RECIPES:
+        raise InputError(f"there is no recipe {name!r}; choose one of {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    if not changes:
+        return recipe
+    values = recipe.to_dict()
+    for change in changes:
+        key, _, text = change.partition("=")
+        table = values
+        *path, last = key.strip().split(".")
+        for part in path:
+            table = table.get(part, {}) if isinstance(table, dict) else {}
+        if not isinstance(table, dict) or last not in table:
+            known = ", ".join([*recipe.to_dict(), *(f"augment.{k}" for k in values["augment"])])
+            raise InputError(f"a recipe has no {key!r}; it has {known}")
+        table[last] = _value(key, text, table[last])
+    return Recipe.from_dict(values).changed(name=f"{name}, changed")
+
+
+def _value(key: str, text: str, like: Any) -> Any:
+    """Read a value of the type that is there."""
+    if isinstance(like, bool):
+        if text.lower() in ("true", "yes", "1"):
+            return True
+        if text.lower() in ("false", "no", "0"):
+            return False
+        raise InputError(f"{key} = {text!r} is not possible; choose true or false")
+    try:
+        return type(like)(text)
+    except ValueError as error:
+        kind = "a whole number" if isinstance(like, int) else "a number"
+        raise InputError(f"{key} = {text!r} is not possible; give {kind}") from error
