@@ -92,7 +92,8 @@ class TrainRequest:
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise InputError(f"{name} must be above 0, or be left out")
-        if self.seconds is None and self.steps is None and self.validation is None:
+        measured = self.validation is not None and self.validation.images
+        if self.seconds is None and self.steps is None and not measured:
             raise InputError("without validation images the training has no end; give it minutes")
 
 
