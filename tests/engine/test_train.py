@@ -298,11 +298,18 @@ class TestPatches:
         assert 0.2 < share < 0.5
 
     def test_the_papers_patch_is_the_papers(self):
-        labelled = cells_set(1)
+        labelled = cells_set(1, shape=(400, 300))
         geometry = PAPER.network(1, 2).geometry
         patch = DensePatches(labelled, PAPER, geometry, torch.Generator().manual_seed(0)).draw(0)
         assert patch.image.shape == (1, 1, 572, 572)
         assert patch.annotations.shape == patch.weights.shape == (1, 388, 388)
+
+    def test_patches_are_not_larger_than_most_images(self):
+        small = cells_set(1, 2, 3, shape=(64, 40)).images
+        large = cells_set(4, shape=(300, 300)).images
+        labelled = LabelledSet((*small, *large), "instances", (0, 1))
+        patches = self.patches(labelled, patch_size=256)
+        assert patches.draw(0).annotations.shape[1:] == (64, 64)
 
     def test_what_is_not_valid_is_not_learned(self):
         labels = np.zeros((64, 64), int)

@@ -65,7 +65,7 @@ class DensePatches:
     labelled_set
         The images; all are held in memory, normalised, with annotations and weights.
     recipe
-        Targets, weights, patch size, batch and augmentation.
+        Targets, weights, patch size (less if most images are smaller), batch and augmentation.
     geometry
         What the network demands of its tiles.
     generator
@@ -85,8 +85,11 @@ class DensePatches:
         generator: torch.Generator,
     ) -> None:
         self._recipe, self._geometry, self._generator = recipe, geometry, generator
+        # A patch larger than most images learns from no more pixels, and takes longer.
+        sides = [max(image.labels.shape) for image in labelled_set.images]
+        side = min(recipe.patch_size, int(np.median(sides)) + geometry.surplus)
         # 388 is 384 and a surplus of 4, as 572 -> 388 in figure 1.
-        cells = -(-(recipe.patch_size - geometry.surplus) // geometry.stride)
+        cells = -(-(side - geometry.surplus) // geometry.stride)
         self._inner = max(cells, 1) * geometry.stride
         self._lessons = _lessons(labelled_set, recipe, generator)
         areas = torch.tensor([lesson.annotations.numel() for lesson in self._lessons])

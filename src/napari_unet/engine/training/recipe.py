@@ -42,8 +42,8 @@ class Recipe:
         "constant", or "decay": the learning rate falls to 0 over the last part of the time, or as
         soon as the validation measure has stopped rising.
     patch_size, batch
-        Output side of the patches in pixels, rounded up to the network's pooling grid, and how
-        many are in a step.
+        Output side of the patches in pixels, rounded up to the network's pooling grid and not much
+        larger than most images, and how many are in a step.
     w0, sigma, balance
         Of the weight map, see `napari_unet.ops.weight_map.weight_map`.
     class_borders
