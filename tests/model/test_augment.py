@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from napari_unet.model.augment import AugmentConfig, elastic_displacement, sample_patch
 from napari_unet.ops.errors import InputError
@@ -320,6 +321,29 @@ def test_noise_is_gaussian_of_at_most_the_deviation_asked_for():
     assert kurtosis.item() == pytest.approx(3, abs=0.6)
 
 
+def test_sharpness_weakens_and_amplifies_what_a_small_blur_takes_away():
+    image = np.random.default_rng(0).random((40, 40)).astype(np.float32)
+    blank = np.zeros((40, 40), np.float32)
+    blurred = ndimage.gaussian_filter(image, 1, mode="nearest", truncate=2)
+    # Without two pixels at the edge, where the patch ends and the image does not.
+    inside = (slice(12, -12), slice(12, -12))
+    detail = (image - blurred)[inside]
+    factors = []
+    for seed in range(40):
+        target = (image[None], blank.astype(int), blank)
+        shown = sample(target, only(sharpness=1.5), seed=seed, size=(20, 10)).image[0, 0].numpy()
+        changed = shown[2:-2, 2:-2] - blurred[inside]
+        factors.append(float((changed * detail).sum() / (detail * detail).sum()))
+        np.testing.assert_allclose(changed, factors[-1] * detail, atol=1e-4)
+    assert 1 / 2.5 - 0.02 <= min(factors) < 0.5
+    assert 2 < max(factors) <= 2.5 + 0.05
+
+
+def test_sharpness_leaves_flat_images_alone():
+    flat = grey(only(sharpness=3.0), np.full(40, 0.3), seed=1)
+    torch.testing.assert_close(flat, torch.full_like(flat, 0.3))
+
+
 def test_all_channels_change_together():
     image = np.full((3, 20, 20), 0.3, np.float32)
     blank = np.zeros((20, 20), np.float32)
@@ -367,7 +391,7 @@ def test_only_what_the_patch_shows_is_read():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *itertools.product(["elastic_sigma", "shift", "contrast", "noise"], [-1.0, np.nan, np.inf]),
+        *itertools.product(["shift", "contrast", "noise", "sharpness"], [-1.0, np.nan, np.inf]),
         ("grid_points", 1),
         ("grid_points", -3),
     ],

@@ -22,6 +22,11 @@ from napari_unet.ops.annotations import NOT_ANNOTATED
 from napari_unet.ops.errors import InputError
 
 
+# A Gaussian of one pixel, cut off at two.
+_GAUSSIAN = torch.exp(-0.5 * torch.arange(-2.0, 3.0) ** 2)
+_GAUSSIAN /= _GAUSSIAN.sum()
+
+
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
     """How patches are varied; `AugmentConfig.none()` leaves them as they are.
@@ -46,6 +51,9 @@ class AugmentConfig:
         Exponent from 1 / (1 + gamma) to 1 + gamma for grey values between 0 and 1.
     noise
         Largest standard deviation of the Gaussian noise; each patch gets one from 0 to this.
+    sharpness
+        Details of about a pixel are weakened or amplified by a factor from 1 / (1 + sharpness) to
+        1 + sharpness, as by another focus or another microscope.
 
     Raises
     ------
@@ -62,6 +70,7 @@ class AugmentConfig:
     contrast: float = 0.2
     gamma: float = 0.2
     noise: float = 0.03
+    sharpness: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -83,11 +92,14 @@ class AugmentConfig:
             contrast=0.0,
             gamma=0.0,
             noise=0.0,
+            sharpness=0.0,
         )
 
     def without_grey_values(self) -> AugmentConfig:
         """Return the same deformation, with the grey values left as they are."""
-        return replace(self, brightness=0.0, contrast=0.0, gamma=0.0, noise=0.0)
+        return replace(
+            self, brightness=0.0, contrast=0.0, gamma=0.0, noise=0.0, sharpness=0.0
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -300,10 +312,20 @@ def _vary_grey_values(image: Tensor, config: AugmentConfig, generator: torch.Gen
         image = (image - 0.5) * (1 + config.contrast) ** contrast + 0.5
     if config.brightness > 0:
         image = image + config.brightness * brightness
+    if config.sharpness > 0:
+        factor = (1 + config.sharpness) ** float(_uniform(1, generator))
+        image = torch.lerp(_blurred(image), image, factor)
     if config.noise > 0:
         grain = torch.randn(image.shape, generator=generator)
         image = image + config.noise * abs(noise) * grain
     return image
+
+
+def _blurred(image: Tensor) -> Tensor:
+    """Smooth (C, n, n) values by a Gaussian of one pixel, its ends repeated outwards."""
+    row = _GAUSSIAN[None, None, None, :]
+    rows = functional.pad(image[:, None], (2, 2, 2, 2), mode="replicate")
+    return functional.conv2d(functional.conv2d(rows, row), row.transpose(2, 3))[:, 0]
 
 
 def _check(

@@ -21,9 +21,10 @@ from napari_unet.ops.targets import OUTLINES, Outline
 Schedule = Literal["constant", "decay"]
 
 
-# Deformed patches are interpolated, which smooths them: without noise put back, a network fails on
-# images that are noisier than most of those it learned from. Figures: docs/paper.md.
-_STRONG_GREY_VALUES = AugmentConfig(noise=0.15, contrast=0.3, gamma=0.3)
+# Deformed patches are interpolated, which smooths them, and sections of one stack differ in focus:
+# a network that saw neither sharper nor noisier images than its own fails on them. Figures:
+# docs/paper.md.
+_STRONG_GREY_VALUES = AugmentConfig(noise=0.1, contrast=0.3, gamma=0.3, sharpness=1.5)
 
 
 @dataclass(frozen=True, slots=True)
