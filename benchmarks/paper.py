@@ -10,6 +10,7 @@ Usage:
     python benchmarks/paper.py run hela --minutes 20 --set w0=0 --name "no border weights"
     python benchmarks/paper.py ablation em --minutes 10 --seeds 3
     python benchmarks/paper.py peers nuclei --minutes 60
+    python benchmarks/paper.py rescore
     python benchmarks/paper.py tables --output tables.md        # of all rows so far
 Options: --runs FOLDER (default: runs), --seed N, --fold K, --recipe paper, --steps N
 """
@@ -111,7 +112,10 @@ def run(row: Row, runs: Path, data: Path) -> None:
         state_path=state_path(model),
     )
     finished = train(request, model) if not model.exists() else None
-    scores = evaluate(row, model, runs, held_out.validation, split.test)
+    maps = runs / f"{row.key}.npz"
+    if not maps.exists():
+        predict(row, model, maps, held_out.validation, split.test)
+    scores = score(row.set, maps, row.recipe, held_out.validation, split.test)
     result.write_text(
         json.dumps(
             {
@@ -153,37 +157,37 @@ def train(request: TrainRequest, model: Path) -> TrainingFinished:
     return finished
 
 
-def evaluate(
-    row: Row, path: Path, runs: Path, validation: LabelledSet, test: LabelledSet
-) -> dict[str, Any]:
-    """Score the saved model on the test images, which it never saw."""
-    model = load_model(path)
-    validator = Validator(validation, row.recipe)
-    predicted = {
-        part: [validator.predict(model, image, "fp32") for image in labelled.images]
-        for part, labelled in (("validation", validation), ("test", test))
-    }
-    keep(runs / f"{row.key}.npz", predicted, validation, test)
-    if row.set == "em":
-        foreground = {part: [p[1] for p in maps] for part, maps in predicted.items()}
-        return score_boundaries(foreground, validation, test)
-    # For averaged and single predictions other thresholds may be best.
-    settings = validator.choose_settings(predicted["validation"]).settings
-    return score_objects(predicted["test"], test, settings)
-
-
-def keep(
-    path: Path,
-    predicted: dict[str, list[NDArray[np.float32]]],
-    validation: LabelledSet,
-    test: LabelledSet,
-) -> None:
-    """Save the probabilities, so that other measures can be taken later."""
+def predict(row: Row, model: Path, maps: Path, validation: LabelledSet, test: LabelledSet) -> None:
+    """Predict validation and test images with the saved model, and keep the probabilities."""
+    network, validator = load_model(model), Validator(validation, row.recipe)
     arrays = {}
     for part, labelled in (("validation", validation), ("test", test)):
-        for image, probability in zip(labelled.images, predicted[part], strict=True):
+        for image in labelled.images:
+            probability = validator.predict(network, image, "fp32")
             arrays[f"{part}/{image.name}"] = probability[1:].astype(np.float16)
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(maps, **arrays)
+
+
+def score(
+    name: str, maps: Path, recipe: Recipe, validation: LabelledSet, test: LabelledSet
+) -> dict[str, Any]:
+    """Score probabilities, of ours or of a peer; all thresholds are chosen on validation images."""
+    arrays = np.load(maps)
+    parts = {
+        part: [_all_classes(arrays[f"{part}/{image.name}"]) for image in labelled.images]
+        for part, labelled in (("validation", validation), ("test", test))
+    }
+    if name == "em":
+        foreground = {part: [1 - p[0] for p in found] for part, found in parts.items()}
+        return score_boundaries(foreground, validation, test)
+    choice = Validator(validation, recipe).choose_settings(parts["validation"])
+    return score_objects(parts["test"], test, choice.settings)
+
+
+def _all_classes(kept: NDArray[Any]) -> NDArray[np.float32]:
+    """Put the background back: (Y, X) or (classes - 1, Y, X) as (classes, Y, X)."""
+    others = np.atleast_3d(kept.astype(np.float32).T).T
+    return np.concatenate([1 - others.sum(axis=0, keepdims=True), others])
 
 
 def run_peer(
@@ -204,21 +208,23 @@ def run_peer(
         command += ["--fold", str(fold), "--output", str(maps)]
         command += ["--validation", *(image.name for image in held_out.images)]
         subprocess.run(command, check=True)
-    arrays = np.load(maps)
-    parts = {
-        part: [arrays[f"{part}/{image.name}"].astype(np.float32) for image in labelled.images]
-        for part, labelled in (("validation", held_out), ("test", split.test))
-    }
-    if name == "em":
-        scores = score_boundaries(parts, held_out, split.test)
-    else:
-        both = {p: [np.stack([1 - m, m]) for m in maps] for p, maps in parts.items()}
-        choice = Validator(held_out, Recipe(outline="none")).choose_settings(both["validation"])
-        scores = score_objects(both["test"], split.test, choice.settings)
+    scores = score(name, maps, Recipe(outline="none"), held_out, split.test)
     row: dict[str, Any] = {"set": name, "name": peer, "group": "peer", "seed": seed, "fold": fold}
-    row["about"] = json.loads(str(arrays["about"]))
+    row["about"] = json.loads(str(np.load(maps)["about"]))
     result.write_text(json.dumps({**row, "minutes": minutes, "scores": scores}, indent=1))
     print(json.dumps(scores["mean"]), flush=True)
+
+
+def rescore(runs: Path, data: Path) -> None:
+    """Score everything that was kept again, after a measure was added or changed."""
+    for path in sorted(runs.glob("*.json")):
+        row = json.loads(path.read_text())
+        split = load(row["set"], data, row["fold"])
+        held_out = hold_out(row["set"], split.train, row["seed"]).validation
+        recipe = Recipe.from_dict(row["recipe"]) if "recipe" in row else Recipe(outline="none")
+        row["scores"] = score(row["set"], path.with_suffix(".npz"), recipe, held_out, split.test)
+        path.write_text(json.dumps(row, indent=1))
+        print(path.stem, json.dumps(row["scores"]["mean"]), flush=True)
 
 
 def rows_of(arguments: argparse.Namespace) -> Iterable[Row]:
@@ -240,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("run", "ablation", "peers", "tables"))
+    parser.add_argument("command", choices=("run", "ablation", "peers", "rescore", "tables"))
     parser.add_argument("data", nargs="?", choices=SETS, default="em")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--steps", type=int)
@@ -259,6 +265,8 @@ def main() -> None:
     arguments.runs.mkdir(exist_ok=True, parents=True)
     if arguments.command == "tables":
         write_tables(arguments.runs, arguments.output)
+    elif arguments.command == "rescore":
+        rescore(arguments.runs, Path(folder))
     elif arguments.command == "peers":
         for peer in PEERS[arguments.data]:
             run_peer(

@@ -28,8 +28,7 @@ from napari_unet.engine.pictures import (
     png,
     stretched,
 )
-from napari_unet.engine.results import find_instances
-from napari_unet.engine.usage import load_usage
+from napari_unet.engine.results import InstanceSettings, find_instances
 from napari_unet.ops.error_map import error_map
 from napari_unet.ops.metrics import boundary_segments
 
@@ -84,7 +83,7 @@ def draw(key: str, runs: Path, output: Path, data: Path) -> Path:
             truth: Any = boundary_segments(image.labels > 0)
         else:
             full = np.concatenate([1 - probability.sum(axis=0, keepdims=True), probability])
-            settings = load_usage(runs / f"{key}.safetensors").instances
+            settings = InstanceSettings(**row["scores"]["instances"])
             prediction, truth = find_instances(full, settings), image.labels
         window = middle(image.labels.shape)
         part = LabelledImage(image.name, image.image[window], np.asarray(truth)[window])

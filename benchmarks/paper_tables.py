@@ -37,6 +37,7 @@ _COLUMNS = {
         "pixel error, best threshold",
         "pixel F error, best threshold",
         "Rand error, best threshold",
+        "Rand error, flooded",
         "warping error, best threshold",
         "warping error, all kinds, best threshold",
         "1 - V_rand, best threshold",
