@@ -199,13 +199,14 @@ class TestTraining:
         assert all(event.remaining > 0 for event in events[:-1])
 
     def test_a_full_disk_is_said_and_training_goes_on(self, tmp_path, monkeypatch):
+        from napari_unet.engine.training import pace
         from napari_unet.engine.training import train as module
 
         def full(path, state):
             raise InputError("state cannot be written: no space left on device; free some")
 
         monkeypatch.setattr(module, "save_state", full)
-        monkeypatch.setattr(module, "_SECONDS_BETWEEN_SAVES", 0.0)
+        monkeypatch.setattr(pace, "SECONDS_BETWEEN_SAVES", 0.0)
         events = list(Training(request(state_path=tmp_path / "state")).run())
         assert any("no space left" in e.message for e in events if isinstance(e, Noticed))
         assert finished(events).step == 8
@@ -242,12 +243,12 @@ class TestTraining:
                 validation=cells_set(4, kind=kind, shape=(96, 96)),
                 steps=100,
                 validate_every=50,
-                recipe=SMALL.changed(depth=2),
+                recipe=SMALL.changed(depth=2, augment=AugmentConfig()),
             )
         )
         list(training.run())
         # Before the first step the mean AP is about 0 and the mean IoU below a half.
-        assert training.best_score > (0.15 if kind == "instances" else 0.85)
+        assert training.best_score > (0.1 if kind == "instances" else 0.85)
 
 
 class TestRecipe:

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 from robot import Robot
 
-from napari_unet.engine.training import train as engine_train
+from napari_unet.engine.training import pace as engine_pace
 from napari_unet.engine.training.recipe import DEFAULT
 from napari_unet.engine.training.run import report_path, state_path
 from napari_unet.engine.training.state import load_state
@@ -50,7 +50,7 @@ def quick(monkeypatch):
     """A minute takes two seconds, a network a millisecond, and scores come several times."""
     monkeypatch.setitem(train_fields.RECIPES, "default", TINY)
     monkeypatch.setattr(train_fields, "_SECONDS_PER_MINUTE", 2.0)
-    monkeypatch.setattr(engine_train, "_SECONDS_BETWEEN_VALIDATIONS", 0.3)
+    monkeypatch.setattr(engine_pace, "SECONDS_BETWEEN_VALIDATIONS", 0.3)
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from torch.nn import functional
 from napari_unet.ops.annotations import NOT_ANNOTATED
 from napari_unet.ops.errors import InputError
 
-
 # A Gaussian of one pixel, cut off at two.
 _GAUSSIAN = torch.exp(-0.5 * torch.arange(-2.0, 3.0) ** 2)
 _GAUSSIAN /= _GAUSSIAN.sum()
@@ -97,9 +96,7 @@ class AugmentConfig:
 
     def without_grey_values(self) -> AugmentConfig:
         """Return the same deformation, with the grey values left as they are."""
-        return replace(
-            self, brightness=0.0, contrast=0.0, gamma=0.0, noise=0.0, sharpness=0.0
-        )
+        return replace(self, brightness=0.0, contrast=0.0, gamma=0.0, noise=0.0, sharpness=0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,13 +13,11 @@ from typing import Any, Literal
 from napari_unet.engine.averaging import AVERAGINGS, Averaging
 from napari_unet.engine.plan import Precision
 from napari_unet.engine.trainer import FinetuneConfig
+from napari_unet.engine.training.pace import ScheduleKind
 from napari_unet.model.augment import AugmentConfig
 from napari_unet.model.unet import UNetConfig
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.targets import OUTLINES, Outline
-
-Schedule = Literal["constant", "decay"]
-
 
 # Deformed patches are interpolated, which smooths them, and sections of one stack differ in focus:
 # a network that saw neither sharper nor noisier images than its own fails on them. Figures:
@@ -67,7 +65,7 @@ class Recipe:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 2e-3
     momentum: float = 0.99
-    schedule: Schedule = "decay"
+    schedule: ScheduleKind = "decay"
     patch_size: int = 388
     batch: int = 1
     w0: float = 10.0

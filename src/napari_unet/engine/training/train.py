@@ -7,7 +7,6 @@ section 3.1 (augmentation). Validation, early stopping and the best weights are 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from napari_unet.engine.events import (
 )
 from napari_unet.engine.plan import Precision
 from napari_unet.engine.trainer import Trainer
+from napari_unet.engine.training.pace import Pace, Schedule
 from napari_unet.engine.training.patches import DensePatches, class_count
 from napari_unet.engine.training.recipe import DEFAULT, Recipe
 from napari_unet.engine.training.state import TrainingState, load_state, save_state
@@ -36,14 +36,6 @@ from napari_unet.ops.errors import InputError
 
 Ending = Literal["", "budget", "early stopping", "stopped"]
 
-# The learning rate falls to 0 over this share of the training, at its end.
-_DECAY_SHARE = 0.3
-# Validation may take this share of the time.
-_SHARE_OF_VALIDATION = 0.1
-_SECONDS_BETWEEN_VALIDATIONS = 20.0
-_SECONDS_BETWEEN_SAVES = 60.0
-# A first steps' learning rate rises, so that BatchNorm and AdamW's moments settle first.
-_WARM_UP_STEPS = 20
 # Steps over which the loss that is reported at the end is averaged.
 _LAST_STEPS = 20
 
@@ -154,8 +146,7 @@ class Training:
         self.ended: Ending = ""
         self._best: dict[str, Tensor] | None = None
         self._elapsed = 0.0
-        self._decay_from: float | None = None
-        self._decay_to: float | None = None
+        self._schedule = Schedule(recipe.schedule, request.seconds, request.steps)
 
     @property
     def step(self) -> int:
@@ -197,7 +188,7 @@ class Training:
         self.best_step, self.best_score = state.best_step, state.best_score
         self.history = History(list(state.losses), list(state.scores))
         self._elapsed = state.elapsed
-        self._decay_from, self._decay_to = state.decay
+        self._schedule.decay = state.decay
         self.ended = ""
 
     def save(self, path: Path) -> None:
@@ -216,7 +207,7 @@ class Training:
             best_score=self.best_score,
             losses=tuple(self.history.losses),
             scores=tuple(self.history.scores),
-            decay=(self._decay_from, self._decay_to),
+            decay=self._schedule.decay,
             trainer=self._trainer.state(),
             best=self._best or {},
         )
@@ -238,7 +229,7 @@ class Training:
         TrainingFinished
             Last.
         """
-        pace = _Pace(self._elapsed)
+        pace = Pace(self._elapsed)
         # What whoever drives this generator does between two events is not training.
         for event in self._run(pace, stop):
             pace.hold()
@@ -246,11 +237,14 @@ class Training:
             pace.go_on()
 
     def _run(
-        self, pace: _Pace, stop: threading.Event | None
+        self, pace: Pace, stop: threading.Event | None
     ) -> Iterator[StepCompleted | ValidationMeasured | Noticed | TrainingFinished]:
         first = self.step
-        while not self._is_over() and not (stop is not None and stop.is_set()):
-            self._trainer.scale_learning_rate(self._rate())
+        schedule = self._schedule
+        while not schedule.is_over(self.step, self._elapsed):
+            if stop is not None and stop.is_set():
+                break
+            self._trainer.scale_learning_rate(schedule.rate(self.step, self._elapsed))
             try:
                 loss = self._trainer.learn(self._patches.draw(self.step))
             except (RuntimeError, MemoryError) as error:
@@ -281,7 +275,7 @@ class Training:
     # ------------------------------------------------------------------ parts of a step
 
     def _completed(self, loss: float) -> StepCompleted:
-        fraction = self._fraction()
+        fraction = self._schedule.fraction(self.step, self._elapsed)
         remaining = None
         if fraction is not None:
             remaining = self._elapsed / max(fraction, 1e-9) - self._elapsed
@@ -298,8 +292,8 @@ class Training:
                 name: tensor.detach().cpu().clone()
                 for name, tensor in self.model.state_dict().items()
             }
-        elif self._has_settled() and self._decay_from is None:
-            self._begin_to_end()
+        elif self._has_settled() and not self._schedule.ends_early:
+            self._schedule.begin_to_end(self.step, self._elapsed)
         return ValidationMeasured(
             self.step, self._validator.measure_name, score, is_best, per_image
         )
@@ -322,61 +316,14 @@ class Training:
 
     # ------------------------------------------------------------------ when it ends
 
-    def _spent(self) -> float:
-        """Return what the schedule counts: steps where they are the budget, else seconds."""
-        return float(self.step) if self.request.steps is not None else self._elapsed
-
-    def _budget(self) -> float | None:
-        return self.request.seconds if self.request.steps is None else float(self.request.steps)
-
-    def _fraction(self) -> float | None:
-        shares = [
-            spent / budget
-            for spent, budget in (
-                (self._elapsed, self.request.seconds),
-                (self.step, self.request.steps),
-                (self._spent(), self._decay_to),
-            )
-            if budget
-        ]
-        return min(max(shares), 1.0) if shares else None
-
-    def _is_over(self) -> bool:
-        fraction = self._fraction()
-        return fraction is not None and fraction >= 1
-
-    def _rate(self) -> float:
-        """Share of the recipe's learning rate for the next step."""
-        warm_up = min(1.0, (self.step + 1) / _WARM_UP_STEPS)
-        if self.request.recipe.schedule == "constant":
-            return 1.0
-        start, end, budget = self._decay_from, self._decay_to, self._budget()
-        if start is None or end is None:
-            if budget is None:
-                return warm_up
-            start, end = (1 - _DECAY_SHARE) * budget, budget
-        left = (end - self._spent()) / max(end - start, 1e-9)
-        return warm_up * min(max(left, 0.001), 1.0)
-
     def _has_settled(self) -> bool:
         since = sum(step > (self.best_step or 0) for step, _ in self.history.scores)
         return since >= self.request.patience
 
-    def _begin_to_end(self) -> None:
-        """Let the learning rate fall, or end at once: the measure has stopped rising."""
-        spent, budget = self._spent(), self._budget()
-        length = 0.0
-        if self.request.recipe.schedule == "decay":
-            length = spent * _DECAY_SHARE / (1 - _DECAY_SHARE)
-        end = spent + length
-        if budget is not None and budget <= end:
-            return  # the budget's own end comes first
-        self._decay_from, self._decay_to = spent, end
-
     def _ending(self) -> Ending:
-        if not self._is_over():
+        if not self._schedule.is_over(self.step, self._elapsed):
             return "stopped"
-        return "budget" if self._decay_to is None else "early stopping"
+        return "early stopping" if self._schedule.ends_early else "budget"
 
     def _validated_last(self) -> bool:
         return bool(self.history.scores) and self.history.scores[-1][0] == self.step
@@ -391,44 +338,3 @@ class Training:
             "training": request.training.digest(),
             "validation": validation,
         }
-
-
-class _Pace:
-    """How long was worked, and when it is time for something."""
-
-    def __init__(self, elapsed_before: float) -> None:
-        now = time.monotonic()
-        self._began = now - elapsed_before
-        self._held_since = now
-        self._next_validation = now + _SECONDS_BETWEEN_VALIDATIONS
-        self._validation_began = now
-        self._next_save = now  # a disk that is full or closed to us is known after the first step
-
-    def hold(self) -> None:
-        """Stop counting."""
-        self._held_since = time.monotonic()
-
-    def go_on(self) -> None:
-        """Count again."""
-        self._began += time.monotonic() - self._held_since
-
-    def elapsed(self) -> float:
-        return time.monotonic() - self._began
-
-    def validation_is_due(self, step: int, every: int | None) -> bool:
-        self._validation_began = time.monotonic()
-        if every is not None:
-            return step % every == 0
-        return self._validation_began >= self._next_validation
-
-    def validated(self) -> float:
-        now = time.monotonic()
-        pause = (now - self._validation_began) * (1 / _SHARE_OF_VALIDATION - 1)
-        self._next_validation = now + max(pause, _SECONDS_BETWEEN_VALIDATIONS)
-        return self.elapsed()
-
-    def save_is_due(self) -> bool:
-        return time.monotonic() >= self._next_save
-
-    def saved(self) -> None:
-        self._next_save = time.monotonic() + _SECONDS_BETWEEN_SAVES
