@@ -136,6 +136,22 @@ class TestTraining:
         assert torch.equal(weights_of(training.best_model()), seen[4])
         assert not torch.equal(seen[4], seen[6])
 
+    @pytest.mark.parametrize(
+        ("schedule", "last", "kept"),
+        [("decay", 0.79, 12), ("decay", 0.6, 4), ("constant", 0.79, 4)],
+    )
+    def test_settled_weights_are_kept_unless_others_were_clearly_better(
+        self, monkeypatch, schedule, last, kept
+    ):
+        """Of many scores that wander, the highest is partly luck."""
+        recipe = SMALL.changed(schedule=schedule)
+        training = Training(request(steps=12, validate_every=1, recipe=recipe, patience=100))
+        wandering = [0.76, 0.78, 0.75, 0.81, 0.77, 0.8, 0.77, 0.78, 0.76, 0.8, 0.77, last]
+        scores = iter(wandering)
+        monkeypatch.setattr(training._validator, "measure", lambda model: (next(scores), ()))
+        list(training.run())
+        assert training.best_step == kept
+
     @pytest.mark.parametrize("schedule", ["constant", "decay"])
     def test_it_ends_when_the_measure_has_stopped_rising(self, monkeypatch, schedule):
         training = Training(

@@ -43,6 +43,11 @@ class Schedule:
         self.decay: tuple[float | None, float | None] = (None, None)
 
     @property
+    def decays(self) -> bool:
+        """Whether the learning rate falls at the end."""
+        return self._kind == "decay"
+
+    @property
     def ends_early(self) -> bool:
         """Whether the fall was begun before its time."""
         return self.decay[1] is not None

@@ -38,6 +38,10 @@ Ending = Literal["", "budget", "early stopping", "stopped"]
 
 # Steps over which the loss that is reported at the end is averaged.
 _LAST_STEPS = 20
+# The highest of some dozens of scores lies about so many standard deviations above their mean; of
+# fewer scores nobody knows how far they wander.
+_LUCKY_DEVIATIONS = 2.0
+_FEWEST_SCORES = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -284,8 +288,8 @@ class Training:
     def _validate(self) -> ValidationMeasured:
         assert self._validator is not None
         score, per_image = self._validator.measure(self.model)
+        is_best = self.best_score is None or score >= self.best_score - self._luck()
         self.history.scores.append((self.step, score))
-        is_best = self.best_score is None or score >= self.best_score
         if is_best:
             self.best_step, self.best_score = self.step, score
             self._best = {
@@ -315,6 +319,20 @@ class Training:
         )
 
     # ------------------------------------------------------------------ when it ends
+
+    def _luck(self) -> float:
+        """Return by how much the best score so far may be better than its weights are.
+
+        The highest of many scores that wander is partly luck. When the learning rate has fallen to
+        0 the weights have settled, and they are kept unless an earlier score was clearly higher.
+        """
+        scores = [score for _, score in self.history.scores]
+        over = self._schedule.is_over(self.step, self._elapsed)
+        if not over or not self._schedule.decays or len(scores) < _FEWEST_SCORES:
+            return 0.0
+        # The median does not mind the rise at the beginning; 1.48 makes it a standard deviation.
+        wander = 1.48 * float(np.median(np.abs(np.diff(scores)))) / np.sqrt(2)
+        return float(_LUCKY_DEVIATIONS * wander)
 
     def _has_settled(self) -> bool:
         since = sum(step > (self.best_step or 0) for step, _ in self.history.scores)
