@@ -13,6 +13,7 @@ from napari_unet.ops.error_map import (
     OTHER_CLASS,
     SPLIT,
     SPURIOUS,
+    count_object_errors,
     error_map,
     semantic_error_map,
 )
@@ -108,3 +109,20 @@ def test_a_stricter_threshold_calls_a_poor_outline_missed():
 def test_classes_are_compared_pixel_by_pixel():
     prediction, truth = rows([0, 1, 0, 1, 2, 2], [0, 0, 1, 1, 1, 2])
     np.testing.assert_array_equal(semantic_error_map(prediction, truth), [[0, 2, 1, 0, 5, 0]])
+
+
+def test_objects_are_counted_in_the_image_that_has_them():
+    truth, prediction = rows(
+        [1, 1, 1, 1, 2, 2, 0, 3, 3, 4, 4, 0, 0, 5, 5],
+        [1, 1, 2, 2, 3, 3, 0, 4, 4, 4, 4, 0, 6, 0, 0],
+    )
+    # 1 is split in two, 3 and 4 are one, 5 is missed and 6 is made up.
+    assert count_object_errors(prediction, truth) == {MISSED: 1, SPURIOUS: 1, SPLIT: 1, MERGED: 1}
+    assert not any(count_object_errors(truth, truth).values())
+
+
+def test_a_spurious_object_below_a_missed_one_is_counted():
+    truth, prediction = rows([1, 1, 1, 1, 1], [0, 0, 7, 0, 0])
+    assert set(error_map(prediction, truth).ravel()) == {MISSED}
+    counts = count_object_errors(prediction, truth)
+    assert (counts[MISSED], counts[SPURIOUS]) == (1, 1)

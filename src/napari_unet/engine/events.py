@@ -210,6 +210,26 @@ class InstancesFound:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class ThresholdTried:
+    """A threshold of probabilities was tried on all images.
+
+    Attributes
+    ----------
+    threshold
+        The probability.
+    error
+        The Rand error with it.
+    done, total
+        Thresholds so far, this one included, and in all.
+    """
+
+    threshold: float
+    error: float
+    done: int
+    total: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageEvaluated:
     """One image was evaluated.
@@ -260,6 +280,7 @@ JobEvent = (
     | PredictionFinished
     | WeightsComputed
     | InstancesFound
+    | ThresholdTried
     | ImageEvaluated
     | EvaluationFinished
     | FileSaved

@@ -97,6 +97,31 @@ def semantic_error_map(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray
     return errors
 
 
+def count_object_errors(
+    prediction: NDArray[Any], truth: NDArray[Any], threshold: float = 0.5
+) -> dict[int, int]:
+    """Count the objects that `error_map` draws in a colour, hidden ones included.
+
+    Parameters
+    ----------
+    prediction, truth, threshold
+        As for `error_map`.
+
+    Returns
+    -------
+    dict
+        MISSED and SPLIT: true objects; SPURIOUS and MERGED: predicted ones.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, or one is no label image.
+    """
+    predicted, true = _object_errors(contingency(prediction, truth), threshold)
+    wrong = ((MISSED, true), (SPURIOUS, predicted), (SPLIT, true), (MERGED, predicted))
+    return {code: int(np.count_nonzero(codes == code)) for code, codes in wrong}
+
+
 def _object_errors(
     table: Contingency, threshold: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
