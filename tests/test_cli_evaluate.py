@@ -42,7 +42,7 @@ def test_a_table_with_a_line_for_each_image_and_one_for_all(run, folders):
     values = [float(row.split()[column]) for row in rows]
     assert 0 < values[0] < 1
     assert values[3] == pytest.approx(np.mean(values[:3]), abs=1e-4)
-    assert "counts summed" in result.stdout
+    assert "counted together" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 110
 
 
@@ -80,6 +80,61 @@ def test_two_files_of_borders(run, tmp_path):
     assert result.exit_code == 0, result.output
     assert "Rand error" in result.stdout
     assert "warping error" in result.stdout
+
+
+def test_only_the_line_for_all(run, folders):
+    result = run(*folders, "--no-per-image")
+    assert result.exit_code == 0, result.output
+    assert "cells0" not in result.stdout
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:2]] == ["all"]
+    together = result.stdout.split("counted together:")[1].splitlines()
+    assert "AP@0.5" in together[1]
+    assert together[2].startswith("all")
+
+
+def test_a_single_image_is_not_summed_up(run, folders):
+    prediction, truth = folders
+    result = run(prediction / "cells1_instances.tif", truth / "cells1.tif", "--kind", "instances")
+    assert result.exit_code == 0, result.output
+    assert "all" not in [line.split()[0] for line in result.stdout.splitlines() if line.strip()]
+    assert "together" not in result.stdout
+
+
+def test_what_predict_writes_and_a_truth_with_background_0(run, tmp_path):
+    truth = np.zeros((20, 20), np.uint8)
+    truth[5:12, 5:12] = 255
+    tifffile.imwrite(tmp_path / "a_classes.tif", np.where(truth, 2, 1).astype(np.uint8))
+    tifffile.imwrite(tmp_path / "a.tif", truth)
+    result = run(tmp_path / "a_classes.tif", tmp_path / "a.tif", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["all"]["Dice 255"] == 1
+    assert "background is 1 in the prediction" in result.stderr
+    result = run(tmp_path / "a_classes.tif", tmp_path / "a.tif", "--json", "--background", "0")
+    assert json.loads(result.stdout)["all"]["Dice 255"] == 0
+
+
+def test_a_probability_map_gets_the_best_threshold_or_the_given_one(run, tmp_path):
+    interior = np.ones((30, 30), np.uint8)
+    interior[15] = 0
+    probability = np.where(interior, 0.9, 0.7).astype(np.float32)
+    tifffile.imwrite(tmp_path / "p.tif", probability)
+    tifffile.imwrite(tmp_path / "t.tif", interior)
+    best = run(tmp_path / "p.tif", tmp_path / "t.tif", "--json")
+    assert best.exit_code == 0, best.output
+    found = json.loads(best.stdout)
+    assert (found["kind"], found["all"]["Rand error"]) == ("boundary", 0)
+    assert 0.7 < found["all"]["threshold"] <= 0.9
+    assert "the threshold with the best Rand error" in best.stderr
+    given = run(tmp_path / "p.tif", tmp_path / "t.tif", "--json", "--threshold", "0.5")
+    assert json.loads(given.stdout)["all"]["merged objects"] == 1
+
+
+def test_a_folder_for_errors_that_cannot_be_made(run, folders):
+    file = folders[1] / "cells0.tif"
+    result = run(*folders, "--errors", file)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert "is a file" in result.stderr
 
 
 @pytest.mark.parametrize("empty", ["predicted", "truth"])

@@ -65,11 +65,11 @@ def explain(measure: str) -> str:
     return f"{text} Counted in all images together." if measure.endswith(SUMMED) else text
 
 
-def show_score(value: float | None) -> str:
+def show_score(measure: str, value: float | None) -> str:
     """Write a score for a person: counts whole, small errors in full, "-" for none."""
     if value is None:
         return "-"
-    if value == int(value) and abs(value) > 1:
+    if measure.endswith("objects"):
         return str(int(value))
     return f"{value:.6f}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
 

@@ -11,7 +11,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QFormLayout
 from superqt import QLabeledDoubleSlider
 
-from napari_unet.engine.evaluate import EvaluationPair, evaluate
+from napari_unet.engine.evaluate import evaluate
+from napari_unet.engine.evaluation_pairs import EvaluationPair
 from napari_unet.engine.events import EvaluationFinished, ImageEvaluated, Noticed
 from napari_unet.engine.files import write_atomically
 from napari_unet.engine.score_table import ScoreTable

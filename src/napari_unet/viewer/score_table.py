@@ -8,8 +8,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtGui import QGuiApplication, QKeyEvent, QKeySequence
 from qtpy.QtWidgets import QTableView
 
-from napari_unet.engine.evaluate import EXPLANATIONS
-from napari_unet.engine.score_table import ScoreTable
+from napari_unet.engine.score_table import ScoreTable, explain, show_score
 
 _ALL = "all"
 
@@ -27,7 +26,7 @@ class ScoreModel(QAbstractTableModel):
 
     def __init__(self, table: ScoreTable) -> None:
         super().__init__()
-        self._names = list(table.total)
+        self._names = table.measures()
         self._columns = [(_ALL, table.total), *table.images]
         if len(table.images) == 1:  # the mean of one image is the image, the counts aside
             self._columns = [(table.images[0][0], {**table.total, **table.images[0][1]})]
@@ -42,12 +41,13 @@ class ScoreModel(QAbstractTableModel):
 
     def data(self, index: Any, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return a cell: text, alignment or explanation."""
+        name = self._names[index.row()]
         if role == Qt.ItemDataRole.DisplayRole:
-            return shown(self._columns[index.column()][1].get(self._names[index.row()]))
+            return show_score(name, self._columns[index.column()][1].get(name))
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         if role == Qt.ItemDataRole.ToolTipRole:
-            return explanation(self._names[index.row()])
+            return explain(name)
         return None
 
     def headerData(
@@ -58,14 +58,14 @@ class ScoreModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return self._names[section] if is_measure else self._columns[section][0]
         if role == Qt.ItemDataRole.ToolTipRole and is_measure:
-            return explanation(self._names[section])
+            return explain(self._names[section])
         return None
 
     def as_text(self) -> str:
         """Return all cells, separated by tabs, for a spreadsheet."""
         lines = ["\t".join(["", *(name for name, _ in self._columns)])]
         for name in self._names:
-            cells = [shown(values.get(name)) for _, values in self._columns]
+            cells = [show_score(name, values.get(name)) for _, values in self._columns]
             lines.append("\t".join([name, *cells]))
         return "\n".join(lines)
 
@@ -86,19 +86,3 @@ class ScoreView(QTableView):
             QGuiApplication.clipboard().setText(model.as_text())
             return
         super().keyPressEvent(event)
-
-
-def shown(value: float | None) -> str:
-    """Write a score: counts whole, small errors in full."""
-    if value is None:
-        return "-"
-    if value == int(value) and abs(value) > 1:
-        return str(int(value))
-    return f"{value:.6f}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
-
-
-def explanation(name: str) -> str:
-    """Say what a measure means; classes and overlaps are at the end of its name."""
-    name = name.removeprefix("mean ") if name not in EXPLANATIONS else name
-    fitting = [key for key in EXPLANATIONS if name.startswith(key)]
-    return EXPLANATIONS[max(fitting, key=len)] if fitting else ""
