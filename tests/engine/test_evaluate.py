@@ -254,6 +254,8 @@ class TestPredictions:
         seen = as_prediction(noise, "p.png", "boundary")
         np.testing.assert_allclose(seen.data, noise / 255, atol=1e-6)
         assert "p.png" in seen.note
+        with pytest.raises(InputError, match="grey values"):
+            as_prediction(noise, "p.png", "instances")
 
     def test_labels_are_no_grey_values(self):
         labels = np.kron(np.arange(100, dtype=np.uint8).reshape(10, 10), np.ones((6, 6), np.uint8))

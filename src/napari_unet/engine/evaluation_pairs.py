@@ -92,7 +92,12 @@ def as_prediction(data: NDArray[Any], name: str, kind: EvaluationKind) -> Predic
     """
     if data.dtype.kind != "f":
         labels = checked_labels(data, name)
-        if kind == "boundary" and _looks_grey(labels):
+        if looks_grey(labels):
+            if kind != "boundary":
+                raise InputError(
+                    f"{name} holds grey values, not labels; give labels, or choose the kind "
+                    "boundary"
+                )
             top = np.iinfo(labels.dtype).max
             note = f"the grey values 0 to {top} of {name} were taken as probabilities"
             return Prediction((labels / np.float32(top)).astype(np.float32), note=note)
@@ -194,13 +199,18 @@ def same_classes(
     return moved, f"background is 1 in the prediction, so that there {shown} of the truth"
 
 
-def _looks_grey(labels: NDArray[np.integer[Any]]) -> bool:
-    """Whether these are grey values rather than the numbers of objects or classes."""
-    values = distinct_values(labels)
-    if labels.dtype not in (np.uint8, np.uint16) or len(values) <= 2:
+def looks_grey(labels: NDArray[Any]) -> bool:
+    """Say whether these are grey values of 8 or 16 bits rather than numbers of objects or classes.
+
+    Parameters
+    ----------
+    labels
+        Shape (Y, X), integers that are not negative; see `judge_kind`.
+    """
+    if labels.dtype not in (np.uint8, np.uint16) or len(distinct_values(labels)) <= 2:
         return False
     try:
-        judge_kind([labels], [values])
+        judge_kind([labels], [distinct_values(labels)])
     except InputError:
         return True
     return False

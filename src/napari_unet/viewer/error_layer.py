@@ -10,8 +10,12 @@ import numpy as np
 from napari.utils import DirectLabelColormap
 from numpy.typing import NDArray
 
+from napari_unet.engine.score_table import Values
 from napari_unet.ops.error_map import ERROR_COLOURS, ERROR_NAMES
+from napari_unet.viewer.layers import result_role
 from napari_unet.viewer.session_layers import unwrap
+
+_OPACITY = 0.7
 
 
 class ErrorLayer:
@@ -26,9 +30,9 @@ class ErrorLayer:
     def __init__(self, viewer: Any) -> None:
         self._viewer = weakref.ref(unwrap(viewer))
         self._layer: Any = None
-        self.opacity = 0.7
+        self.opacity = _OPACITY
 
-    def show(self, errors: NDArray[np.uint8], name: str, like: Any) -> None:
+    def show(self, errors: NDArray[np.uint8], name: str, like: dict[str, Any]) -> None:
         """Show a map, in place of an earlier one of that name.
 
         Parameters
@@ -38,26 +42,35 @@ class ErrorLayer:
         name
             Of the layer.
         like
-            The layer whose place and pixel size it takes.
+            Its place and pixel size, as keywords of a layer; see `place_of`.
         """
         viewer = self._viewer()
         if viewer is None:
             return
-        if name in viewer.layers and isinstance(viewer.layers[name], napari.layers.Labels):
+        if name in viewer.layers and result_role(viewer.layers[name]) == "errors":
             self._layer = viewer.layers[name]
             self._layer.data = errors
+            self._layer.visible = True
+            for key, value in like.items():
+                setattr(self._layer, key, value)
             return
         colours: dict[int | None, Any] = {0: np.zeros(4), None: np.zeros(4)}
         for code, colour in ERROR_COLOURS.items():
             colours[code] = np.array([*colour, 255]) / 255
-        self._layer = viewer.add_labels(
+        active = viewer.layers.selection.active
+        # The role keeps it out of the lists of layers to learn from or to compare with.
+        self._layer = napari.layers.Labels(
             errors,
             name=name,
             opacity=self.opacity,
-            scale=like.scale,
-            translate=like.translate,
             colormap=DirectLabelColormap(color_dict=colours),
+            metadata={"napari-unet": "errors"},
+            **like,
         )
+        viewer.add_layer(self._layer)
+        self._layer.editable = False
+        if active is not None:
+            viewer.layers.selection.active = active  # the brush stays where it was
 
     def set_opacity(self, opacity: float) -> None:
         """Let the layer cover what is below it more or less, 0 to 1."""
@@ -67,13 +80,29 @@ class ErrorLayer:
             self._layer.opacity = opacity
 
 
-def legend(errors: NDArray[np.uint8]) -> str:
-    """Return what the colours mean and how many pixels have them, as rich text."""
-    counts = np.bincount(errors.ravel(), minlength=max(ERROR_COLOURS) + 1)
-    lines = [
-        f'<span style="color: #{"".join(f"{part:02x}" for part in colour)}">■</span> '
-        f"{ERROR_NAMES[code]}: {counts[code]} pixels"
-        for code, colour in ERROR_COLOURS.items()
-        if counts[code]
-    ]
+def place_of(layer: Any) -> dict[str, Any]:
+    """Return where a layer lies in the world and how large its pixels are, as keywords."""
+    return {key: getattr(layer, key) for key in ("scale", "translate", "rotate", "shear", "units")}
+
+
+def legend(errors: NDArray[np.uint8], total: Values) -> str:
+    """Return what the colours mean, how many objects are wrong and where, as rich text.
+
+    Parameters
+    ----------
+    errors
+        The error map.
+    total
+        The scores of all images; of objects the wrong ones are counted there.
+    """
+    pixels = np.bincount(errors.ravel(), minlength=max(ERROR_COLOURS) + 1)
+    lines = []
+    for code, colour in ERROR_COLOURS.items():
+        objects = int(total.get(f"{ERROR_NAMES[code]} objects") or 0)
+        if not pixels[code] and not objects:
+            continue
+        counted = [] if not objects else ["1 object" if objects == 1 else f"{objects} objects"]
+        counted.append(f"{pixels[code]} pixels")
+        square = f'<span style="color: #{"".join(f"{part:02x}" for part in colour)}">■</span>'
+        lines.append(f"{square} {ERROR_NAMES[code]}: {', '.join(counted)}")
     return "<br>".join(lines) or "Nothing is wrong."

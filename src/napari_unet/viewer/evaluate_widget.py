@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import napari.layers
-import numpy as np
-from numpy.typing import NDArray
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QFormLayout
+from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QFormLayout, QProgressBar
 from superqt import QLabeledDoubleSlider
 
-from napari_unet.engine.evaluate import evaluate
-from napari_unet.engine.evaluation_pairs import EvaluationPair
-from napari_unet.engine.events import EvaluationFinished, ImageEvaluated, Noticed
 from napari_unet.engine.files import write_atomically
-from napari_unet.engine.score_table import ScoreTable
 from napari_unet.ops.errors import InputError
-from napari_unet.viewer.error_layer import ErrorLayer, legend
+from napari_unet.viewer.comparison import ComparedPicker, comparison_of, why_not_comparable
+from napari_unet.viewer.error_layer import ErrorLayer, legend, place_of
+from napari_unet.viewer.evaluation import Evaluation
 from napari_unet.viewer.form import Dock, RunButton, choice, note
-from napari_unet.viewer.lane import JobTicket
-from napari_unet.viewer.layer_picker import LayerPicker
+from napari_unet.viewer.layers import result_role
 from napari_unet.viewer.score_table import ScoreModel, ScoreView
+from napari_unet.viewer.session_layers import unwrap
 
 if TYPE_CHECKING:
     import napari
@@ -31,10 +26,11 @@ _KINDS = {
     "classes": "semantic",
     "the inside of cells": "boundary",
 }
+_BEST = -0.01  # below every probability
 
 
 class EvaluateWidget(Dock):
-    """Compare a labels layer with another one that is the truth.
+    """Compare a layer with another one that is the truth.
 
     Parameters
     ----------
@@ -45,37 +41,39 @@ class EvaluateWidget(Dock):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
         self.errors = ErrorLayer(viewer)
+        self.evaluation = Evaluation(unwrap(viewer), self.controller)
+        self.destroyed.connect(self.evaluation.close)
+        self.destroyed.connect(self.evaluation.deleteLater)
         self._prediction: Any = None
         self._truth: Any = None
-        self._ticket: JobTicket | None = None
-        self._table: ScoreTable | None = None
+        self._place: dict[str, Any] = {}
+        self._compared: list[tuple[Any, str]] = []
         self._add_layers_section(viewer)
         self._add_run_section()
         self._add_result_section()
-        lane = self.controller.lane
-        lane.event.connect(self._on_event)
-        lane.finished.connect(self._on_finished)
-        lane.failed.connect(self._on_failed)
-        for picker in (self.prediction, self.truth):
-            picker.pick_first()
+        self.evaluation.changed.connect(self.refresh)
+        self.evaluation.finished.connect(self._show_result)
+        self.links.connect(unwrap(viewer).layers.events.inserted, self._on_layer_added)
+        self._on_layer_added()
         self.refresh()
 
     # ------------------------------------------------------------------ the page
 
     def _add_layers_section(self, viewer: Any) -> None:
         self.add_section("1  Layers")
-        self.prediction = LayerPicker(
+        self.prediction = ComparedPicker(
             viewer,
-            napari.layers.Labels,
-            "The layer that is judged: objects from the Predict dock, or any other labels.",
-            self._current_prediction,
-            roles=("instances",),
+            "The layer that is judged: objects or classes from the Predict dock, other labels,\n"
+            "or probabilities from 0 to 1.",
+            lambda: self._prediction,
+            results=True,
         )
-        self.truth = LayerPicker(
+        self.truth = ComparedPicker(
             viewer,
-            napari.layers.Labels,
-            "The layer that is right: every pixel labelled, 0 is background.",
-            self._current_truth,
+            "The layer that is right: every pixel labelled, 0 is background. Of strokes, only\n"
+            "what is painted counts.",
+            lambda: self._truth,
+            results=False,
         )
         self.prediction.picked.connect(self._on_prediction_picked)
         self.truth.picked.connect(self._on_truth_picked)
@@ -86,11 +84,18 @@ class EvaluateWidget(Dock):
             "The inside of cells: what is not 0; its connected regions are compared, as in the\n"
             "EM segmentation challenge.",
         )
+        self.kind.currentIndexChanged.connect(self.refresh)
+        self.threshold = QDoubleSpinBox()
+        self.threshold.setRange(_BEST, 1.0)
+        self.threshold.setSingleStep(0.05)
+        self.threshold.setSpecialValueText("the best")
+        self.threshold.setValue(_BEST)
         form = QFormLayout()
         for title, field in (
             ("Prediction", self.prediction),
             ("Truth", self.truth),
             ("Labels are", self.kind),
+            ("Threshold", self.threshold),
         ):
             form.addRow(title, field)
         self.rows.addLayout(form)
@@ -104,18 +109,28 @@ class EvaluateWidget(Dock):
         )
         self.run.setObjectName("main")
         self.run.clicked.connect(self._on_evaluate)
-        self.add_run_button(self.run)
+        self.stop = RunButton(
+            "Stop",
+            "End after the image in progress; what was compared by then is shown.",
+            self._why_not_stop,
+        )
+        self.stop.clicked.connect(self.evaluation.stop)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 100)
+        self.bar.setToolTip("How much of the comparison is done.")
         self.message = note("")
-        self.rows.addWidget(self.message)
+        self.add_run_button(self.run)
+        for part in (self.stop, self.bar, self.message):
+            self.rows.addWidget(part)
 
     def _add_result_section(self) -> None:
         self.add_section("3  Result")
         self.legend = note("")
         self.legend.setTextFormat(Qt.TextFormat.RichText)
-        self.legend.setToolTip("What the colours of the error layer mean, and how many pixels.")
+        self.legend.setToolTip("What the colours of the error layer mean, and how many are wrong.")
         self.opacity = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(0.0, 1.0)
-        self.opacity.setValue(0.7)
+        self.opacity.setValue(self.errors.opacity)
         self.opacity.setToolTip("How much the error layer covers what is below it.")
         self.opacity.valueChanged.connect(self.errors.set_opacity)
         self.scores = ScoreView()
@@ -129,103 +144,116 @@ class EvaluateWidget(Dock):
     # ------------------------------------------------------------------ reasons
 
     def _why_not_evaluate(self) -> str | None:
-        if self._ticket is not None:
+        if self.evaluation.is_running:
             return "It is being evaluated."
-        if self._truth is None or self._prediction is None:
-            return "Two Labels layers are needed: a prediction and the truth."
-        if self._truth is self._prediction:
-            return "Prediction and truth are the same layer; choose two."
-        if (one := self._prediction.data.shape) != (other := self._truth.data.shape):
-            return f"The prediction has shape {one}, the truth {other}; they must be the same."
-        if len(one) not in (2, 3):
-            return f"'{self._truth.name}' has {len(one)} axes; 2 are needed, or 3 for a stack."
-        return None
+        return why_not_comparable(
+            self._prediction,
+            self._truth,
+            self.kind.currentData(),
+            self.controller.layers.annotations,
+        )
+
+    def _why_not_stop(self) -> str | None:
+        return None if self.evaluation.is_running else "Nothing is being evaluated."
 
     def _why_not_save(self) -> str | None:
-        return "Evaluate first." if self._table is None else None
+        return "Evaluate first." if self.evaluation.table is None else None
 
-    # ------------------------------------------------------------------ page to lane
+    def _why_no_threshold(self) -> str | None:
+        is_map = self._prediction is not None and self._prediction.dtype.kind == "f"
+        if self.kind.currentData() == "boundary" and is_map:
+            return None
+        return "Only probabilities, compared as 'the inside of cells', have a threshold."
 
-    def _current_prediction(self) -> Any:
-        return self._prediction
+    # ------------------------------------------------------------------ page to evaluation
 
-    def _current_truth(self) -> Any:
-        return self._truth
+    def _on_layer_added(self, _event: Any = None) -> None:
+        """Choose layers as long as the user cannot have chosen two."""
+        if self._prediction is None:
+            self.prediction.pick_other(None)
+        if self._truth is None or self._truth is self._prediction:
+            self.truth.pick_other(self._prediction)
 
     def _on_prediction_picked(self, layer: Any) -> None:
-        self._prediction = layer
+        before, self._prediction = self._prediction, unwrap(layer)
+        if self._prediction is self._truth and before is not None:
+            self._truth = before  # the two change places
+        if self._prediction is not None and self._prediction is not before:
+            self._guess_kind()
         self.refresh()
 
     def _on_truth_picked(self, layer: Any) -> None:
-        self._truth = layer
+        before, self._truth = self._truth, unwrap(layer)
+        swapped = self._truth is self._prediction and before is not None
+        if swapped and before in self.prediction.combo.choices:
+            self._prediction = before
         self.refresh()
+
+    def _guess_kind(self) -> None:
+        """Say what labels are where the layer tells it."""
+        role, is_real = result_role(self._prediction), self._prediction.dtype.kind == "f"
+        kind = "semantic" if role == "classes" else "instances" if role == "instances" else None
+        if kind is None and is_real:
+            kind = "boundary"
+        if kind is not None:
+            self.kind.setCurrentIndex(self.kind.findData(kind))
 
     def _on_evaluate(self) -> None:
-        prediction, truth = (np.array(each.data) for each in (self._prediction, self._truth))
-        self._compared = (self._prediction.name, self._truth)
-        self._map = np.zeros(truth.shape, np.uint8)
-        self._table = None
-        pairs, kind = _planes(self._prediction.name, prediction, truth), self.kind.currentData()
-        self.message.setText("Evaluating ...")
-        self._ticket = self.controller.lane.submit(
-            lambda stop: evaluate(pairs, kind, stop=stop), name="Evaluating"
+        chosen = self.threshold.value()
+        threshold = chosen if self.threshold.isEnabled() and chosen >= 0 else None
+        self._place = place_of(self._truth)
+        self._compared = [(each, f"'{each.name}'") for each in (self._prediction, self._truth)]
+        self.evaluation.start(
+            comparison_of(
+                self._prediction,
+                self._truth,
+                self.kind.currentData(),
+                threshold,
+                self.controller.layers.annotations,
+            )
         )
-        self.refresh()
 
-    def _on_event(self, ticket: JobTicket, event: Any) -> None:
-        if ticket is not self._ticket:
+    def _layers(self) -> Any:
+        viewer = self.controller.viewer
+        return [] if viewer is None else viewer.layers
+
+    # ------------------------------------------------------------------ evaluation to page
+
+    def refresh(self) -> None:
+        """Show what can be done, and how far it is."""
+        super().refresh()
+        reason = self._why_no_threshold()
+        self.threshold.setEnabled(reason is None)
+        self.threshold.setToolTip(
+            reason or "Probability from which a pixel is inside a cell; 'the best' tries them all."
+        )
+        running = self.evaluation.is_running
+        self.stop.setVisible(running)
+        self.bar.setVisible(running)
+        self.bar.setValue(int(100 * self.evaluation.fraction))
+        self.message.setText(self.evaluation.message)
+
+    def _show_result(self) -> None:
+        table, comparison = self.evaluation.table, self.evaluation.comparison
+        if table is None or comparison is None:
             return
-        match event:
-            case ImageEvaluated():
-                target = self._map if self._map.ndim == 2 else self._map[event.done - 1]
-                target[...] = event.errors
-                self.message.setText(f"Evaluated {event.done} of {event.total}")
-            case Noticed():
-                self.message.setText(event.message)
-            case EvaluationFinished():
-                self._table = event.table
-
-    def _on_finished(self, ticket: JobTicket) -> None:
-        if ticket is self._ticket:
-            self._ticket = None
-            if self._table is not None:
-                self._show_result(self._table)
-            self.refresh()
-
-    def _on_failed(self, ticket: JobTicket, error: Exception) -> None:
-        if ticket is self._ticket:
-            self._ticket = None
-            self.message.setText(f"Not evaluated: {error}")
-            self.refresh()
-
-    # ------------------------------------------------------------------ lane to page
-
-    def _show_result(self, table: ScoreTable) -> None:
-        name, truth = self._compared
-        self.message.setText(f"{name}, compared with {truth.name}")
         model = ScoreModel(table)
         model.setParent(self.scores)
         self.scores.setModel(model)
         self.scores.resizeColumnsToContents()
-        self.legend.setText(legend(self._map))
-        self.errors.show(self._map, f"Errors of {name}", truth)
+        gone = [name for layer, name in self._compared if layer not in self._layers()]
+        if gone:
+            self.evaluation.message += f"; {' and '.join(gone)} removed meanwhile, judged as before"
+        self.legend.setText(legend(self.evaluation.errors, table.total))
+        self.errors.show(self.evaluation.errors, f"Errors of {comparison.name}", self._place)
 
     def _on_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save scores", "scores.csv", "CSV (*.csv)")
-        if path and self._table is not None:
-            contents = self._table.to_csv().encode()
+        if path and (table := self.evaluation.table) is not None:
+            contents = table.to_csv().encode()
             try:
                 write_atomically(path, lambda file: file.write(contents))
-                self.message.setText(f"Saved {path}")
+                self.evaluation.message = f"Saved {path}"
             except InputError as error:
-                self.message.setText(str(error))
-
-
-def _planes(name: str, prediction: NDArray[Any], truth: NDArray[Any]) -> list[EvaluationPair]:
-    """Return the pair, or those of the planes of a stack."""
-    if truth.ndim == 2:
-        return [EvaluationPair(name, prediction, truth)]
-    return [
-        EvaluationPair(f"plane {number}", *planes)
-        for number, planes in enumerate(zip(prediction, truth, strict=True))
-    ]
+                self.evaluation.message = str(error)
+            self.refresh()
