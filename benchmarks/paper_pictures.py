@@ -21,7 +21,6 @@ from napari_unet.engine.files import write_atomically
 from napari_unet.engine.pictures import (
     coloured_labels,
     composed,
-    enlarged,
     error_picture,
     heat,
     outline_overlay,
@@ -30,9 +29,10 @@ from napari_unet.engine.pictures import (
 )
 from napari_unet.engine.results import InstanceSettings, find_instances
 from napari_unet.ops.error_map import error_map
+from napari_unet.ops.instances import seeded_instances
 from napari_unet.ops.metrics import boundary_segments
 
-_SIDE = 384
+_SIDE = 288
 _GAP = 8
 
 
@@ -41,11 +41,10 @@ def panels(
 ) -> list[NDArray[np.uint8]]:
     """Return image with true outlines, probability, prediction and errors, (Y, X, 3) each."""
     picture = stretched(image.image)
-    doubled = enlarged(picture, 2)
-    outlined = composed(doubled, outline_overlay(enlarged(truth, 2)))
-    found = composed(doubled, _half(coloured_labels(enlarged(prediction, 2))))
-    errors = error_picture(doubled, enlarged(error_map(prediction, truth), 2))
-    return [outlined, enlarged(heat(probability), 2), found, errors]
+    outlined = composed(picture, outline_overlay(truth))
+    found = composed(picture, _half(coloured_labels(prediction)))
+    errors = error_picture(picture, error_map(prediction, truth))
+    return [outlined, heat(probability), found, errors]
 
 
 def _half(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -78,8 +77,10 @@ def draw(key: str, runs: Path, output: Path, data: Path) -> Path:
     for image in (test[0], test[len(test) // 2]):
         probability = maps[f"test/{image.name}"].astype(np.float32)
         if row["set"] == "em":
-            threshold = row["scores"]["thresholds"]["Rand error"][0]
-            prediction = boundary_segments(probability[0] >= threshold)
+            threshold, seeds = row["scores"]["flooded"]
+            prediction = seeded_instances(
+                probability[0], threshold=threshold, seed_threshold=seeds, smoothing=0.0
+            )
             truth: Any = boundary_segments(image.labels > 0)
         else:
             full = np.concatenate([1 - probability.sum(axis=0, keepdims=True), probability])

@@ -102,7 +102,7 @@ def score_flooded(
     chosen = min(candidates, key=lambda settings: error("validation", settings))
     cells = _flooded(foreground["test"], chosen)
     return {
-        "settings": f"threshold {chosen[0]:g}, seeds from {chosen[1]:g}",
+        "flooded": chosen,
         "Rand error, flooded": rand_error(cells, truths["test"]),
         "1 - V_info, flooded": 1 - v_info(cells, truths["test"]).score,
     }
@@ -132,12 +132,12 @@ def score_boundaries(
         pairs = zip(foreground["test"], truths, strict=True)
         images[name] = [measure([p >= chosen], [t]) for p, t in pairs]
     flooded = score_flooded(foreground, validation, test)
-    settings = flooded.pop("settings")
+    settings = flooded.pop("flooded")
     return {
         "mean": mean | flooded,
         "thresholds": thresholds,
         "images": images,
-        "settings": settings,
+        "flooded": settings,  # threshold and seed threshold
     }
 
 

@@ -19,7 +19,7 @@ PUBLISHED: dict[str, tuple[tuple[str, dict[str, float]], ...]] = {
         (
             "Ronneberger et al. 2015, table 1 (trained on 30 sections, hidden test)",
             {
-                "pixel error, best threshold": 0.0611,
+                "pixel F error, best threshold": 0.0611,
                 "Rand error, best threshold": 0.0382,
                 "warping error, best threshold": 0.000353,
             },

@@ -71,6 +71,17 @@ def test_a_pair_that_cannot_be_compared_is_named_and_the_rest_goes_on(run, folde
     assert "cells2" in result.stderr
 
 
+def test_many_problems_are_not_all_listed(run, folders):
+    predicted, truth = folders
+    for number in range(30):
+        tifffile.imwrite(truth / f"more{number}.tif", np.eye(64, dtype=np.uint16) * 5)
+    result = run(predicted, truth, "--kind", "instances", "--json")
+    assert result.exit_code == 2
+    assert len(json.loads(result.stdout)["problems"]) == 30
+    assert result.stderr.count("left out") == 21
+    assert "10 more" in result.stderr
+
+
 def test_two_files_of_borders(run, tmp_path):
     interior = np.ones((30, 30), np.uint8)
     interior[15] = 0

@@ -104,7 +104,7 @@ def test_probabilities_of_borders_get_the_best_threshold():
     assert "threshold" in next(e.message for e in events if isinstance(e, Noticed))
     total = events[-1].table.total
     assert total["Rand error"] == 0
-    assert 0.62 < total["threshold"] <= 0.9
+    assert total["threshold"] == 0.65  # all up to 0.9 are as good; this is nearest to 0.5
     low = finished([EvaluationPair("a", probability, interior * 1)], "boundary", threshold=0.5)
     assert low.total["Rand error"] > 0.3
     assert low.total["pixel error"] == pytest.approx((~interior).mean())
@@ -253,7 +253,7 @@ class TestPredictions:
         noise = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
         seen = as_prediction(noise, "p.png", "boundary")
         np.testing.assert_allclose(seen.data, noise / 255, atol=1e-6)
-        assert "p.png" in seen.note
+        assert "0 to 255" in seen.note
         with pytest.raises(InputError, match="grey values"):
             as_prediction(noise, "p.png", "instances")
 

@@ -120,7 +120,7 @@ def test_the_slider_covers_more_or_less(evaluated, viewer):
 def test_a_second_time_the_layer_is_used_again(evaluated, viewer, qtbot):
     viewer.layers["mine"].data = objects()
     click(evaluated.run)
-    qtbot.waitUntil(lambda: "Nothing is wrong" in evaluated.legend.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "No object is missed" in evaluated.legend.text(), timeout=20_000)
     assert [layer.name for layer in viewer.layers].count("Errors of mine") == 1
     assert not viewer.layers["Errors of mine"].data.any()
 
@@ -250,7 +250,7 @@ def test_classes_of_the_predict_dock_count_from_1(qtbot, viewer, open_dock):
     qtbot.waitUntil(lambda: dock.scores.model() is not None, timeout=20_000)
     assert dock.evaluation.table.total["Dice 255"] == 1
     assert "background is 1 in the prediction" in dock.message.text()
-    assert "Nothing is wrong" in dock.legend.text()
+    assert "Every pixel has its class" in dock.legend.text()
 
 
 def test_of_strokes_only_what_is_painted_counts(qtbot, viewer, open_dock):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Of the table on the terminal; more images are in --csv and --json.
 _MOST_ROWS = 40
+_MOST_PROBLEMS = 20
 _WIDTH = 90
 
 
@@ -87,8 +88,10 @@ def evaluate_command(prediction: Path, truth: Path, as_json: bool, **options: An
         contents = table.to_csv().encode()
         write_atomically(options["csv_file"], lambda file: file.write(contents))
     report(_summary(table, found), _lines(table, options["per_image"]), as_json)
-    for problem in found.problems:
+    for problem in found.problems[:_MOST_PROBLEMS]:
         note(f"left out: {problem}")
+    if len(found.problems) > _MOST_PROBLEMS:
+        note(f"left out: {len(found.problems) - _MOST_PROBLEMS} more, all of them are in --json")
     if interrupted:
         note(f"Stopped; {len(table.images)} of {len(found.pairs)} images are done.")
         sys.exit(INTERRUPTED)

@@ -64,7 +64,8 @@ def evaluate(
         is the interior of cells, and its connected regions are compared, as in the EM challenge.
     threshold
         For "boundary" and probabilities: from where a pixel is interior. None takes, as the
-        challenge does, the threshold with the best Rand error over all images.
+        challenge does, the threshold with the best Rand error over all images; of equals the one
+        nearest to 0.5.
     stop
         Checked before every image and every threshold.
 
@@ -323,7 +324,7 @@ def _best_threshold(
         errors[threshold] = rand_error(*together.images())
         yield ThresholdTried(threshold, errors[threshold], done, len(_THRESHOLDS))
     else:
-        best = min(errors, key=lambda threshold: errors[threshold])
+        best = min(errors, key=lambda each: (errors[each], abs(each - 0.5)))
         yield Noticed(f"the threshold with the best Rand error is {best:g}")
         return best
     return 0.5

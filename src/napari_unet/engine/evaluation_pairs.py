@@ -99,7 +99,7 @@ def as_prediction(data: NDArray[Any], name: str, kind: EvaluationKind) -> Predic
                     "boundary"
                 )
             top = np.iinfo(labels.dtype).max
-            note = f"the grey values 0 to {top} of {name} were taken as probabilities"
+            note = f"grey values from 0 to {top} were taken as probabilities"
             return Prediction((labels / np.float32(top)).astype(np.float32), note=note)
         return Prediction(labels)
     if not np.isfinite(data).all():
@@ -127,7 +127,7 @@ def _of_probabilities(data: NDArray[Any], name: str, kind: EvaluationKind) -> Pr
             f"{name} holds one probability a pixel, not classes; give NAME_classes.tif, or choose "
             "the kind boundary"
         )
-    note = f"of {name} the most probable class was taken"
+    note = "of the probabilities the most probable class was taken"
     return Prediction(data.argmax(axis=-1) + 1, counts_from_one=True, note=note)
 
 

@@ -78,8 +78,8 @@ class Comparison:
 
     Attributes
     ----------
-    name
-        Of the prediction's layer.
+    name, truth_name
+        Of the layers.
     prediction, truth
         Shape (Y, X), or (Z, Y, X) for a stack. A prediction of probabilities may have an axis more
         than the truth, the classes, background first.
@@ -92,6 +92,7 @@ class Comparison:
     """
 
     name: str
+    truth_name: str
     prediction: NDArray[Any]
     truth: NDArray[Any]
     kind: EvaluationKind
@@ -107,6 +108,7 @@ def comparison_of(
     from_one = result_role(prediction) == "classes" or prediction.name.endswith("_classes")
     return Comparison(
         prediction.name,
+        truth.name,
         np.array(prediction.data),
         np.array(truth.data),
         kind,
@@ -147,6 +149,22 @@ def why_not_comparable(prediction: Any, truth: Any, kind: str, annotations: Any)
     if unwrap(truth) is annotations and kind != "semantic":
         return f"'{truth.name}' holds strokes; say that labels are classes, or choose another one."
     return None
+
+
+def why_no_threshold(prediction: Any, kind: str) -> str | None:
+    """Say why a prediction has no threshold to choose; None if it has."""
+    if kind == "boundary" and prediction is not None and prediction.dtype.kind == "f":
+        return None
+    return "Only probabilities, compared as 'the inside of cells', have a threshold."
+
+
+def kind_of(prediction: Any) -> EvaluationKind | None:
+    """Return what a layer must hold, where it tells by itself."""
+    if prediction is None:
+        return None
+    kinds: dict[str | None, EvaluationKind] = {"instances": "instances", "classes": "semantic"}
+    is_map = prediction.dtype.kind == "f"
+    return "boundary" if is_map else kinds.get(result_role(prediction))
 
 
 def comparison_job(comparison: Comparison, stop: threading.Event) -> Iterator[JobEvent]:

@@ -10,7 +10,7 @@ import numpy as np
 from napari.utils import DirectLabelColormap
 from numpy.typing import NDArray
 
-from napari_unet.engine.score_table import Values
+from napari_unet.engine.score_table import ScoreTable
 from napari_unet.ops.error_map import ERROR_COLOURS, ERROR_NAMES
 from napari_unet.viewer.layers import result_role
 from napari_unet.viewer.session_layers import unwrap
@@ -85,24 +85,29 @@ def place_of(layer: Any) -> dict[str, Any]:
     return {key: getattr(layer, key) for key in ("scale", "translate", "rotate", "shear", "units")}
 
 
-def legend(errors: NDArray[np.uint8], total: Values) -> str:
+def legend(errors: NDArray[np.uint8], table: ScoreTable) -> str:
     """Return what the colours mean, how many objects are wrong and where, as rich text.
 
     Parameters
     ----------
     errors
         The error map.
-    total
-        The scores of all images; of objects the wrong ones are counted there.
+    table
+        The scores that go with it; of objects the wrong ones are counted there.
     """
     pixels = np.bincount(errors.ravel(), minlength=max(ERROR_COLOURS) + 1)
     lines = []
     for code, colour in ERROR_COLOURS.items():
-        objects = int(total.get(f"{ERROR_NAMES[code]} objects") or 0)
+        objects = int(table.total.get(f"{ERROR_NAMES[code]} objects") or 0)
         if not pixels[code] and not objects:
             continue
         counted = [] if not objects else ["1 object" if objects == 1 else f"{objects} objects"]
         counted.append(f"{pixels[code]} pixels")
         square = f'<span style="color: #{"".join(f"{part:02x}" for part in colour)}">■</span>'
         lines.append(f"{square} {ERROR_NAMES[code]}: {', '.join(counted)}")
-    return "<br>".join(lines) or "Nothing is wrong."
+    right = (
+        "Every pixel has its class."
+        if table.kind == "semantic"
+        else ("No object is missed, spurious, split or merged; how well they fit is in the table.")
+    )
+    return "<br>".join(lines) or right

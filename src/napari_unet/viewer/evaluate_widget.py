@@ -10,11 +10,16 @@ from superqt import QLabeledDoubleSlider
 
 from napari_unet.engine.files import write_atomically
 from napari_unet.ops.errors import InputError
-from napari_unet.viewer.comparison import ComparedPicker, comparison_of, why_not_comparable
+from napari_unet.viewer.comparison import (
+    ComparedPicker,
+    comparison_of,
+    kind_of,
+    why_no_threshold,
+    why_not_comparable,
+)
 from napari_unet.viewer.error_layer import ErrorLayer, legend, place_of
 from napari_unet.viewer.evaluation import Evaluation
 from napari_unet.viewer.form import Dock, RunButton, choice, note
-from napari_unet.viewer.layers import result_role
 from napari_unet.viewer.score_table import ScoreModel, ScoreView
 from napari_unet.viewer.session_layers import unwrap
 
@@ -159,12 +164,6 @@ class EvaluateWidget(Dock):
     def _why_not_save(self) -> str | None:
         return "Evaluate first." if self.evaluation.table is None else None
 
-    def _why_no_threshold(self) -> str | None:
-        is_map = self._prediction is not None and self._prediction.dtype.kind == "f"
-        if self.kind.currentData() == "boundary" and is_map:
-            return None
-        return "Only probabilities, compared as 'the inside of cells', have a threshold."
-
     # ------------------------------------------------------------------ page to evaluation
 
     def _on_layer_added(self, _event: Any = None) -> None:
@@ -178,8 +177,8 @@ class EvaluateWidget(Dock):
         before, self._prediction = self._prediction, unwrap(layer)
         if self._prediction is self._truth and before is not None:
             self._truth = before  # the two change places
-        if self._prediction is not None and self._prediction is not before:
-            self._guess_kind()
+        if self._prediction is not before and (kind := kind_of(self._prediction)) is not None:
+            self.kind.setCurrentIndex(self.kind.findData(kind))
         self.refresh()
 
     def _on_truth_picked(self, layer: Any) -> None:
@@ -189,18 +188,11 @@ class EvaluateWidget(Dock):
             self._prediction = before
         self.refresh()
 
-    def _guess_kind(self) -> None:
-        """Say what labels are where the layer tells it."""
-        role, is_real = result_role(self._prediction), self._prediction.dtype.kind == "f"
-        kind = "semantic" if role == "classes" else "instances" if role == "instances" else None
-        if kind is None and is_real:
-            kind = "boundary"
-        if kind is not None:
-            self.kind.setCurrentIndex(self.kind.findData(kind))
-
     def _on_evaluate(self) -> None:
         chosen = self.threshold.value()
         threshold = chosen if self.threshold.isEnabled() and chosen >= 0 else None
+        self.scores.setModel(None)
+        self.legend.setText("")
         self._place = place_of(self._truth)
         self._compared = [(each, f"'{each.name}'") for each in (self._prediction, self._truth)]
         self.evaluation.start(
@@ -222,7 +214,7 @@ class EvaluateWidget(Dock):
     def refresh(self) -> None:
         """Show what can be done, and how far it is."""
         super().refresh()
-        reason = self._why_no_threshold()
+        reason = why_no_threshold(self._prediction, self.kind.currentData())
         self.threshold.setEnabled(reason is None)
         self.threshold.setToolTip(
             reason or "Probability from which a pixel is inside a cell; 'the best' tries them all."
@@ -244,7 +236,7 @@ class EvaluateWidget(Dock):
         gone = [name for layer, name in self._compared if layer not in self._layers()]
         if gone:
             self.evaluation.message += f"; {' and '.join(gone)} removed meanwhile, judged as before"
-        self.legend.setText(legend(self.evaluation.errors, table.total))
+        self.legend.setText(legend(self.evaluation.errors, table))
         self.errors.show(self.evaluation.errors, f"Errors of {comparison.name}", self._place)
 
     def _on_save(self) -> None:

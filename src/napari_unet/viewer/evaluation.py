@@ -123,7 +123,10 @@ class Evaluation(QObject):
             return
         self._ticket = None
         done = 0 if self.table is None else len(self.table.images)
-        words = [f"{self.comparison.name}", *self._notes]
+        words = [
+            f"'{self.comparison.name}' compared with '{self.comparison.truth_name}'",
+            *self._notes,
+        ]
         if self._stopped:
             words.insert(1, f"stopped after {done} of {_count(self.comparison)}")
         self.message = "; ".join(words)
