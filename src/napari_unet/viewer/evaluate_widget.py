@@ -26,11 +26,7 @@ from napari_unet.viewer.session_layers import unwrap
 if TYPE_CHECKING:
     import napari
 
-_KINDS = {
-    "objects": "instances",
-    "classes": "semantic",
-    "the inside of cells": "boundary",
-}
+_KINDS = {"objects": "instances", "classes": "semantic", "the inside of cells": "boundary"}
 _BEST = -0.01  # below every probability
 
 
