@@ -186,3 +186,9 @@ def test_a_tile_smaller_than_its_context_is_refused():
 def test_an_empty_image_is_refused():
     with pytest.raises(InputError, match="empty"):
         plan_tiles((0, 10), geometry_of(1), 16)
+
+
+def test_tiles_are_halved_down_to_one_cell_of_the_grid():
+    geometry = TileGeometry(halo=92, stride=16, surplus=4)
+    assert [geometry.halved(inner) for inner in (384, 48, 32)] == [192, 16, 16]
+    assert geometry.halved(16) is None

@@ -210,12 +210,9 @@ class _PatchSource:
 
     def halve(self) -> bool:
         """Halve the patches; False if they are as small as can be."""
-        stride = self._geometry.stride
-        smaller = self._inner // 2 // stride * stride
-        if smaller < stride:
-            return False
-        self._inner = smaller
-        return True
+        smaller = self._geometry.halved(self._inner)
+        self._inner = smaller or self._inner
+        return smaller is not None
 
     def draw(self) -> Patch:
         """Draw the patches of a step, every class in turn, so that none is forgotten meanwhile."""

@@ -304,9 +304,8 @@ class _Remaining:
 
     def halve(self) -> bool:
         """Cut what is left into tiles of half the size; False if they are as small as can be."""
-        stride = self._geometry.stride
-        smaller = self.inner_size // 2 // stride * stride
-        if smaller < stride:
+        smaller = self._geometry.halved(self.inner_size)
+        if smaller is None:
             return False
         self.inner_size = smaller
         self._tiles = [t for t in self._cut() if not self._finished[self._cells(t.inner)].all()]

@@ -89,6 +89,16 @@ class TileGeometry:
             )
         return inner
 
+    def halved(self, inner: int) -> int | None:
+        """Half of a valid inner side, for when memory runs out; None if it is as small as can be.
+
+        Parameters
+        ----------
+        inner
+            A positive multiple of `stride`.
+        """
+        return inner // 2 // self.stride * self.stride or None
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
