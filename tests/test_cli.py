@@ -10,19 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from click.testing import CliRunner
-
-from napari_unet.cli import cli
 
 SHAPE = (60, 52)
-
-
-@pytest.fixture
-def run():
-    def invoke(*args):
-        return CliRunner().invoke(cli, [str(arg) for arg in args])
-
-    return invoke
 
 
 @pytest.fixture

@@ -1,23 +1,20 @@
 """``napari-unet evaluate``: table, JSON, CSV, error maps, and bad input."""
 
 import csv
+import functools
 import json
 
 import numpy as np
 import pytest
 import tifffile
-from click.testing import CliRunner
 
-from napari_unet.cli import cli
 from napari_unet.ops.synthetic import touching_cells
 
 
 @pytest.fixture
-def run():
-    def invoke(*args):
-        return CliRunner().invoke(cli, ["evaluate", *(str(arg) for arg in args)])
-
-    return invoke
+def run(run):
+    """Run ``napari-unet evaluate`` with these arguments."""
+    return functools.partial(run, "evaluate")
 
 
 @pytest.fixture

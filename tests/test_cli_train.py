@@ -11,23 +11,13 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from click.testing import CliRunner
 
-from napari_unet.cli import cli
 from napari_unet.model.checkpoint import load_model
 from napari_unet.ops.synthetic import touching_cells
 
 # The smallest network that is one.
 SMALL = ["--set", "base_channels=4", "--set", "depth=1", "--set", "patch_size=32"]
 QUICK = ["--steps", "4", *SMALL]
-
-
-@pytest.fixture
-def run():
-    def invoke(*args):
-        return CliRunner().invoke(cli, [str(arg) for arg in args])
-
-    return invoke
 
 
 @pytest.fixture
