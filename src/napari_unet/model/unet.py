@@ -278,6 +278,24 @@ class UNet(nn.Module):
         InputError
             If the image has another number of axes or channels, or a side does not fit.
         """
+        logits: Tensor = self.output(self.decoder_maps(image)[-1])  # 388, 2
+        return logits
+
+    def decoder_maps(self, image: Tensor) -> list[Tensor]:
+        """Compute the feature maps of the expanding path, of which the last gives the logits.
+
+        Parameters
+        ----------
+        image
+            As for `forward`.
+
+        Returns
+        -------
+        list of Tensor
+            From the bottom up, one for each level; the last has the answer's size, the one before
+            it half its resolution and twice its channels, and so on. A map that is enlarged to the
+            answer's resolution overhangs it on each side: by 2, 6, 14 ... pixels.
+        """
         self._check(image)
         # Comments give the side and the channels at the paper's size.
         x = image  # 572, 1
@@ -289,12 +307,13 @@ class UNet(nn.Module):
             copies.append(x)
             x = self.max_pool(x)  # 284 | 140 | 68 | 32
         x = self.dropout(self.bottom(x))  # 28, 1024
+        maps = []
         for up_convolution, convolutions in zip(self.up_convolutions, self.expanding, strict=True):
             x = up_convolution(x)  # 56, 512 | 104, 256 | 200, 128 | 392, 64
             x = torch.cat([_crop(copies.pop(), x), x], dim=1)  # 1024 | 512 | 256 | 128
             x = convolutions(x)  # 52, 512 | 100, 256 | 196, 128 | 388, 64
-        logits: Tensor = self.output(x)  # 388, 2
-        return logits
+            maps.append(x)
+        return maps
 
     def _check(self, image: Tensor) -> None:
         channels = self.config.in_channels

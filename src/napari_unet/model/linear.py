@@ -1,0 +1,126 @@
+"""A linear classifier on the feature maps of a network: the quickest learner there is.
+
+What the expanding path knows about a pixel lies in maps of several resolutions. Put side by side,
+all enlarged to the resolution of the answer, they are one long vector a pixel (a hypercolumn;
+Hariharan et al. 2015, section 2). A linear classifier of it need not enlarge them: enlarging is
+linear too, so each map is first reduced to one channel a class, and only that is enlarged.
+
+The classifier is ridge regression on the classes, solved in closed form, so that a network can be
+trained through the solution (Bertinetto et al. 2019, section 3.1).
+
+Sources: Hariharan, Arbelaez, Girshick, Malik: Hypercolumns for object segmentation and fine-grained
+localization, CVPR 2015. Bertinetto, Henriques, Torr, Vedaldi: Meta-learning with differentiable
+closed-form solvers, ICLR 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def gather(maps: Sequence[Tensor], rows: Tensor, columns: Tensor, side: tuple[int, int]) -> Tensor:
+    """Read the hypercolumns of some pixels.
+
+    Parameters
+    ----------
+    maps
+        Feature maps of one image, each (1, C, h, w), as `UNet.decoder_maps` returns them: each
+        has twice the resolution of the one before, the last that of the answer.
+    rows, columns
+        Shape (N,), integers: pixels of the answer.
+    side
+        Rows and columns of the answer.
+
+    Returns
+    -------
+    Tensor
+        Shape (N, sum of C), float32; maps that are coarser are interpolated bilinearly.
+    """
+    parts = []
+    for features, scale in _with_scales(maps):
+        grid = _positions(features, scale, rows, columns, side)
+        found = functional.grid_sample(
+            features.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
+        parts.append(found[0, :, 0].T)
+    return torch.cat(parts, dim=1)
+
+
+def _positions(
+    features: Tensor, scale: int, rows: Tensor, columns: Tensor, side: tuple[int, int]
+) -> Tensor:
+    """Where pixels of the answer lie in a map, from -1 to 1; shape (1, 1, N, 2), columns first."""
+    height, width = (length * scale for length in features.shape[2:])
+    y = (rows + 0.5 + (height - side[0]) / 2) / height * 2 - 1
+    x = (columns + 0.5 + (width - side[1]) / 2) / width * 2 - 1
+    return torch.stack([x, y], dim=1)[None, None]
+
+
+def _with_scales(maps: Sequence[Tensor]) -> Iterator[tuple[Tensor, int]]:
+    """Each map, and how many pixels of the answer fall into one of it, along an axis."""
+    for number, features in enumerate(maps, start=1):
+        yield features, 1 << (len(maps) - number)
+
+
+def solve_ridge(features: Tensor, targets: Tensor, weights: Tensor, strength: Tensor) -> Tensor:
+    """Fit a linear function to the targets.
+
+    Parameters
+    ----------
+    features
+        Shape (N, D), float32.
+    targets
+        Shape (N, K).
+    weights
+        Shape (N,), how much each row counts; they sum to 1.
+    strength
+        Scalar above 0: the penalty on the squared coefficients; the constant is free.
+
+    Returns
+    -------
+    Tensor
+        Shape (D + 1, K); the last row is the constant.
+    """
+    weights = weights[:, None]
+    feature_mean, target_mean = (weights * features).sum(0), (weights * targets).sum(0)
+    centred = features - feature_mean
+    covariance = centred.T @ (weights * centred)
+    covariance = covariance + strength * torch.eye(len(covariance), device=features.device)
+    moment = centred.T @ (weights * (targets - target_mean))
+    coefficients = torch.linalg.solve(covariance, moment)
+    return torch.cat([coefficients, (target_mean - feature_mean @ coefficients)[None]])
+
+
+def apply_linear(maps: Sequence[Tensor], coefficients: Tensor, side: tuple[int, int]) -> Tensor:
+    """Apply a linear function of the hypercolumns to all pixels.
+
+    Parameters
+    ----------
+    maps, side
+        As for `gather`.
+    coefficients
+        Shape (D + 1, K), as `solve_ridge` returns them.
+
+    Returns
+    -------
+    Tensor
+        Shape (1, K, rows, columns), float32.
+    """
+    total = coefficients[-1][None, :, None, None].expand(1, -1, *side)
+    start = 0
+    for features, scale in _with_scales(maps):
+        channels = features.shape[1]
+        part = coefficients[start : start + channels].T[:, :, None, None]
+        start += channels
+        reduced = functional.conv2d(features.float(), part)
+        if scale > 1:
+            reduced = functional.interpolate(
+                reduced, scale_factor=float(scale), mode="bilinear", align_corners=False
+            )
+        top, left = (reduced.shape[2] - side[0]) // 2, (reduced.shape[3] - side[1]) // 2
+        total = total + reduced[:, :, top : top + side[0], left : left + side[1]]
+    return total

@@ -1,0 +1,87 @@
+"""A pool of drawn scenes on disk, so that a training does not wait for drawing.
+
+Usage: python training/pool.py FOLDER --count 4000 [--seed 0] [--side 288]
+Files that are there already are not drawn again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PER_FILE = 50
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """A drawing as it is kept, see `procedural.Drawing`: the camera's part in 8 bits."""
+
+    image: NDArray[np.uint8]
+    clean: NDArray[np.uint8]
+    regions: NDArray[np.uint8]
+    instances: NDArray[np.int32]
+
+
+class Pool:
+    """The scenes of a folder, all in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._scenes: list[Scene] = []
+        for path in sorted(folder.glob("scenes_*.npz")):
+            arrays = np.load(path)
+            for number in range(int(arrays["count"])):
+                names = ("image", "clean", "regions", "instances")
+                self._scenes.append(Scene(*(arrays[f"{name}_{number}"] for name in names)))
+        if not self._scenes:
+            raise SystemExit(f"no scenes in {folder}; draw some with training/pool.py")
+
+    def draw(self, rng: np.random.Generator) -> Scene:
+        """Take any scene."""
+        return self._scenes[int(rng.integers(len(self._scenes)))]
+
+
+def fill(folder: Path, count: int, seed: int, side: int) -> None:
+    """Draw scenes until there are enough."""
+    from procedural import draw
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in range(seed, seed + count, _PER_FILE):
+        path = folder / f"scenes_{start:07d}.npz"
+        if path.exists():
+            continue
+        arrays: dict[str, NDArray[np.generic]] = {"count": np.asarray(_PER_FILE)}
+        for number in range(_PER_FILE):
+            drawing = draw(start + number, side)
+            clean = drawing.clean if drawing.clean.ndim == 2 else drawing.clean.mean(axis=2)
+            arrays[f"image_{number}"] = _bytes(drawing.image)
+            arrays[f"clean_{number}"] = _bytes(clean)
+            arrays[f"regions_{number}"] = drawing.regions
+            arrays[f"instances_{number}"] = drawing.instances
+        part = path.with_name(f"part_{path.name}")
+        np.savez_compressed(part, **arrays)
+        part.rename(path)
+        print(path.name, flush=True)
+
+
+def _bytes(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+    scaled: NDArray[np.uint8] = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return scaled
+
+
+def main() -> None:
+    """Fill a pool."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--side", type=int, default=288)
+    arguments = parser.parse_args()
+    fill(arguments.folder, arguments.count, arguments.seed, arguments.side)
+
+
+if __name__ == "__main__":
+    main()
