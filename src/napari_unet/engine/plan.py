@@ -70,8 +70,7 @@ class ExecutionPlan:
 
         The copy has its BatchNorm folded away and does not follow `model` when that learns on.
         """
-        network = _frozen_copy(model).to(self.device, self.dtype)
-        network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        network = self._running_copy(model)
         # Logits rounded to bfloat16 would move a probability by 0.015 on their own.
         network.output.float()
         network.output.register_forward_pre_hook(_in_float32)
@@ -83,6 +82,25 @@ class ExecutionPlan:
             return logits.softmax(dim=1).cpu()
 
         return probabilities
+
+    def for_features(self, model: UNet) -> Callable[[torch.Tensor], list[torch.Tensor]]:
+        """Return a function from a float32 batch to `UNet.decoder_maps`, on a copy of `model`.
+
+        The maps have the plan's precision and stay on its device.
+        """
+        network = self._running_copy(model)
+
+        @torch.inference_mode()
+        def maps(batch: torch.Tensor) -> list[torch.Tensor]:
+            batch = batch.to(self.device, self.dtype).contiguous(memory_format=self.memory_format)
+            return network.decoder_maps(batch)
+
+        return maps
+
+    def _running_copy(self, model: UNet) -> UNet:
+        network = _frozen_copy(model).to(self.device, self.dtype)
+        network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        return network
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which a training step computes."""

@@ -1,0 +1,111 @@
+"""The instant learner: features kept by tiles, a classifier fitted to strokes, its answer."""
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet import UNet
+from napari_unet.engine import instant
+from napari_unet.engine.events import TilePredicted
+from napari_unet.engine.image import SourceImage
+from napari_unet.engine.instant import InstantLearner
+from napari_unet.engine.predict import assemble
+
+SHAPE = (70, 90)
+
+
+@pytest.fixture
+def starter():
+    torch.manual_seed(0)
+    return UNet(3, 2, 4, 2, batch_norm=True).eval()
+
+
+@pytest.fixture
+def learner(starter):
+    return InstantLearner(starter, penalty=1.0, scale=10.0, device="cpu")
+
+
+@pytest.fixture
+def image():
+    """Bright left half, dark right half, a little noise."""
+    noise = np.random.default_rng(0).normal(0, 0.05, SHAPE)
+    return SourceImage((np.indices(SHAPE)[1] < 45) + noise)
+
+
+@pytest.fixture
+def strokes():
+    painted = np.zeros(SHAPE, np.uint8)
+    painted[10:60, 10], painted[10:60, 80] = 2, 1
+    return painted
+
+
+def answer(learner, image, classes=2, **options):
+    return assemble(learner.predict(image, **options), classes, SHAPE)
+
+
+def test_one_stroke_a_class_is_enough_for_two_halves(learner, image, strokes):
+    learner.learn(image, strokes, 2)
+    probability = answer(learner, image)
+    np.testing.assert_allclose(probability.sum(axis=0), 1, atol=1e-5)
+    left = probability[1] > 0.5
+    assert left[:, :40].mean() > 0.95
+    assert left[:, 50:].mean() < 0.05
+
+
+def test_tiles_of_any_size_give_one_answer(starter, image, strokes, monkeypatch):
+    answers = []
+    for inner in (16, 256):
+        monkeypatch.setattr(instant, "_INNER", inner)
+        learner = InstantLearner(starter, penalty=1.0, scale=10.0, device="cpu")
+        learner.learn(image, strokes, 2)
+        answers.append(answer(learner, image))
+    assert np.abs(answers[0] - answers[1]).max() < 0.05  # the features may be in bfloat16
+    assert ((answers[0] > 0.5) == (answers[1] > 0.5)).mean() > 0.99
+
+
+def test_only_tiles_that_touch_the_region_are_answered(learner, image, strokes, monkeypatch):
+    monkeypatch.setattr(instant, "_INNER", 16)
+    learner.learn(image, strokes, 2)
+    region = (slice(0, 10), slice(0, 20))
+    tiles = [e for e in learner.predict(image, region=region) if isinstance(e, TilePredicted)]
+    assert [tile.inner for tile in tiles] == [
+        (slice(0, 16), slice(0, 16)),
+        (slice(0, 16), slice(16, 32)),
+    ]
+
+
+def test_features_are_computed_once(learner, image, strokes, monkeypatch):
+    learner.learn(image, strokes, 2)
+    answer(learner, image)
+    monkeypatch.setattr(
+        learner.look_at(image), "_maps", lambda batch: pytest.fail("computed again")
+    )
+    learner.learn(image, strokes, 2)
+    answer(learner, image)
+
+
+def test_little_memory_forgets_tiles_and_changes_nothing(starter, image, strokes, monkeypatch):
+    monkeypatch.setattr(instant, "_INNER", 16)
+    answers = []
+    for kept in (1 << 30, 1):
+        monkeypatch.setattr(instant, "_KEPT_BYTES", kept)
+        learner = InstantLearner(starter, penalty=1.0, scale=10.0, device="cpu")
+        learner.learn(image, strokes, 2)
+        answers.append(answer(learner, image))
+    np.testing.assert_array_equal(*answers)
+
+
+def test_a_class_without_strokes_is_never_the_answer(learner, image, strokes):
+    learner.learn(image, strokes, 3)
+    probability = answer(learner, image, classes=3)
+    assert (probability[2] == 0).all()
+
+
+def test_colour_images_are_taken(learner, strokes):
+    pixels = np.random.default_rng(1).integers(0, 20, (*SHAPE, 3), dtype=np.uint8)
+    pixels[:, :45, 0] += 150  # red on the left, green on the right, as bright
+    pixels[:, 45:, 1] += 150
+    pixels[..., 2] = 0
+    image = SourceImage(pixels)
+    learner.learn(image, strokes, 2)
+    assert (answer(learner, image)[1, :, :40] > 0.5).mean() > 0.95
