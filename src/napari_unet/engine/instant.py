@@ -25,7 +25,7 @@ from napari_unet.model.linear import apply_linear, gather, solve_ridge
 from napari_unet.model.starter import adapted
 from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import NOT_ANNOTATED
-from napari_unet.ops.tiling import Box, Tile, plan_tiles, read_tile, visible_first
+from napari_unet.ops.tiling import Box, Tile, overlap, plan_tiles, read_tile, visible_first
 
 # Output side of a tile: small, so that the first answer is there early and little is computed
 # beyond the screen.
@@ -185,7 +185,7 @@ class InstantLearner:
         features, coefficients = self.look_at(image), self._coefficients
         if coefficients is None:
             raise RuntimeError("learn from strokes first")
-        tiles = [t for t in features.tiles if region is None or _touch(t.inner, region)]
+        tiles = [t for t in features.tiles if region is None or overlap(t.inner, region)]
         done = 0
         for tile in visible_first(tiles, visible):
             if stop is not None and stop.is_set():
@@ -216,11 +216,6 @@ def _chosen_pixels(
 def _within(values: NDArray[np.intp], span: slice) -> NDArray[np.bool_]:
     inside: NDArray[np.bool_] = (values >= span.start) & (values < span.stop)
     return inside
-
-
-def _touch(first: Box, second: Box) -> bool:
-    pairs = zip(first, second, strict=True)
-    return all(a.start < b.stop and b.start < a.stop for a, b in pairs)
 
 
 def _size(maps: Sequence[Tensor]) -> int:

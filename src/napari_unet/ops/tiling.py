@@ -30,6 +30,12 @@ from napari_unet.ops.errors import InputError
 Box = tuple[slice, slice]
 
 
+def overlap(first: Box, second: Box) -> bool:
+    """Say whether two boxes share pixels."""
+    pairs = zip(first, second, strict=True)
+    return all(a.start < b.stop and b.start < a.stop for a, b in pairs)
+
+
 @dataclass(frozen=True, slots=True)
 class TileGeometry:
     """What a network demands of its tiles, in pixels.
@@ -238,8 +244,7 @@ def visible_first(tiles: Sequence[Tile], visible: Box | None) -> list[Tile]:
     centre = [(span.start + span.stop) / 2 for span in visible]
 
     def urgency(tile: Tile) -> tuple[bool, float, int]:
-        spans = list(zip(tile.inner, visible, strict=True))
-        hidden = not all(a.start < b.stop and b.start < a.stop for a, b in spans)
+        hidden = not overlap(tile.inner, visible)
         offsets = [
             (span.start + span.stop) / 2 - middle
             for span, middle in zip(tile.inner, centre, strict=True)
