@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.score_table import ScoreTable, Values
+from napari_unet.ops.guidance import Suggestion
 from napari_unet.ops.tiling import Box
 
 
@@ -211,6 +212,22 @@ class InstancesFound:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionsSuggested:
+    """Regions were found where strokes are expected to help most.
+
+    Attributes
+    ----------
+    regions
+        Most useful first.
+    expected_error
+        Share of all predicted pixels that is expected to be wrong, if the probabilities are right.
+    """
+
+    regions: tuple[Suggestion, ...]
+    expected_error: float
+
+
+@dataclass(frozen=True, slots=True)
 class ThresholdTried:
     """A threshold of probabilities was tried on all images.
 
@@ -284,4 +301,5 @@ JobEvent = (
     | ImageEvaluated
     | EvaluationFinished
     | FileSaved
+    | RegionsSuggested
 )

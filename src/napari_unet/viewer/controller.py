@@ -31,6 +31,7 @@ from napari_unet.engine.results import (
     save_results_job,
 )
 from napari_unet.engine.segmenter import Segmenter
+from napari_unet.viewer.guidance import Guidance
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.layers import file_stem, image_file, visible_box, why_not_usable
 from napari_unet.viewer.live_preview import LivePreview
@@ -72,6 +73,8 @@ class SegmentationController(QObject):
         What is going on, and the curves; widgets observe them.
     layers
         The image, its annotations and its results.
+    guidance
+        Finds where to paint next.
     weights
         Shows the weight map of a labels layer and keeps it up to date.
     segmenter
@@ -92,6 +95,7 @@ class SegmentationController(QObject):
         self.history = TrainingHistory()
         self.layers = SessionLayers(unwrap(viewer))
         self._classes = self.segmenter.classes
+        self.guidance = Guidance(unwrap(viewer), self.lane, self.layers)
         self.weights = WeightPreview(weakref.proxy(unwrap(viewer)), self.lane)
         self._reports = JobReports(self.status, self.history, self.layers)
         self._inbox: Mailbox[NDArray[np.integer[Any]]] = Mailbox()

@@ -16,6 +16,7 @@ from napari_unet.viewer.class_list import ClassList
 from napari_unet.viewer.controller import Action
 from napari_unet.viewer.curve import CurvePlot
 from napari_unet.viewer.form import Dock, RunButton, action_reason, folded, note
+from napari_unet.viewer.guidance_panel import GuidancePanel
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.layers import describe_image, why_not_usable
@@ -53,9 +54,16 @@ class FinetuneWidget(Dock):
         self._add_image_section(viewer)
         self._add_paint_section(viewer)
         self._add_learn_section(viewer)
+        self._add_guidance_section()
         self._add_folded_parts()
         self.rows.addStretch()
-        bind_keys(viewer, self.learn_or_stop, self.controller.predict, self.paint_class)
+        bind_keys(
+            viewer,
+            self.learn_or_stop,
+            self.controller.predict,
+            self.controller.guidance.next,
+            self.paint_class,
+        )
         for name in ("score", "score_reason"):
             self.links.connect(getattr(self.controller.status.events, name), self._show_score)
         if self.controller.layers.image is None:
@@ -150,6 +158,11 @@ class FinetuneWidget(Dock):
         )
         for part in (self.panel, self.curve, self.score):
             self.rows.addWidget(part)
+
+    def _add_guidance_section(self) -> None:
+        self.add_section("4  Correct")
+        self.guidance = GuidancePanel(self.controller.guidance, self.controller.layers)
+        self.rows.addWidget(self.guidance)
 
     def _add_folded_parts(self) -> None:
         self.options = LearningOptions(self.controller.segmenter.config)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from napari_unet.engine.events import InstancesFound, TilePredicted, WeightsComputed
 from napari_unet.engine.files import ImageFile
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.guidance import uncertainty
 from napari_unet.ops.images import channel_count
 from napari_unet.ops.tiling import Box
 
@@ -174,6 +175,28 @@ class ResultLayers:
         self._refresh(labels)
         for label in range(1, classes + 1):
             self._refresh(self._probability_layer(label))
+        if (shown := self._get("uncertainty")) is not None:
+            shown.data[tile.inner] = uncertainty(tile.probability)
+            self._refresh(shown)
+
+    def show_uncertainty(self) -> None:
+        """Show where two classes are about as probable; it follows the prediction."""
+        layer = self._get("uncertainty")
+        if layer is None and self.probability is not None and self.predicted is not None:
+            known = np.where(self.predicted, uncertainty(self.probability), 0)
+            self._add(
+                "uncertainty",
+                Image(
+                    known.astype(np.float32),
+                    colormap="magma",
+                    contrast_limits=(0.0, 1.0),
+                    blending="additive",
+                ),
+            )
+
+    def remove_uncertainty(self) -> None:
+        """Take the uncertainty away."""
+        self._remove("uncertainty")
 
     def show_instances(self, found: InstancesFound) -> None:
         """Show objects in a Labels layer, in place of earlier ones."""
@@ -207,7 +230,10 @@ class ResultLayers:
 
     def remove_weights(self) -> None:
         """Take the weight map away."""
-        layer = self._get("weight map")
+        self._remove("weight map")
+
+    def _remove(self, role: str) -> None:
+        layer = self._get(role)
         if layer is not None:
             self._viewer.layers.remove(layer)
 

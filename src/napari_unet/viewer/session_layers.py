@@ -162,6 +162,13 @@ class SessionLayers(QObject):
             return f"Paint a few strokes of {missing} first."
         return None
 
+    def show_uncertainty(self, shown: bool) -> None:
+        """Show or hide where the prediction is uncertain."""
+        if self.results is not None and shown:
+            self.results.show_uncertainty()
+        elif self.results is not None:
+            self.results.remove_uncertainty()
+
     def look_at_strokes(self) -> None:
         """Take in what is painted now; called by itself after strokes."""
         self.painted = set() if self.annotations is None else present_labels(self.annotations)

@@ -15,12 +15,14 @@ from typing import Any, Final
 
 LEARN_KEY: Final = "Shift-L"
 PREDICT_KEY: Final = "Shift-P"
+NEXT_KEY: Final = "N"
 _CLASS_LABELS = range(1, 10)
 
 _HELP: Final = MappingProxyType(
     {
         "Shift+L": "learn, or stop",
         "Shift+P": "predict the whole image",
+        "N": "go where strokes help most",
         "Ctrl+1 ... 9": "paint class 1 ... 9",
         "[ and ]": "smaller, larger brush",
         "E and P": "erase, paint",
@@ -44,6 +46,7 @@ def bind_keys(
     viewer: Any,
     learn_or_stop: Callable[[], None],
     predict: Callable[[], None],
+    go_next: Callable[[], None],
     paint: Callable[[int], None],
 ) -> None:
     """Bind the keys of a viewer; of several docks the latest has them.
@@ -52,20 +55,21 @@ def bind_keys(
     ----------
     viewer
         The napari viewer.
-    learn_or_stop, predict
+    learn_or_stop, predict, go_next
         Bound methods, held weakly.
     paint
         Bound method, held weakly; called with the label.
     """
     _bind(viewer, LEARN_KEY, learn_or_stop)
     _bind(viewer, PREDICT_KEY, predict)
+    _bind(viewer, NEXT_KEY, go_next)
     for label in _CLASS_LABELS:
         _bind(viewer, f"Control-{label}", paint, label)
 
 
 def unbind_keys(viewer: Any) -> None:
     """Give the keys back."""
-    for key in (LEARN_KEY, PREDICT_KEY, *(f"Control-{label}" for label in _CLASS_LABELS)):
+    for key in (LEARN_KEY, PREDICT_KEY, NEXT_KEY, *(f"Control-{label}" for label in _CLASS_LABELS)):
         viewer.bind_key(key, None, overwrite=True)
 
 
