@@ -5,6 +5,7 @@ from napari_unet.ops.errors import InputError
 from napari_unet.ops.instances import (
     class_labels,
     connected_instances,
+    fill_holes,
     seeded_instances,
     watershed_instances,
 )
@@ -217,3 +218,35 @@ class TestSeededInstances:
     def test_maps_of_different_images_are_refused(self):
         with pytest.raises(InputError, match="different images"):
             seeded_instances(np.zeros((4, 4)), np.zeros((4, 5)))
+
+
+def as_labels(*rows):
+    return np.array([[int(c) for c in row] for row in rows], np.int32)
+
+
+def test_a_hole_belongs_to_the_object_around_it():
+    ring = as_labels("000000", "011110", "010010", "011110", "000000")
+    filled = as_labels("000000", "011110", "011110", "011110", "000000")
+    np.testing.assert_array_equal(fill_holes(ring), filled)
+
+
+def test_background_between_two_objects_or_at_the_frame_stays():
+    between = as_labels("11122", "10002", "11222")
+    np.testing.assert_array_equal(fill_holes(between), between)
+    open_to_the_frame = as_labels("11011", "10001", "11111")
+    np.testing.assert_array_equal(fill_holes(open_to_the_frame), open_to_the_frame)
+
+
+def test_a_hole_that_reaches_the_outside_by_a_corner_alone_is_filled():
+    ring = as_labels("0000", "0110", "1010", "1110", "0000")
+    assert fill_holes(ring)[2, 1] == 1
+
+
+def test_an_object_within_a_hole_keeps_its_pixels():
+    inside = as_labels("1111111", "1000001", "1002001", "1000001", "1111111")
+    np.testing.assert_array_equal(fill_holes(inside), inside)  # the hole touches two objects
+
+
+def test_images_without_holes_or_objects_stay():
+    for labels in (np.zeros((3, 4), np.int32), np.ones((3, 4), np.int32)):
+        np.testing.assert_array_equal(fill_holes(labels), labels)

@@ -55,6 +55,11 @@ def instance_options(command: _Command) -> _Command:
             type=click.IntRange(min=0),
             help="Smaller objects are dropped (pixels).",
         ),
+        click.option(
+            "--fill-holes/--keep-holes",
+            default=None,
+            help="Whether background that one object encloses is given to the object.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -63,7 +68,7 @@ def instance_options(command: _Command) -> _Command:
 
 def chosen_settings(settings: InstanceSettings, options: dict[str, Any]) -> InstanceSettings:
     """Return `settings` with what was given on the command line in place."""
-    names = ("method", "threshold", "seed_threshold", "min_size")
+    names = ("method", "threshold", "seed_threshold", "min_size", "fill_holes")
     return replace(settings, **{n: options[n] for n in names if options[n] is not None})
 
 

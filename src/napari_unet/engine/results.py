@@ -18,6 +18,7 @@ from napari_unet.ops.errors import InputError
 from napari_unet.ops.instances import (
     class_labels,
     connected_instances,
+    fill_holes,
     seeded_instances,
     watershed_instances,
 )
@@ -49,6 +50,8 @@ class InstanceSettings:
     outline_label
         The class of the objects' outlines, if the network has one: it belongs to the objects, but
         not to their middles.
+    fill_holes
+        Whether background that one object encloses is given to the object.
     """
 
     method: Method = "components"
@@ -57,6 +60,7 @@ class InstanceSettings:
     label: int | None = None
     seed_threshold: float = 0.8
     outline_label: int | None = None
+    fill_holes: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -72,6 +76,8 @@ class InstanceSettings:
         text = f"{self.method}, threshold {self.threshold:g}"
         if self.method == "seeds":
             text += f", seeds from {self.seed_threshold:g}"
+        if self.fill_holes:
+            text += ", holes filled"
         return f"{text}, at least {self.min_size} pixels"
 
 
@@ -124,6 +130,13 @@ def find_instances(
         foreground = probability[settings.label - 1]
     else:
         raise InputError(f"there is no class {settings.label}; choose 1 to {len(probability)}")
+    objects = _cut_out(foreground, probability, settings)
+    return fill_holes(objects) if settings.fill_holes else objects
+
+
+def _cut_out(
+    foreground: NDArray[np.float32], probability: NDArray[np.float32], settings: InstanceSettings
+) -> NDArray[np.int32]:
     if settings.method == "seeds":
         interior = foreground
         if settings.outline_label is not None:

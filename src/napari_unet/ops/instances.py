@@ -234,6 +234,38 @@ def _check_size(min_size: int) -> None:
         raise InputError(f"a minimum size of {min_size} is out of range; choose 0 or more pixels")
 
 
+def fill_holes(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Give the holes of objects to the objects around them.
+
+    Parameters
+    ----------
+    labels
+        Shape (Y, X), 0 is background.
+
+    Returns
+    -------
+    ndarray of int32, shape (Y, X)
+        Background that does not reach the frame of the image, over edges of pixels, and touches
+        one object alone has that object's number. The rest is as it was.
+    """
+    holes, count = ndimage.label(labels == 0)
+    if count == 0:
+        return labels
+    lowest = np.full(count + 1, np.iinfo(np.int32).max, np.int32)
+    highest = np.zeros(count + 1, np.int32)
+    for axis in (0, 1):
+        first, second = (np.moveaxis(a, axis, 0) for a in (holes, labels))
+        for hole, neighbour in ((first[1:], second[:-1]), (first[:-1], second[1:])):
+            beside = (hole > 0) & (neighbour > 0)
+            np.minimum.at(lowest, hole[beside], neighbour[beside])
+            np.maximum.at(highest, hole[beside], neighbour[beside])
+    table = np.where(lowest == highest, highest, 0)
+    frame = np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])
+    table[frame] = 0
+    table[0] = 0
+    return np.where(holes > 0, table[holes], labels).astype(np.int32)
+
+
 def _drop_small(labels: NDArray[np.int32], min_size: int) -> NDArray[np.int32]:
     sizes = np.bincount(labels.ravel())
     kept = sizes >= max(min_size, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFormLayout, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QSpinBox, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_unet.engine.results import InstanceSettings
@@ -44,6 +44,8 @@ class ObjectSettings(QWidget):
         self.min_size.setValue(16)
         self.min_size.setSuffix(" px")
         self.min_size.setToolTip("Smaller objects, in pixels of area, are dropped.")
+        self.fill_holes = QCheckBox("Fill holes")
+        self.fill_holes.setToolTip("Give background that one object encloses to the object.")
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         for title, field in (
@@ -52,6 +54,7 @@ class ObjectSettings(QWidget):
             ("Threshold", self.threshold),
             ("Middles", self.seeds),
             ("Smallest", self.min_size),
+            ("", self.fill_holes),
         ):
             form.addRow(title, field)
         self.method.currentIndexChanged.connect(self._on_method_chosen)
@@ -66,6 +69,7 @@ class ObjectSettings(QWidget):
             label=self.of_class.currentData(),
             seed_threshold=self.seeds.value(),
             outline_label=self._outline_label,
+            fill_holes=self.fill_holes.isChecked(),
         )
 
     def show_settings(self, settings: InstanceSettings) -> None:
@@ -74,6 +78,7 @@ class ObjectSettings(QWidget):
         self.threshold.setValue(settings.threshold)
         self.seeds.setValue(settings.seed_threshold)
         self.min_size.setValue(settings.min_size)
+        self.fill_holes.setChecked(settings.fill_holes)
         self.of_class.setCurrentIndex(max(self.of_class.findData(settings.label), 0))
         self._outline_label = settings.outline_label
 
