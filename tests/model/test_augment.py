@@ -415,3 +415,16 @@ def test_shapes_that_do_not_go_together_are_refused():
         sample((image, labels, weights[1:]))
     with pytest.raises(InputError, match="image of shape"):
         sample((image[0], labels, weights))
+
+
+def test_scale_enlarges_and_shrinks_what_lies_around_the_middle():
+    rows = np.arange(80, dtype=np.float32)[:, None].repeat(80, axis=1)
+    blank = np.zeros((80, 80), np.float32)
+    factors = []
+    for seed in range(40):
+        shown = sample((rows[None], blank.astype(int), blank), only(scale=1.0), seed=seed)
+        steps = np.diff(shown.image[0, 0].numpy(), axis=0)
+        factors.append(float(steps.mean()))
+        np.testing.assert_allclose(steps, factors[-1], atol=1e-3)
+    assert 0.5 - 1e-3 <= min(factors) < 0.7
+    assert 1.6 < max(factors) <= 2 + 1e-3

@@ -40,6 +40,8 @@ class AugmentConfig:
         Whether to turn by any angle.
     flip
         Whether to apply one of the eight symmetries of the square: mirror images, quarter turns.
+    scale
+        The patch is enlarged or shrunk by a factor from 1 / (1 + scale) to 1 + scale.
     shift
         Largest shift along each axis, in pixels. Shifts are by whole pixels, which blurs nothing.
     brightness
@@ -64,6 +66,7 @@ class AugmentConfig:
     grid_points: int = 3
     rotation: bool = True
     flip: bool = True
+    scale: float = 0.0
     shift: float = 10.0
     brightness: float = 0.1
     contrast: float = 0.2
@@ -86,6 +89,7 @@ class AugmentConfig:
             elastic_sigma=0.0,
             rotation=False,
             flip=False,
+            scale=0.0,
             shift=0.0,
             brightness=0.0,
             contrast=0.0,
@@ -216,6 +220,8 @@ def _positions(
     """
     half = (size - 1) / 2
     offsets = torch.arange(size, dtype=torch.float64) - half
+    if config.scale > 0:
+        offsets *= (1 + config.scale) ** float(_uniform(1, generator))
     along_rows, along_columns = offsets[:, None], offsets[None, :]
     (a, b), (c, d) = _turn(config, generator)
     positions = torch.stack(
