@@ -105,3 +105,12 @@ def test_regions_of_a_class_are_objects_to_the_border_term():
     objects = labels * np.where(np.arange(30) < 12, 1, 2)
     np.testing.assert_allclose(border, instance_border_weights(objects, 10, 5), atol=1e-5)
     assert border.max() > 1
+
+
+def test_a_wide_outline_is_two_pixels_and_leaves_the_middle():
+    labels = np.zeros((9, 11), int)
+    labels[1:8, 2:9] = 1
+    classes = instance_annotations(labels, "wide")
+    assert (classes[3:6, 4:7] == 2).all()
+    assert (classes == 2).sum() == 9
+    assert (classes == 3).sum() == 49 - 9

@@ -18,8 +18,10 @@ from napari_unet.ops.errors import InputError
 from napari_unet.ops.labels import as_label_image
 from napari_unet.ops.weight_map import annotation_weights, separate_touching, weight_map
 
-Outline = Literal["none", "inner"]
-OUTLINES: Final[tuple[Outline, ...]] = ("none", "inner")
+Outline = Literal["none", "inner", "wide"]
+OUTLINES: Final[tuple[Outline, ...]] = ("none", "inner", "wide")
+# Pixels from the border of an object inwards.
+_OUTLINE_WIDTH = {"inner": 1, "wide": 2}
 
 FOREGROUND: Final = 2
 OUTLINE: Final = 3
@@ -40,7 +42,7 @@ def instance_annotations(
         Shape (Y, X), whole numbers: 0 is background, every other value one object.
     outline
         "none": background and objects. "inner": the outermost pixels of every object are a third
-        class, where the object is more than its outline.
+        class. "wide": the two outermost, so that the middles of touching objects lie further apart.
     valid
         Shape (Y, X); where it is False, nothing is taught.
 
@@ -58,11 +60,12 @@ def instance_annotations(
         raise InputError(f"no outline {outline!r}; choose one of {', '.join(OUTLINES)}")
     objects = separate_touching(labels)
     annotations = np.where(objects > 0, FOREGROUND, BACKGROUND).astype(np.uint8)
-    if outline == "inner":
-        # A pixel is inside if the 3x3 square around it belongs to the same object; the image's
-        # own border is no outline.
-        lowest = ndimage.minimum_filter(objects, 3, mode="nearest")
-        highest = ndimage.maximum_filter(objects, 3, mode="nearest")
+    if outline != "none":
+        # A pixel is inside if the square around it belongs to the same object; the image's own
+        # border is no outline.
+        side = 2 * _OUTLINE_WIDTH[outline] + 1
+        lowest = ndimage.minimum_filter(objects, side, mode="nearest")
+        highest = ndimage.maximum_filter(objects, side, mode="nearest")
         annotations[(objects > 0) & (lowest != highest)] = OUTLINE
     if valid is not None:
         annotations[~valid] = NOT_ANNOTATED
