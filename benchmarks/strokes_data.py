@@ -235,7 +235,7 @@ def load(name: str, folder: Path, seed: int = 0) -> StrokeSet:
     Returns
     -------
     StrokeSet
-        In every image each class covers one hundredth, or as much as there is to be had.
+        In every image each class covers at least one hundredth of the pixels.
 
     Raises
     ------

@@ -1,0 +1,216 @@
+"""Who learns from strokes: a random forest, and networks from random or from trained weights.
+
+A learner is made by name; `LEARNERS` says how. To add one, write a class with the four parts of
+`Learner` and put a function that makes it into the table.
+
+The forest needs scikit-learn, which nothing but the benchmarks uses: `pip install scikit-learn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.feature import multiscale_basic_features
+
+from napari_unet import Segmenter, load_model
+from napari_unet.engine.image import SourceImage
+from napari_unet.engine.trainer import FinetuneConfig
+from napari_unet.model.starter import adapted
+from napari_unet.ops.errors import InputError
+from napari_unet.ops.images import to_channels_first
+from napari_unet.ops.normalize import percentile_normalize
+
+_CORES = 2
+
+
+class Learner(Protocol):
+    """Learns from strokes on one image and predicts any image.
+
+    Attributes
+    ----------
+    name
+        As in `LEARNERS`.
+    anytime
+        Whether more time makes a difference. False: it learns once, in the time that it takes.
+    """
+
+    name: str
+    anytime: bool
+
+    def start(self, classes: int, seed: int) -> None:
+        """Forget everything; there will be so many classes, the background among them."""
+
+    def learn(
+        self, image: NDArray[Any], annotations: NDArray[np.uint8], seconds: float
+    ) -> None:
+        """Learn for about so many seconds, from image (Y, X) or (Y, X, 3) and labels (Y, X).
+
+        Labels are 0 where nothing is annotated, 1 background, 2 and up classes. Called again with
+        the same strokes, it goes on.
+        """
+
+    def predict(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """Return probabilities, shape (classes, Y, X), of an image that need not be the painted one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What learners may need to be told.
+
+    Attributes
+    ----------
+    model
+        A network to start from.
+    """
+
+    model: Path | None = None
+
+
+class Forest:
+    """A random forest on filter responses of every pixel, as ilastik, Labkit and APOC have it.
+
+    Intensity, edges and texture of `skimage.feature.multiscale_basic_features` at widths of 1 to
+    16 pixels, of every channel, scaled by its percentiles 1 and 99.8; 100 trees.
+
+    Parameters
+    ----------
+    balanced
+        Whether each class has the same weight in each tree, however much of it is painted.
+    """
+
+    name = "forest"
+    anytime = False
+
+    def __init__(self, balanced: bool = False) -> None:
+        self._balanced = balanced
+        self._classes, self._seed = 2, 0
+        self._forest: Any = None
+
+    def start(self, classes: int, seed: int) -> None:
+        """See `Learner`."""
+        self._classes, self._seed, self._forest = classes, seed, None
+
+    def learn(
+        self, image: NDArray[Any], annotations: NDArray[np.uint8], seconds: float
+    ) -> None:
+        """See `Learner`; features are computed anew, as after opening an image."""
+        from sklearn.ensemble import RandomForestClassifier
+
+        painted = annotations > 0
+        self._forest = RandomForestClassifier(
+            100,
+            n_jobs=_CORES,
+            random_state=self._seed,
+            class_weight="balanced_subsample" if self._balanced else None,
+        )
+        self._forest.fit(_features(image)[painted], annotations[painted])
+
+    def predict(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """See `Learner`."""
+        if self._forest is None:
+            raise InputError("the forest has not learned yet; call learn first")
+        features = _features(image)
+        votes = self._forest.predict_proba(features.reshape(-1, features.shape[-1]))
+        probability = np.zeros((self._classes, *image.shape[:2]), np.float32)
+        for label, share in zip(self._forest.classes_, votes.T, strict=True):
+            probability[label - 1] = share.reshape(image.shape[:2])
+        return probability
+
+
+def _features(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the filter responses, shape (Y, X, F)."""
+    scaled = percentile_normalize(to_channels_first(image))
+    found: NDArray[np.float32] = multiscale_basic_features(
+        np.moveaxis(scaled, 0, -1), sigma_min=1, sigma_max=16, num_workers=_CORES, channel_axis=-1
+    )
+    return found
+
+
+class Network:
+    """A U-Net that is fine-tuned on the strokes by `Segmenter`, with its defaults.
+
+    Parameters
+    ----------
+    name
+        As in `LEARNERS`.
+    model
+        Weights to start from; None: random ones, RootPainter's way.
+    """
+
+    anytime = True
+
+    def __init__(self, name: str, model: Path | None = None) -> None:
+        self.name, self._model = name, model
+        self._classes, self._seed = 2, 0
+        self._segmenter: Segmenter | None = None
+        self._painted: tuple[NDArray[Any], SourceImage] | None = None
+
+    def start(self, classes: int, seed: int) -> None:
+        """See `Learner`."""
+        self._classes, self._seed = classes, seed
+        self._segmenter = self._painted = None
+
+    def learn(
+        self, image: NDArray[Any], annotations: NDArray[np.uint8], seconds: float
+    ) -> None:
+        """See `Learner`."""
+        source = self._source(image)
+        if self._segmenter is None:
+            self._segmenter = self._new(source.channels)
+        self._segmenter.set_image(source)
+        self._segmenter.annotate(annotations)
+        self._segmenter.fine_tune(seconds=seconds)
+
+    def predict(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """See `Learner`."""
+        if self._segmenter is None:
+            raise InputError("the network has not learned yet; call learn first")
+        known = self._painted is not None and self._painted[0] is image
+        self._segmenter.set_image(self._source(image) if known else SourceImage(image))
+        return self._segmenter.predict()
+
+    def _source(self, image: NDArray[Any]) -> SourceImage:
+        """Give the same object for the same image, so that held-out strokes stay held out."""
+        if self._painted is None or self._painted[0] is not image:
+            self._painted = (image, SourceImage(image))
+        return self._painted[1]
+
+    def _new(self, channels: int) -> Segmenter:
+        config = FinetuneConfig(seed=self._seed)
+        if self._model is None:
+            return Segmenter(classes=self._classes, seed=self._seed, config=config)
+        network = adapted(load_model(self._model), channels, self._classes)
+        return Segmenter(network, seed=self._seed, config=config)
+
+
+def _pretrained(options: Options) -> Network:
+    if options.model is None:
+        raise InputError("the learner 'unet' starts from a trained network; give it with --model")
+    return Network("unet", options.model)
+
+
+#: How each learner is made.
+LEARNERS: dict[str, Callable[[Options], Learner]] = {
+    "forest": lambda _: Forest(),
+    "forest-balanced": lambda _: Forest(balanced=True),
+    "unet-random": lambda _: Network("unet-random"),
+    "unet": _pretrained,
+}
+
+
+def make(name: str, options: Options | None = None) -> Learner:
+    """Make a learner.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or it needs something that `options` do not have.
+    """
+    if name not in LEARNERS:
+        raise InputError(f"there is no learner {name!r}; choose from {', '.join(LEARNERS)}")
+    return LEARNERS[name](options or Options())
