@@ -1,4 +1,4 @@
-"""The images of the strokes benchmark: one to paint on and two others, with the class of each pixel.
+"""The images of the strokes benchmark: one to paint on, two others, and the class of each pixel.
 
 Every data set with dense truth takes part. A set gives, for a seed, one image that is painted on
 and two others that are not; large images are cut to one square of 512 pixels (768 where objects
@@ -8,8 +8,8 @@ two.
 
 The data sets lie in the folder that NAPARI_UNET_DATA names. What is particular:
 
-dsb2018_...             The three kinds of `index.csv`, one set each. The images of a choice have one
-                        size, as images from one microscope have.
+dsb2018_...             The three kinds of `index.csv`, one set each. The images chosen by one seed
+                        have one size, as images from one microscope have.
 isbi2012_em, vnc_...    Consecutive sections; painted on and others lie a third of the stack apart.
 ctc_fluo_n2dh_simplus   Frames of ONE sequence, a third of it apart: the same nuclei later on.
 axon_myelin_em          Disjoint squares of the one large field; the two small images of the set are
@@ -129,18 +129,14 @@ class _Source:
     only: tuple[str, ...] = ()
 
 
+_MEMBRANES = ("interior", "membrane")
 _NUCLEI = ("background", "nucleus")
 _SOURCES = {
     "isbi2012_em": _Source(
-        "membranes, EM", "isbi2012_em", "labels", _zero, ("interior", "membrane"), consecutive=True
+        "membranes, EM", "isbi2012_em", "labels", _zero, _MEMBRANES, consecutive=True
     ),
     "vnc_membranes": _Source(
-        "membranes, EM",
-        "vnc_sstem",
-        "membranes",
-        _positive,
-        ("interior", "membrane"),
-        consecutive=True,
+        "membranes, EM", "vnc_sstem", "membranes", _positive, _MEMBRANES, consecutive=True
     ),
     "vnc_mitochondria": _Source(
         "mitochondria, EM",
@@ -164,20 +160,10 @@ _SOURCES = {
         "cells, phase contrast", "deepcell_hela_phase", "masks", _instances, ("background", "cell")
     ),
     "ctc_fluo_n2dh_simplus": _Source(
-        "nuclei, simulated",
-        "ctc_fluo_n2dh_simplus",
-        "masks",
-        _instances,
-        _NUCLEI,
-        consecutive=True,
+        "nuclei, simulated", "ctc_fluo_n2dh_simplus", "masks", _instances, _NUCLEI, consecutive=True
     ),
     "pfc_neurons": _Source(
-        "neurons, bright field, RGB",
-        "pfc_neurons",
-        "semantic",
-        _positive,
-        ("background", "neuron"),
-        side=768,
+        "neurons, RGB", "pfc_neurons", "semantic", _positive, ("background", "neuron"), side=768
     ),
     "axon_myelin_em": _Source(
         "axons, EM",
@@ -208,12 +194,7 @@ _SOURCES = {
         only=("img2d", "test2d"),
     ),
     "plantseg_nuclei3d": _Source(
-        "nuclei, confocal planes",
-        "plantseg_nuclei3d",
-        "masks",
-        _instances,
-        _NUCLEI,
-        consecutive=True,
+        "nuclei, confocal", "plantseg_nuclei3d", "masks", _instances, _NUCLEI, consecutive=True
     ),
 }
 SETS = tuple(_SOURCES)
@@ -356,9 +337,7 @@ def _cuts(place: Path, source: _Source) -> Iterator[_Cut]:
             yield _Cut(path, labels)
 
 
-def _in_order(
-    cuts: Sequence[_Cut], consecutive: bool, rng: np.random.Generator
-) -> Iterator[_Cut]:
+def _in_order(cuts: Sequence[_Cut], consecutive: bool, rng: np.random.Generator) -> Iterator[_Cut]:
     """In the order in which they are tried: of consecutive ones, thirds of the stack apart."""
     if not consecutive:
         yield from (cuts[number] for number in rng.permutation(len(cuts)))

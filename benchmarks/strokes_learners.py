@@ -37,17 +37,18 @@ class Learner(Protocol):
         As in `LEARNERS`.
     anytime
         Whether more time makes a difference. False: it learns once, in the time that it takes.
+    model
+        The file of the network that it starts from, if that can be chosen.
     """
 
     name: str
     anytime: bool
+    model: Path | None
 
     def start(self, classes: int, seed: int) -> None:
         """Forget everything; there will be so many classes, the background among them."""
 
-    def learn(
-        self, image: NDArray[Any], annotations: NDArray[np.uint8], seconds: float
-    ) -> None:
+    def learn(self, image: NDArray[Any], annotations: NDArray[np.uint8], seconds: float) -> None:
         """Learn for about so many seconds, from image (Y, X) or (Y, X, 3) and labels (Y, X).
 
         Labels are 0 where nothing is annotated, 1 background, 2 and up classes. Called again with
@@ -55,7 +56,7 @@ class Learner(Protocol):
         """
 
     def predict(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        """Return probabilities, shape (classes, Y, X), of an image that need not be the painted one."""
+        """Return probabilities, shape (classes, Y, X), of any image with as many channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,11 @@ class Forest:
         Whether each class has the same weight in each tree, however much of it is painted.
     """
 
-    name = "forest"
     anytime = False
+    model = None
 
     def __init__(self, balanced: bool = False) -> None:
+        self.name = "forest-balanced" if balanced else "forest"
         self._balanced = balanced
         self._classes, self._seed = 2, 0
         self._forest: Any = None
@@ -95,9 +97,7 @@ class Forest:
         """See `Learner`."""
         self._classes, self._seed, self._forest = classes, seed, None
 
-    def learn(
-        self, image: NDArray[Any], annotations: NDArray[np.uint8], seconds: float
-    ) -> None:
+    def learn(self, image: NDArray[Any], annotations: NDArray[np.uint8], seconds: float) -> None:
         """See `Learner`; features are computed anew, as after opening an image."""
         from sklearn.ensemble import RandomForestClassifier
 
@@ -126,7 +126,7 @@ def _features(image: NDArray[Any]) -> NDArray[np.float32]:
     """Return the filter responses, shape (Y, X, F)."""
     scaled = percentile_normalize(to_channels_first(image))
     found: NDArray[np.float32] = multiscale_basic_features(
-        np.moveaxis(scaled, 0, -1), sigma_min=1, sigma_max=16, num_workers=_CORES, channel_axis=-1
+        np.moveaxis(scaled, 0, -1), sigma_min=1, sigma_max=16, channel_axis=-1
     )
     return found
 
@@ -145,7 +145,7 @@ class Network:
     anytime = True
 
     def __init__(self, name: str, model: Path | None = None) -> None:
-        self.name, self._model = name, model
+        self.name, self.model = name, model
         self._classes, self._seed = 2, 0
         self._segmenter: Segmenter | None = None
         self._painted: tuple[NDArray[Any], SourceImage] | None = None
@@ -155,9 +155,7 @@ class Network:
         self._classes, self._seed = classes, seed
         self._segmenter = self._painted = None
 
-    def learn(
-        self, image: NDArray[Any], annotations: NDArray[np.uint8], seconds: float
-    ) -> None:
+    def learn(self, image: NDArray[Any], annotations: NDArray[np.uint8], seconds: float) -> None:
         """See `Learner`."""
         source = self._source(image)
         if self._segmenter is None:
@@ -182,9 +180,9 @@ class Network:
 
     def _new(self, channels: int) -> Segmenter:
         config = FinetuneConfig(seed=self._seed)
-        if self._model is None:
+        if self.model is None:
             return Segmenter(classes=self._classes, seed=self._seed, config=config)
-        network = adapted(load_model(self._model), channels, self._classes)
+        network = adapted(load_model(self.model), channels, self._classes)
         return Segmenter(network, seed=self._seed, config=config)
 
 

@@ -2,8 +2,8 @@
 
 The first strokes are random. Those of each further round are painted where a prediction is most
 wrong, as a user corrects what is seen: for every class at the deepest place of the region of that
-class that was missed most. Whose prediction, is decided elsewhere: by one reference learner, so that all
-learners get the same strokes.
+class that was missed most. It is the prediction of one reference learner, so that all learners get
+the same strokes.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def corrections(
 
 
 def load_strokes(path: Path, image: str) -> list[Stroke]:
-    """Read the strokes painted on an image so far; none if there is no file, or of another image."""
+    """Read the strokes painted on an image so far; none if there is no file of that image."""
     if not path.exists():
         return []
     of, strokes = strokes_from_json(path.read_text(encoding="utf-8"))
