@@ -28,6 +28,9 @@ KINDS: tuple[str, ...] = tuple(_SCENES)
 _COLOURFUL = {"stained": 0.85, "blood": 0.7}
 _SELDOM_COLOURFUL = 0.12
 _SMALLEST = 64
+# An image of which one region covers more than this share is drawn anew, a few times.
+_EMPTY = 0.99
+_TRIES = 3
 
 __all__ = ["KINDS", "NO_OBJECT", "Drawing", "draw"]
 
@@ -87,9 +90,12 @@ def draw(
         kind = str(np.random.default_rng((seed, side)).choice(KINDS))
     rng = np.random.default_rng((seed, side, KINDS.index(kind)))
     by_chance = bool(rng.random() < _COLOURFUL.get(kind, _SELDOM_COLOURFUL))
-    canvas = Canvas(side, rng)
-    _SCENES[kind](canvas)
-    regions, names, instances = canvas.finished()
+    for _ in range(_TRIES):  # a scene may happen to be empty, but few should be
+        canvas = Canvas(side, rng)
+        _SCENES[kind](canvas)
+        regions, names, instances = canvas.finished()
+        if np.bincount(regions.ravel()).max() < _EMPTY * regions.size:
+            break
     light = camera.scaled(canvas.light)
     if by_chance if colour is None else colour:
         light = camera.coloured(light, regions, rng, absorbing=kind in _COLOURFUL)

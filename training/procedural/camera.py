@@ -8,6 +8,18 @@ from scipy import fft, ndimage
 
 from procedural.noise import Field, log_uniform, smooth, spectral
 
+# Usual stains: absorbance of red, green and blue light (Ruifrok and Johnston 2001, and others).
+_STAINS = np.array(
+    [
+        [0.65, 0.70, 0.29],  # haematoxylin
+        [0.07, 0.99, 0.11],  # eosin
+        [0.27, 0.57, 0.78],  # diaminobenzidine, brown
+        [0.87, 0.48, 0.11],  # methyl green and blue
+        [0.21, 0.85, 0.48],  # fast red
+        [0.75, 0.65, 0.15],  # violet
+    ]
+)
+
 
 def scaled(light: Field) -> Field:
     """Scale to 0..1 by the 0.5th and the 99.5th percentile; what lies beyond is kept."""
@@ -42,6 +54,8 @@ def coloured(
     count = int(regions.max()) + 1
     if way == 0:
         stains = rng.dirichlet((0.8, 1.0, 0.8), 2)  # absorbance of red, green and blue
+        if rng.random() < 0.6:
+            stains = rng.permutation(_STAINS)[:2] * np.exp(rng.normal(0, 0.15, (2, 3)))
         stains = stains / stains.max(axis=1, keepdims=True)
         amounts = rng.beta(0.6, 0.6, (count, 1))
         mix = amounts * stains[0] + (1 - amounts) * stains[1]
@@ -53,6 +67,8 @@ def coloured(
     if way == 1:
         hues = rng.dirichlet((0.5, 0.5, 0.5), count)
         hues /= hues.max(axis=1, keepdims=True)
+        if rng.random() < 0.7:  # the ground has no dye
+            hues[1] = rng.uniform(0.5, 1)
         return np.clip(light, 0, None)[..., None] * _spread(hues, regions, rng)
     tint = np.exp(rng.normal(0, 0.15, 3)).astype(np.float32)
     image = light[..., None] * tint
@@ -96,7 +112,7 @@ def photograph(light: Field, rng: np.random.Generator) -> tuple[Field, Field]:
     blurred = _each_channel(light, _blur(rng))
     seen = blurred * _illumination(light.shape[:2], rng) if light.ndim == 2 else blurred
     if light.ndim == 3 and rng.random() < 0.5:
-        seen = blurred * _illumination(light.shape[:2], rng)[..., None]
+        seen = blurred * np.sqrt(_illumination(light.shape[:2], rng))[..., None]
     seen = _noisy(np.clip(seen, 0, None), rng)
     gamma = float(np.exp(rng.normal(0, 0.3)))
     gain = log_uniform(rng, 0.9, 1.5) if rng.random() < 0.3 else 1.0
@@ -170,7 +186,8 @@ def _noisy(light: Field, rng: np.random.Generator) -> Field:
     coarse = log_uniform(rng, 1.2, 3.5) if rng.random() < 0.25 else 1.0
     if coarse > 1:
         light = _resized(light, tuple(max(8, int(n / coarse)) for n in shape[:2]), 1)
-    strength = log_uniform(rng, 0.004, 0.2)
+    # Enlarged noise is harder to see through.
+    strength = log_uniform(rng, 0.004, 0.13 if coarse == 1 else 0.08)
     share = rng.random()  # of the noise that grows with the light
     sigma = strength * np.sqrt((1 - share) + share * np.clip(light, 0, None) / 0.5)
     image = light + sigma * rng.standard_normal(light.shape, dtype=np.float32)

@@ -198,14 +198,14 @@ def _through(
 ) -> None:
     """Take the picture of a thickness by an optical transfer function."""
     rng = canvas.rng
-    ground = rng.uniform(0, 0.06) * texture(canvas.shape, rng)
+    ground = rng.choice([0, rng.uniform(0, 0.05)]) * texture(canvas.shape, rng)
     thick = np.pad(height + ground, 32, mode="reflect")
     seen = fft.irfft2(fft.rfft2(thick) * transfer.astype(np.complex64), thick.shape)
     canvas.light += seen[32:-32, 32:-32].astype(np.float32)
     strength = float(canvas.light.std())
     if rng.random() < 0.3:
         canvas.light += strength * rng.uniform(-1.5, 1.5) * objects.inside
-    canvas.light += clouds(canvas, strength * rng.uniform(0, 0.5))
+    canvas.light += clouds(canvas, strength * rng.uniform(0, 0.3))
     if rng.random() < 0.4:
         debris(canvas, strength * rng.uniform(-6, 6), objects.radius / 2)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
 from skimage import measure
 
 from procedural.noise import Field, Mask, Shape, displaced, fractal, log_uniform, smooth
@@ -91,7 +92,7 @@ def place(
     radii = radius * np.exp(rng.normal(0, rng.uniform(0.03, 0.35), len(centres)))
     outside = ((centres < -radius) | (centres > np.array(shape) + radius)).any(axis=1)
     centres, radii = centres[~outside], radii[~outside]
-    room = np.hypot(*(centres[:, None] - centres[None]).transpose(2, 0, 1))
+    room = cdist(centres, centres)
     too_close = room < closest * (radii[:, None] + radii[None])
     kept: list[int] = []
     for number in range(len(centres)):

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from procedural.canvas import Canvas, clouds, grain
-from procedural.noise import Field, Mask, fractal, log_uniform, smooth, spectral, stripes, texture
+from procedural.lines import rasterise, walk
+from procedural.noise import Field, fractal, log_uniform, smooth, spectral, stripes, texture
 from procedural.parts import edges, nuclei_of, spots
 from procedural.shapes import Objects, grow, mosaic, pieces, to_border
 
 Draw = Callable[[Canvas], None]
+Labels = NDArray[np.int32]
 
 
 def membranes(canvas: Canvas) -> None:
@@ -32,11 +35,14 @@ def membranes(canvas: Canvas) -> None:
     levels[rng.random(len(levels)) < rng.uniform(0, 0.15)] -= rng.uniform(0.1, 0.4)
     light = levels.astype(np.float32)[labels] + _cytoplasm(canvas)
     if rng.random() < 0.75:
-        _mitochondria(canvas, light, distance, size)
+        _mitochondria(canvas, light, labels, distance, size)
     if rng.random() < 0.6:
         _vesicles(canvas, light, distance)
+    if rng.random() < 0.5:
+        _reticulum(canvas, light, distance)
     if rng.random() < 0.15:
-        _big_nucleus(canvas, light, wall)
+        _big_nucleus(canvas, light, distance)
+        wall &= distance < 1e3
     canvas.mark("membrane", wall)
     if rng.random() < 0.4:  # dark smears at membranes, as at synapses
         patches = np.clip(smooth(canvas.shape, 12, rng) - 1.2, 0, 1)
@@ -59,11 +65,13 @@ def _cytoplasm(canvas: Canvas) -> Field:
     return np.asarray(ground, np.float32)
 
 
-def _mitochondria(canvas: Canvas, light: Field, distance: Field, size: float) -> None:
-    """Oval bodies with a dark skin and folds inside."""
+def _mitochondria(
+    canvas: Canvas, light: Field, cells: Labels, distance: Field, size: float
+) -> None:
+    """Oval bodies with a dark skin and folds inside; each stays within its cell."""
     rng = canvas.rng
     radius = float(np.clip(size * rng.uniform(0.12, 0.4), 3.5, 26))
-    room = distance > radius * 0.9
+    room = (distance > radius * 0.8) & (cells > 0)
     level, skin = rng.uniform(0.2, 0.8), rng.uniform(0.05, 0.5)
     folds = rng.uniform(0.05, 0.3)
     lamellae = rng.random() < 0.6
@@ -72,7 +80,10 @@ def _mitochondria(canvas: Canvas, light: Field, distance: Field, size: float) ->
     clouds_inside = texture(canvas.shape, rng, wavelength)
     for box, apart, along, _ in spots(canvas, room, int(rng.integers(1, 16)), radius, 0.3, 3):
         apart = apart + ragged[box]
-        body = apart < 1
+        home = cells[box].flat[int(np.argmin(apart))]
+        # Pressed flat where the cell ends.
+        apart = np.maximum(apart, 1.15 - (distance[box] - 1.5) / radius * 1.2)
+        body = (apart < 1) & (cells[box] == home)
         if lamellae:
             bent = along + ragged[box] * 1.5
             inner = np.cos(bent * np.float32(2 * np.pi * radius / wavelength))
@@ -97,7 +108,21 @@ def _vesicles(canvas: Canvas, light: Field, distance: Field) -> None:
         canvas.mark("vesicle", body, box)
 
 
-def _big_nucleus(canvas: Canvas, light: Field, wall: Mask) -> None:
+def _reticulum(canvas: Canvas, light: Field, distance: Field) -> None:
+    """Short membranes within cells, as dark as those around them: tubes, sacs, folds."""
+    rng = canvas.rng
+    side, thick = canvas.shape[0], rng.uniform(0.7, 1.6)
+    paths = [
+        walk(rng, rng.uniform(0, side, 2), rng.uniform(0, 7), rng.uniform(8, 45), 0.9, (thick,) * 2)
+        for _ in range(rng.integers(4, 60))
+    ]
+    drawn = rasterise(canvas.shape, paths)
+    free = (distance > 4) & (canvas.regions == 1)
+    light -= rng.uniform(0.2, 0.8) * drawn.profile(1.5) * free
+    canvas.mark("reticulum", drawn.inside & free)
+
+
+def _big_nucleus(canvas: Canvas, light: Field, distance: Field) -> None:
     """One nucleus, larger than the other profiles, that pushes their membranes away."""
     rng = canvas.rng
     radius = rng.uniform(35, 100)
@@ -107,7 +132,7 @@ def _big_nucleus(canvas: Canvas, light: Field, wall: Mask) -> None:
     light[body] = np.where(chromatin, rng.uniform(0.4, 0.8), rng.uniform(0.8, 1.1))[body]
     light -= 0.6 * edges(objects.labels, rng.uniform(1, 2.5))
     canvas.mark("nucleus", body)
-    wall &= ~body
+    distance[body] = 2e3
 
 
 def epithelium(canvas: Canvas) -> None:
@@ -161,7 +186,7 @@ def myelin(canvas: Canvas) -> None:
         radius,
         rng.uniform(0.3, 0.9),
         rng.uniform(0.75, 1),
-        str(rng.choice(["round", "oval", "lobed", "angular"])),
+        str(rng.choice(["round", "oval", "oval", "bent", "angular"])),
     )
     canvas.names[0] = "matrix"
     canvas.add_instances(objects.labels)
@@ -176,17 +201,16 @@ def myelin(canvas: Canvas) -> None:
     if rng.random() < 0.6:  # small bare profiles in the ground
         small = to_border(mosaic(canvas.shape, rng, max(8, radius * 0.5), 0.3))
         light += rng.uniform(-0.4, 0.5) * np.exp(-((small / rng.uniform(0.8, 2)) ** 2))
-    ring = 1 + grain(canvas, rng.uniform(0, 0.12)) + 0.1 * objects.random(rng, 1)
+    ring = 1 + grain(canvas, rng.uniform(0, 0.12)) + 0.1 * objects.random(rng, 0.5)
     if rng.random() < 0.5:  # lamellae
         ring += rng.uniform(0, 0.3) * np.cos(relative * radius * 2 * np.pi / rng.uniform(2.5, 6))
     if rng.random() < 0.3:  # a gap between sheath and axon
         ring -= 0.8 * np.exp(-(((relative - inner) * radius / rng.uniform(1, 3)) ** 2))
-    inside = rng.uniform(-0.1, 0.7) + 0.5 * _cytoplasm(canvas) + 0.05 * objects.random(rng, 1)
+    inside = rng.uniform(-0.1, 0.7) + 0.5 * _cytoplasm(canvas) + 0.1 * objects.random(rng, 0.5)
     canvas.light = np.where(axon, inside, np.where(objects.inside, ring, light)).astype(np.float32)
     if rng.random() < 0.5 and radius > 12:
-        room = ndimage.minimum_filter(axon, 7).astype(np.float32) * 100
-        _mitochondria(canvas, canvas.light, room, radius * 0.6)
-        canvas.regions[~objects.inside & canvas.where("mitochondrion")] = 1
+        axons = np.where(axon, objects.labels, 0).astype(np.int32)
+        _mitochondria(canvas, canvas.light, axons, to_border(axons), radius * 0.6)
     canvas.light += clouds(canvas, rng.uniform(0, 0.15))
 
 
