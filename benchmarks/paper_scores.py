@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.dataset import LabelledSet
 from napari_unet.engine.results import InstanceSettings, find_instances
+from napari_unet.ops.error_map import ERROR_NAMES, count_object_errors
 from napari_unet.ops.instances import seeded_instances
 from napari_unet.ops.metrics import (
     average_precision,
@@ -162,8 +163,9 @@ def score_objects(
     Returns
     -------
     dict
-        "mean" over the images: AP at every overlap and their mean, PQ, SEG; "in all": AP with the
-        counts summed over the set, as StarDist does; "images"; "settings".
+        "mean" over the images: AP at every overlap and their mean, PQ, SEG; "images"; "settings";
+        "errors": how many true objects there are, and how many objects of all images are wrong in
+        which way, at an overlap of 0.5.
     """
     matches = [
         match_objects(find_instances(probability, settings), image.labels)
@@ -181,6 +183,17 @@ def score_objects(
     return {
         "mean": {name: float(np.nanmean(column)) for name, column in values.items()},
         "images": values,
+        "errors": _errors(objects, test),
         "settings": settings.sentence(),
         "instances": asdict(settings),
     }
+
+
+def _errors(objects: Sequence[NDArray[np.int32]], test: LabelledSet) -> dict[str, int]:
+    counts = [
+        count_object_errors(found, image.labels)
+        for found, image in zip(objects, test.images, strict=True)
+    ]
+    total = sum(len(np.unique(image.labels[image.labels > 0])) for image in test.images)
+    kinds = {ERROR_NAMES[code]: sum(each[code] for each in counts) for code in counts[0]}
+    return {"true objects": total, **kinds}

@@ -64,6 +64,8 @@ def write_tables(runs: Path, output: Path | None) -> None:
         figures = [row for row in here if row["group"] in ("figure", "peer")]
         if figures:
             parts += [f"### {title}\n", figure_table(name, figures), ""]
+            if name != "em":
+                parts += ["Objects that are wrong, of all test images:\n", error_table(figures), ""]
         ablation = [row for row in here if row["group"] == "ablation"]
         if ablation:
             parts += [f"### Ablation: {title}\n", ablation_table(name, ablation), ""]
@@ -101,6 +103,16 @@ def ablation_table(name: str, rows: Sequence[Row]) -> str:
         lines.append([label[0], str(len(group)), _length(group[0]), *cells])
     header = ["", "seeds", "training", *(c.removesuffix(", best threshold") for c in columns)]
     return table(header, lines)
+
+
+def error_table(rows: Sequence[Row]) -> str:
+    """List what is wrong with the objects of each row, counted over all test images."""
+    counted = [row for row in rows if "errors" in row["scores"]]
+    kinds = list(counted[0]["scores"]["errors"]) if counted else []
+    lines = [
+        [row["name"], *(str(row["scores"]["errors"][kind]) for kind in kinds)] for row in counted
+    ]
+    return table(["", *kinds], lines)
 
 
 def _grouped(rows: Iterable[Row], names: Sequence[str]) -> list[tuple[tuple[Any, ...], list[Row]]]:

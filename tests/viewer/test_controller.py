@@ -9,7 +9,8 @@ from napari.components import ViewerModel
 
 from napari_unet import load_model
 from napari_unet.engine.results import InstanceSettings, WeightSettings
-from napari_unet.viewer.controller import Action, SegmentationController, controller_for
+from napari_unet.viewer.actions import Action
+from napari_unet.viewer.controller import SegmentationController, controller_for
 from napari_unet.viewer.status import Phase
 
 
@@ -157,7 +158,8 @@ def test_renaming_layers_in_the_middle_of_a_job_is_harmless(session, qtbot, noti
     session.layers.annotations.name = "strokes"
     wait_idle(session, qtbot)
     assert session.layers.results.is_complete
-    assert notices == []
+    # Which precision is fastest is measured, so a notice about it may or may not come.
+    assert [notice for notice in notices if notice[0] != "info"] == []
 
 
 def test_another_array_in_the_image_layer_ends_the_job(session, qtbot, notices):

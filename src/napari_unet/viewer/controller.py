@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -31,28 +30,15 @@ from napari_unet.engine.results import (
     save_results_job,
 )
 from napari_unet.engine.segmenter import Segmenter
+from napari_unet.viewer.actions import Action, why_not
 from napari_unet.viewer.guidance import Guidance
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
-from napari_unet.viewer.layers import file_stem, image_file, visible_box, why_not_usable
+from napari_unet.viewer.layers import file_stem, image_file, visible_box
 from napari_unet.viewer.live_preview import LivePreview
 from napari_unet.viewer.reports import JobReports, as_sentence
 from napari_unet.viewer.session_layers import SessionLayers, unwrap
 from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
 from napari_unet.viewer.weight_preview import WeightPreview
-
-
-class Action(StrEnum):
-    """What the user can ask for."""
-
-    LEARN = "learn"
-    PAUSE = "pause"
-    STOP = "stop"
-    PREDICT = "predict"
-    INSTANCES = "instances"
-    SAVE_RESULT = "save result"
-    SAVE_MODEL = "save model"
-    LOAD_MODEL = "load model"
-    NEW_MODEL = "new model"
 
 
 class SegmentationController(QObject):
@@ -150,29 +136,7 @@ class SegmentationController(QObject):
 
     def why_not(self, action: Action) -> str | None:
         """Say why something cannot be done now, with the cure; None if it can."""
-        if action is Action.STOP:
-            return None if self.lane.is_busy() else "Nothing is running."
-        if action is Action.PAUSE:
-            return None if self.is_learning else "Nothing is learning; press Learn first."
-        if action is Action.SAVE_MODEL:
-            return None if self.segmenter.has_learned else "There is no model yet; learn first."
-        if action in (Action.LOAD_MODEL, Action.NEW_MODEL) and self.is_learning:
-            return "It is learning; press Stop first."
-        if action is Action.LOAD_MODEL:
-            return None
-        if action is Action.NEW_MODEL:
-            return None if self.segmenter.has_learned else "The model is new already."
-        if (reason := why_not_usable(self.layers.image)) is not None:
-            return reason
-        if action is Action.LEARN:
-            if self.is_learning:
-                return "It is learning already; new strokes are taken in as you paint."
-            return self.layers.why_no_strokes(self._classes)
-        if action is Action.PREDICT:
-            ready = self.segmenter.has_learned
-            return None if ready else "Learn from a few strokes first, or load a model."
-        complete = self.layers.results is not None and self.layers.results.is_complete
-        return None if complete else "Predict the whole image first."
+        return why_not(action, self)
 
     # ------------------------------------------------------------------ jobs
 

@@ -12,8 +12,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.engine.trainer import FinetuneConfig
+from napari_unet.viewer.actions import Action
 from napari_unet.viewer.class_list import ClassList
-from napari_unet.viewer.controller import Action
 from napari_unet.viewer.curve import CurvePlot
 from napari_unet.viewer.form import Dock, RunButton, action_reason, folded, note
 from napari_unet.viewer.guidance_panel import GuidancePanel

@@ -19,7 +19,8 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_unet.viewer.controller import Action, controller_for
+from napari_unet.viewer.actions import Action
+from napari_unet.viewer.controller import controller_for
 from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.links import Links
 from napari_unet.viewer.session_layers import unwrap

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMessageBox, QWidget
 
-from napari_unet.viewer.controller import Action, SegmentationController
+from napari_unet.viewer.actions import Action
+from napari_unet.viewer.controller import SegmentationController
 from napari_unet.viewer.form import RunButton, action_reason
 from napari_unet.viewer.links import Links
 

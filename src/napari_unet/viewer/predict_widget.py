@@ -13,7 +13,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.viewer.controller import Action
+from napari_unet.viewer.actions import Action
 from napari_unet.viewer.form import Dock, RunButton, action_reason, choice, folded, note
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker

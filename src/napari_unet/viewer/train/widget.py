@@ -9,7 +9,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QListWidget
 from superqt.utils import QSignalDebouncer
 
-from napari_unet.viewer.controller import Action
+from napari_unet.viewer.actions import Action
 from napari_unet.viewer.form import Dock, RunButton, choice, note
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.reports import as_sentence
