@@ -176,7 +176,8 @@ def _strokes(row: Row, runs: Path, data: Path) -> list[Stroke]:
         learner = make(REFERENCE)
         learner.start(len(chosen.classes), row.seed)
         learner.learn(image, annotations, 1)
-        return 1 + learner.predict(image).argmax(axis=0)
+        labels: NDArray[np.integer[Any]] = 1 + learner.predict(image).argmax(axis=0)
+        return labels
 
     painted = rounds(chosen.painted.truth, totals, reference, row.seed, strokes)
     if len(painted) > len(strokes):

@@ -102,7 +102,7 @@ def _zero(labels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _classes(labels: NDArray[Any]) -> NDArray[np.uint8]:
-    return 1 + labels.astype(np.uint8)
+    return np.asarray(1 + labels.astype(np.uint8))
 
 
 def _instances(labels: NDArray[Any]) -> NDArray[np.uint8]:

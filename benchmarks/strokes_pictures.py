@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from strokes_data import TrueImage, scribbled
 from strokes_learners import Learner
 
-from napari_unet.engine.files import write_atomically
 from napari_unet.engine.pictures import coloured_labels, heat, png, stretched
 
 _GAP = 8
@@ -46,15 +45,16 @@ def draw_scribbled(
         for learner in learners.values():
             parts.append(heat(_probability(learner, drawn, seconds)))
         step = -(-max(drawn.truth.shape) // _LONGEST_SIDE)
-        whole = png(_row([part[::step, ::step] for part in parts]))
         path = folder / f"scribbles-{drawn.name}.png"
-        yield write_atomically(path, lambda file, whole=whole: file.write(whole))
+        path.write_bytes(png(_row([part[::step, ::step] for part in parts])))
+        yield path
 
 
 def _probability(learner: Learner, drawn: TrueImage, seconds: float) -> NDArray[np.float32]:
     learner.start(int(drawn.truth.max()), seed=0)
     learner.learn(drawn.image, drawn.truth, seconds)
-    return learner.predict(drawn.image)[1]
+    probability: NDArray[np.float32] = learner.predict(drawn.image)[1]
+    return probability
 
 
 def _row(parts: list[NDArray[Any]]) -> NDArray[np.uint8]:

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from strokes_tables import BASIS, Column, Rows
 
 # Okabe and Ito's colours, which can be told apart by everyone; the forest is black.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = "osD^vP"
-_LINES = {"same": "-", "other": ":"}
+_LINES: dict[str, Any] = {"same": "-", "other": ":"}
 _COLUMNS = 4
 
 Curve = Callable[[str, str, str], list[tuple[float, float]]]
@@ -85,8 +84,7 @@ def _panels(rows: Rows, curve: Curve, label: str, path: Path) -> None:
     panels[-1].legend(handles=handles, loc="center", frameon=False, fontsize=9)
     figure.supxlabel(label, fontsize=10)
     figure.supylabel("IoU", fontsize=10)
-    with mpl.rc_context({"savefig.dpi": 110}):
-        figure.savefig(path)
+    figure.savefig(path, dpi=110)
 
 
 def _panel(panel: Any, learners: Iterable[str], name: str, curve: Curve) -> None:

@@ -37,6 +37,8 @@ _SPARE = 0.8
 # Strokes do not touch, and the next one of a round goes to another place.
 _BETWEEN_STROKES = 2.0
 _BETWEEN_PLACES = 10.0
+# A stroke takes room this far around it; deeper places than that are few.
+_AROUND = 48
 _TURNS = 40
 
 Reference = Callable[[NDArray[np.uint8]], NDArray[np.integer[Any]]]
@@ -124,23 +126,19 @@ def corrections(
         they paint has the right label. Where nothing is wrong they go anywhere in the class.
     """
     rng = np.random.default_rng(seed)
-    canvas = annotations.copy()
+    taken = ndimage.distance_transform_edt(np.pad(annotations == 0, 1, constant_values=True))
     strokes: list[Stroke] = []
     for label in (int(value) for value in np.unique(truth[truth > 0])):
         inside = truth == label
-        wrong = inside & (predicted != label)
-        for _ in range(per_class):
-            if (canvas[inside] > 0).mean() >= _MOST_PAINTED:
-                break
-            room = _room(inside, canvas)
-            start = _worst(wrong, room, rng)
+        painted = int((annotations[inside] > 0).sum())
+        place = _Place(inside, inside & (predicted != label))
+        place.keep_away(taken[1:-1, 1:-1])
+        while place.strokes < per_class and painted < _MOST_PAINTED * inside.sum():
+            start = place.worst(rng)
             if start is None:
                 break
-            stroke = _walk(room, label, start, rng)
-            strokes.append(stroke)
-            drawn = draw_strokes([stroke], (truth.shape[0], truth.shape[1]))
-            canvas[drawn > 0] = label
-            wrong &= ndimage.distance_transform_edt(drawn == 0) > _BETWEEN_PLACES
+            strokes.append(_walk(place.room, label, start, rng))
+            painted += place.take(strokes[-1])
     return strokes
 
 
@@ -158,34 +156,62 @@ def save_strokes(path: Path, image: str, strokes: Iterable[Stroke]) -> None:
     write_atomically(path, lambda file: file.write(text))
 
 
-def _room(inside: NDArray[np.bool_], canvas: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Distance to the class's border, the frame, and what is painted already."""
-    border = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
-    if not canvas.any():
-        return np.asarray(border)
-    painted = ndimage.distance_transform_edt(canvas == 0) - _BETWEEN_STROKES
-    return np.minimum(border, painted)
+class _Place:
+    """Where the strokes of one class may go, and where they are wanted.
+
+    Parameters
+    ----------
+    inside
+        Shape (Y, X), where the class is.
+    wrong
+        Shape (Y, X), where it is and was not predicted.
+    """
+
+    def __init__(self, inside: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> None:
+        # Distance to the class's border, the frame, and what is painted.
+        self.room = _depth(inside)
+        self.strokes = 0
+        self._wrong = _depth(wrong)
+
+    def keep_away(self, painted: NDArray[np.float64]) -> None:
+        """Leave a gap to what is painted; shape (Y, X), the distance to it."""
+        np.minimum(self.room, painted - _BETWEEN_STROKES, out=self.room)
+
+    def take(self, stroke: Stroke) -> int:
+        """Count a stroke as painted, and return how many pixels it paints."""
+        drawn = draw_strokes([stroke], (self.room.shape[0], self.room.shape[1])) > 0
+        rows, columns = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
+        box = tuple(
+            slice(max(0, int(found[0]) - _AROUND), int(found[-1]) + 1 + _AROUND)
+            for found in (rows, columns)
+        )
+        away = ndimage.distance_transform_edt(~drawn[box])
+        for kept, gap in ((self.room, _BETWEEN_STROKES), (self._wrong, _BETWEEN_PLACES)):
+            np.minimum(kept[box], np.maximum(away - gap, 0), out=kept[box])
+        self.strokes += 1
+        return int(drawn.sum())
+
+    def worst(self, rng: np.random.Generator) -> tuple[int, int] | None:
+        """Where to begin: the deepest place of what was missed most; None without room."""
+        possible = self.room > THINNEST_BRUSH + _SPARE
+        if not possible.any():
+            return None
+        regions, count = ndimage.label(self._wrong > 0)
+        # Large and deep: the sum of the depths grows with the area and with the width.
+        missed = ndimage.sum_labels(self._wrong, regions, np.arange(count + 1))
+        candidates = np.unique(regions[possible & (regions > 0)])
+        if len(candidates):
+            region = candidates[missed[candidates].argmax()]
+            found = int(np.where((regions == region) & possible, self._wrong, 0).argmax())
+        else:
+            found = int(rng.choice(np.flatnonzero(possible)))
+        row, column = divmod(found, self.room.shape[1])
+        return row, column
 
 
-def _worst(
-    wrong: NDArray[np.bool_], room: NDArray[np.float64], rng: np.random.Generator
-) -> tuple[int, int] | None:
-    """Where to begin: the deepest place of the region that was missed most; None without room."""
-    possible = room > THINNEST_BRUSH + _SPARE
-    if not possible.any():
-        return None
-    depth = ndimage.distance_transform_edt(np.pad(wrong, 1))[1:-1, 1:-1]
-    regions, count = ndimage.label(wrong)
-    # Large and deep: the sum of the depths grows with the area and with the width.
-    missed = ndimage.sum_labels(depth, regions, np.arange(count + 1))
-    missed[0] = 0
-    for region in np.argsort(missed, kind="stable")[::-1]:
-        places = np.where((regions == region) & possible & wrong, depth, 0)
-        if places.any():
-            row, column = np.unravel_index(int(places.argmax()), room.shape)
-            return int(row), int(column)
-    row, column = np.unravel_index(int(rng.choice(np.flatnonzero(possible))), room.shape)
-    return int(row), int(column)
+def _depth(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Distance to the nearest pixel outside; the frame is outside."""
+    return np.asarray(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1])
 
 
 def _walk(
