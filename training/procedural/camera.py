@@ -135,7 +135,9 @@ def _each_channel(image: Field, change: _Blur) -> Field:
 class _Blur:
     """Point spread function: Gaussian, disc out of focus, haze, or focus that fades sideways."""
 
-    def __init__(self, sigma: float, disc: int, haze: float, mix: float) -> None:
+    def __init__(
+        self, sigma: tuple[float, float], disc: int = 0, haze: float = 0.0, mix: float = 0.0
+    ) -> None:
         self._sigma, self._disc, self._haze, self._mix = sigma, disc, haze, mix
 
     def __call__(self, image: Field) -> Field:
@@ -150,7 +152,8 @@ class _Blur:
             sharp = (1 - self._haze) * sharp + self._haze * wide
         if self._mix:
             ramp = np.linspace(0, self._mix, image.shape[1], dtype=np.float32)
-            soft = ndimage.gaussian_filter(image, 2.5 * self._sigma, truncate=2, mode="nearest")
+            wide = [2.5 * sigma for sigma in self._sigma]
+            soft = ndimage.gaussian_filter(image, wide, truncate=2, mode="nearest")
             sharp = (1 - ramp) * sharp + ramp * soft
         return np.asarray(sharp, np.float32)
 
@@ -160,11 +163,13 @@ def _blur(rng: np.random.Generator) -> _Blur:
     disc = int(rng.integers(2, 6)) if rng.random() < 0.12 else 0
     haze = rng.uniform(0.1, 0.5) if rng.random() < 0.25 else 0.0
     mix = rng.uniform(0.3, 1) if rng.random() < 0.12 else 0.0
-    return _Blur(sigma, disc, haze, mix)
+    longer = rng.uniform(1.5, 3) if rng.random() < 0.06 else 1.0  # one axis resolves less
+    axes = (sigma, sigma * longer) if rng.random() < 0.5 else (sigma * longer, sigma)
+    return _Blur(axes, disc, haze, mix)
 
 
 def _illumination(shape: tuple[int, ...], rng: np.random.Generator) -> Field:
-    """Light that falls off to the corners, to one side, or is uneven; about 1."""
+    """Light that falls off to the corners, to one side, or is uneven; at most 1."""
     rows, columns = shape
     y = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, columns, dtype=np.float32)[None]
@@ -173,11 +178,11 @@ def _illumination(shape: tuple[int, ...], rng: np.random.Generator) -> Field:
         row, column = rng.uniform(-0.5, 0.5, 2).astype(np.float32)
         light -= np.float32(rng.uniform(0, 0.35)) * ((y - row) ** 2 + (x - column) ** 2) / 2
     if rng.random() < 0.4:
-        slope = rng.normal(0, 0.2, 2).astype(np.float32)
+        slope = rng.normal(0, 0.15, 2).astype(np.float32)
         light += slope[0] * y + slope[1] * x
     if rng.random() < 0.3:
         light += rng.uniform(0, 0.15) * smooth((rows, columns), max(rows, columns) / 3, rng)
-    return np.maximum(light, np.float32(0.15))
+    return np.maximum(light / light.max(), np.float32(0.15))
 
 
 def _noisy(light: Field, rng: np.random.Generator) -> Field:
@@ -187,7 +192,7 @@ def _noisy(light: Field, rng: np.random.Generator) -> Field:
     if coarse > 1:
         light = _resized(light, tuple(max(8, int(n / coarse)) for n in shape[:2]), 1)
     # Enlarged noise is harder to see through.
-    strength = log_uniform(rng, 0.004, 0.13 if coarse == 1 else 0.08)
+    strength = log_uniform(rng, 0.0015, 0.13 if coarse == 1 else 0.08)
     share = rng.random()  # of the noise that grows with the light
     sigma = strength * np.sqrt((1 - share) + share * np.clip(light, 0, None) / 0.5)
     image = light + sigma * rng.standard_normal(light.shape, dtype=np.float32)
@@ -211,7 +216,7 @@ def _noisy(light: Field, rng: np.random.Generator) -> Field:
     if coarse > 1:
         image = _resized(image, shape[:2], int(rng.choice([0, 1, 1, 3])))
     elif rng.random() < 0.1:  # somebody smoothed it
-        image = _each_channel(image.astype(np.float32), _Blur(rng.uniform(0.5, 1.2), 0, 0.0, 0.0))
+        image = _each_channel(image.astype(np.float32), _Blur((rng.uniform(0.5, 1.2),) * 2))
     return np.asarray(image, np.float32)
 
 

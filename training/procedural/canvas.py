@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from procedural.noise import Field, Mask, Shape, log_uniform, smooth, texture
 
 # Pixels of these regions belong to no object.
-NO_OBJECT = frozenset({"background", "membrane", "debris", "matrix", "seam", "lumen", "gap"})
+NO_OBJECT = frozenset({"background", "membrane", "debris", "matrix", "seam", "lumen"})
 
 
 class Canvas:

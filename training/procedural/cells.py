@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from procedural.canvas import Canvas, clouds, grain
-from procedural.noise import Field, Shape, fractal, log_uniform, smooth, texture
+from procedural.noise import Field, Shape, fractal, log_uniform, natural, smooth, texture
 from procedural.parts import debris, edges, ghosts, nuclei_of, seams, shading, spots
 from procedural.shapes import STYLES, Objects, grow
 
@@ -23,6 +23,7 @@ def nuclei(canvas: Canvas) -> None:
     style = str(rng.choice(["round", "oval", "oval", "bent", "lobed", "angular", "spindle"]))
     packed = rng.random() < 0.45
     cover = rng.uniform(0.4, 0.9) if packed else log_uniform(rng, 0.05, 0.5)
+    alone = rng.random() < 0.4  # nothing but nuclei on black
     objects = grow(
         canvas.shape, rng, radius, cover, rng.uniform(0.6, 0.85) if packed else 1.0, style
     )
@@ -37,7 +38,11 @@ def nuclei(canvas: Canvas) -> None:
         light *= 1 - rng.uniform(0.1, 0.9) * np.clip(dark * radius / 6, 0, 1)
     if rng.random() < 0.4 and radius > 8:
         _inner_spots(canvas, objects, light)
-    canvas.light += light + clouds(canvas, rng.uniform(0, 0.08))
+    canvas.light += light
+    if alone:
+        canvas.light *= objects.random(rng, rng.uniform(0, 0.6)) + ~objects.inside
+        return
+    canvas.light += clouds(canvas, rng.uniform(0, 0.08))
     if rng.random() < 0.35:
         canvas.light += ghosts(canvas, objects) * ~objects.inside
     if rng.random() < 0.35:  # the faint bodies of the cells around
@@ -70,8 +75,9 @@ def cells(canvas: Canvas) -> None:
     if rng.random() < 0.5:
         light += rng.uniform(0.2, 1) * height * objects.inside
     nucleus = canvas.where("nucleus")
-    factor = rng.choice([rng.uniform(0.1, 0.7), rng.uniform(1.3, 3), 1.0])
+    factor = rng.choice([rng.uniform(0.1, 0.7), rng.uniform(1.3, 3)])
     light = np.where(nucleus, light * factor * (1 + grain(canvas, 0.1)), light)
+    light *= np.where(canvas.where("other cell"), rng.choice([0.3, 0.5, 2, 3]), 1)
     for name in ("granule", "vacuole", "nucleolus"):
         part = canvas.where(name)
         level = rng.uniform(1.4, 4) if name == "granule" else rng.uniform(0, 0.5)
@@ -91,18 +97,20 @@ def _specimen(canvas: Canvas) -> tuple[Objects, Field]:
     rng = canvas.rng
     radius = log_uniform(rng, 9, 100)
     confluent = rng.random() < 0.4
-    cover = rng.uniform(0.7, 1.2) if confluent else log_uniform(rng, 0.08, 0.6)
+    cover = rng.uniform(0.7, 1.2) if confluent else log_uniform(rng, 0.12, 0.6)
     closest = rng.uniform(0.5, 0.75) if confluent else rng.uniform(0.7, 1.1)
     objects = grow(canvas.shape, rng, radius, cover, closest, str(rng.choice(STYLES)))
     canvas.mark("cytoplasm", objects.inside)
     canvas.add_instances(objects.labels)
-    if rng.random() < 0.25 and objects.labels.max() > 3:  # two types of cell
-        other = objects.random(rng, 1) > 1
-        canvas.mark("other cell", other & objects.inside)
     flat = log_uniform(rng, 1, 5)
     height = (1 - (1 - objects.depth) ** flat) * objects.random(rng, 0.3)
-    height *= 1 + rng.uniform(0, 0.3) * texture(canvas.shape, rng, max(2, radius / 6))
+    height *= 1 + rng.uniform(0, 0.3) * natural(canvas.shape, rng, max(2, radius / 6))
     height *= objects.inside
+    if rng.random() < 0.25 and objects.labels.max() > 3:  # two types of cell
+        other = (objects.random(rng, 1) > 1) & objects.inside
+        canvas.mark("other cell", other)
+        height *= np.where(other, rng.choice([0.3, 0.5, 2, 3]), 1)
+        height += rng.uniform(0, 0.3) * other * texture(canvas.shape, rng, max(2, radius / 6))
     if rng.random() < 0.75 and radius > 10:
         _fill_nuclei(canvas, objects, height)
     if rng.random() < 0.5:
@@ -147,7 +155,7 @@ def phase(canvas: Canvas) -> None:
     """Phase contrast: thick parts dark or bright, with halos around."""
     rng = canvas.rng
     objects, height = _specimen(canvas)
-    halo = log_uniform(rng, 3, max(6, min(objects.radius, 40)))
+    halo = log_uniform(rng, 1.8, max(6, min(objects.radius, 40)))
     gain = rng.uniform(0.6, 1) * np.exp(
         -0.5 * (rng.uniform(0.2, 0.8) * _frequency(canvas.shape)) ** 2
     )

@@ -35,17 +35,18 @@ def dots(canvas: Canvas) -> None:
             canvas.light[box] = np.maximum(canvas.light[box], level * bright)
             canvas.mark(name, distance < 1, box)
     canvas.light += clouds(canvas, rng.uniform(0, 0.15))
-    canvas.instances[canvas.where("dot", "large dot") & (canvas.instances == 0)] = 0
     if rng.random() < 0.3:
         blurred = ndimage.gaussian_filter(canvas.light[::-1, ::-1], rng.uniform(4, 10))
         canvas.light += rng.uniform(0.5, 2) * blurred
 
 
 def rods(canvas: Canvas) -> None:
-    """Bacteria: rods and short chains, lonely or in colonies, filled or with a rim."""
+    """Bacteria and worms: rods, straight or bent, lonely or in colonies, filled or with a rim."""
     rng = canvas.rng
     side = canvas.shape[0]
-    radius = log_uniform(rng, 1.5, 9)
+    thick = rng.random() < 0.25
+    radius = log_uniform(rng, 7, 24) if thick else log_uniform(rng, 1.5, 9)
+    wander = rng.uniform(0, 0.6) if thick else rng.uniform(0, 0.2)
     length = radius * rng.uniform(2, 9)
     crowd = rng.random() < 0.5
     aligned = rng.uniform(0.1, 3)
@@ -58,7 +59,7 @@ def rods(canvas: Canvas) -> None:
         row, column = np.clip(start, 0, side - 1).astype(int)
         angle = 2 * flow[row, column] + rng.normal(0, aligned)
         long = length * rng.uniform(0.5, 1.3)
-        paths.append(walk(rng, start, angle, long, rng.uniform(0, 0.2), (radius, radius)))
+        paths.append(walk(rng, start, angle, long, wander, (radius, radius)))
     drawn = rasterise(canvas.shape, paths)
     labels = pieces(np.where(drawn.inside, drawn.number, 0).astype(np.int32), int(radius**2) + 2)
     inside = labels > 0
@@ -68,6 +69,8 @@ def rods(canvas: Canvas) -> None:
     levels = np.exp(rng.normal(0, rng.uniform(0, 0.4), labels.max() + 1))[labels]
     light = inside * levels * (1 - rng.uniform(0, 0.9) * (1 - depth))
     light -= rng.uniform(0, 0.8) * edges(labels, 0.3 * radius + 0.5) * inside
+    if rng.random() < 0.5:
+        light *= 1 + grain(canvas, rng.uniform(0, 0.4), max(1.5, radius / 3))
     if rng.random() < 0.4:  # halos of phase contrast
         light -= rng.uniform(0.5, 1) * ndimage.gaussian_filter(light, 2 * radius)
     if rng.random() < 0.3:

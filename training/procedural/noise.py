@@ -174,6 +174,18 @@ def texture(shape: Shape, rng: np.random.Generator, scale: float | None = None) 
     return standardised(smooth(shape, max(scale / 2, 1), rng))
 
 
+def natural(shape: Shape, rng: np.random.Generator, scale: float) -> Field:
+    """Grain as living matter has it: clouds, blotches, specks; seldom any other texture."""
+    way = rng.random()
+    if way < 0.35:
+        return standardised(fractal(shape, scale * 2, rng, 5, rng.uniform(0.4, 0.9)))
+    if way < 0.6:
+        return spectral(shape, rng, max(scale, 2) * 1.5, rng.uniform(0.5, 1.5))
+    if way < 0.8:
+        return speckles(shape, scale * rng.uniform(1, 3), max(0.6, scale / 4), rng)
+    return texture(shape, rng, scale)
+
+
 def stripes(shape: Shape, wavelength: float, angle: float, rng: np.random.Generator) -> Field:
     """Waves across `angle`, bent by smooth noise; mean 0, variance about 1."""
     wavelength = max(wavelength, 2.5)

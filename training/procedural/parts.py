@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from procedural.canvas import Canvas
-from procedural.noise import Field, Mask, log_uniform, smooth, texture
+from procedural.noise import Field, Mask, log_uniform, natural, smooth
 from procedural.shapes import Objects, borders, box_around, ellipse, to_border
 
 Box = tuple[slice, slice]
@@ -113,7 +113,7 @@ def shading(canvas: Canvas, objects: Objects) -> Field:
         light *= 1 + rng.uniform(-0.6, 1.2) * edges(objects.labels, width)
     if rng.random() < 0.8:
         scale = max(1.5, objects.radius * log_uniform(rng, 0.08, 0.8))
-        light *= 1 + rng.uniform(0.02, 0.35) * texture(canvas.shape, rng, scale)
+        light *= 1 + rng.uniform(0.02, 0.35) * natural(canvas.shape, rng, scale)
     if rng.random() < 0.3:  # brighter on one side
         light *= 1 + 0.3 * smooth(canvas.shape, objects.radius * 1.5, rng)
     return np.clip(light, 0.05, 4) * objects.inside
@@ -124,7 +124,7 @@ def debris(canvas: Canvas, level: float, radius: float) -> None:
     rng = canvas.rng
     ground = canvas.regions == 1
     count = int(rng.integers(1, 12))
-    size = max(1.2, radius * rng.uniform(0.1, 0.6))
+    size = float(np.clip(radius * rng.uniform(0.1, 0.6), 1.2, 9))
     ragged = smooth(canvas.shape, max(1.5, size / 2), rng)
     hollow = rng.random() < 0.3
     for box, distance, _, _ in spots(canvas, ground, count, size, 0.5, 3):

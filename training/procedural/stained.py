@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from procedural.canvas import Canvas, clouds, grain
-from procedural.noise import Field, Mask, fractal, log_uniform, smooth, spectral, texture
+from procedural.noise import Field, Mask, fractal, log_uniform, natural, smooth, spectral, texture
 from procedural.parts import debris, edges, nuclei_of, shading, spots
 from procedural.shapes import Objects, grow, mosaic, to_border
 
@@ -56,7 +56,7 @@ def _add_nuclei(canvas: Canvas, stain: Field, objects: Objects) -> None:
     kept = middle > 0.6 * np.bincount(objects.labels.ravel())
     labels = np.where(kept[objects.labels] & allowed, objects.labels, 0).astype(np.int32)
     nuclei = Objects(labels, objects.depth, objects.radius)
-    chromatin = texture(canvas.shape, rng, max(1.8, objects.radius * rng.uniform(0.15, 0.5)))
+    chromatin = natural(canvas.shape, rng, max(1.8, objects.radius * rng.uniform(0.15, 0.5)))
     dark = rng.uniform(0.4, 1.2) * nuclei.random(rng, rng.uniform(0.05, 0.4))
     dark *= 1 + rng.uniform(0.05, 0.35) * chromatin
     dark += rng.uniform(0, 0.5) * edges(labels, max(0.8, objects.radius * 0.1)) * nuclei.inside
@@ -65,7 +65,7 @@ def _add_nuclei(canvas: Canvas, stain: Field, objects: Objects) -> None:
     stain += np.maximum(dark, 0) * np.clip(soft * 1.3, 0, 1)
     if rng.random() < 0.3:  # two types
         other = nuclei.random(rng, 1) > 1.3
-        stain += rng.uniform(-0.3, 0.4) * other
+        stain += rng.choice([-0.3, 0.4]) * rng.uniform(0.5, 1) * other
         canvas.mark("other nucleus", other & nuclei.inside)
         canvas.mark("nucleus", nuclei.inside & ~other)
     else:
@@ -123,7 +123,7 @@ def blood(canvas: Canvas) -> None:
     if rng.random() < 0.6:  # folds and wrinkles
         stain += rng.uniform(0, 0.2) * np.abs(texture(canvas.shape, rng)) * objects.inside
     nucleated = nuclei_of(canvas, objects, rng.choice([0.1, 0.4, 1.0]), rng.uniform(0.25, 0.7))
-    chromatin = 1 + rng.uniform(0, 0.3) * texture(canvas.shape, rng, max(2, radius / 5))
+    chromatin = 1 + rng.uniform(0, 0.3) * natural(canvas.shape, rng, max(2, radius / 5))
     stain = np.where(nucleated > 0, rng.uniform(0.6, 1.4) * chromatin, stain)
     canvas.mark("nucleus", nucleated > 0)
     if rng.random() < 0.3:  # parasites, platelets, inclusions
