@@ -94,7 +94,7 @@ Truth = Callable[[NDArray[Any]], NDArray[np.uint8]]
 
 
 def _positive(labels: NDArray[Any]) -> NDArray[np.uint8]:
-    return 1 + (labels > 0).astype(np.uint8)
+    return np.asarray(1 + (labels > 0).astype(np.uint8))
 
 
 def _zero(labels: NDArray[Any]) -> NDArray[np.uint8]:

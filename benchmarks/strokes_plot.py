@@ -13,6 +13,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = "osD^vP"
 _LINES: dict[str, Any] = {"same": "-", "other": ":"}
 _COLUMNS = 4
+_TICKS = (1, 2, 5, 10, 20, 50)
 
 Curve = Callable[[str, str, str], list[tuple[float, float]]]
 
@@ -39,15 +40,17 @@ def draw(rows: Rows, folder: Path, strokes: int = 5, seconds: float = 30.0) -> l
     if strokes not in rows.strokes:
         strokes = min(rows.strokes, default=strokes)
 
+    longest = max((column.seconds or seconds for column in rows.columns()), default=seconds)
+
     def over_seconds(learner: str, name: str, where: str) -> list[tuple[float, float]]:
         points = []
         for column in rows.columns([learner]):
             value = rows.values(column, strokes, where).get(name)
             # A learner that learns once stands where it is done, and goes on as a level line.
-            time = column.seconds or rows.seconds(column, strokes, "learning")
+            time = column.seconds or rows.seconds(column, strokes, "learning", name)
             if value is not None:
                 points += [(time, value)]
-                points += [(max(time, seconds), value)] if column.seconds is None else []
+                points += [(max(time, longest), value)] if column.seconds is None else []
         return points
 
     def over_strokes(learner: str, name: str, where: str) -> list[tuple[float, float]]:
@@ -57,8 +60,8 @@ def draw(rows: Rows, folder: Path, strokes: int = 5, seconds: float = 30.0) -> l
 
     folder.mkdir(parents=True, exist_ok=True)
     first, second = folder / "strokes-seconds.png", folder / "strokes-strokes.png"
-    _panels(rows, over_seconds, f"seconds of learning, {strokes} strokes a class", first)
-    _panels(rows, over_strokes, f"strokes a class, {seconds:g} s of learning", second)
+    _panels(rows, over_seconds, f"seconds of learning, {strokes} strokes a class", first, (0.2, 70))
+    _panels(rows, over_strokes, f"strokes a class, {seconds:g} s of learning", second, (1.7, 60))
     return [first, second]
 
 
@@ -67,7 +70,7 @@ def _nearest(rows: Rows, learner: str, seconds: float) -> Column:
     return min(columns, key=lambda column: abs((column.seconds or seconds) - seconds))
 
 
-def _panels(rows: Rows, curve: Curve, label: str, path: Path) -> None:
+def _panels(rows: Rows, curve: Curve, label: str, path: Path, limits: tuple[float, float]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -76,7 +79,7 @@ def _panels(rows: Rows, curve: Curve, label: str, path: Path) -> None:
     FigureCanvasAgg(figure)
     panels = figure.subplots(lines, _COLUMNS, squeeze=False, sharey=True).ravel()
     for name, panel in zip(rows.sets, panels, strict=False):
-        _panel(panel, rows.learners, name, curve)
+        _panel(panel, rows.learners, name, curve, limits)
         panel.set_title(f"{name}\n{rows.kind(name)}", fontsize=9)
     for panel in panels[len(rows.sets) :]:
         panel.axis("off")
@@ -87,7 +90,9 @@ def _panels(rows: Rows, curve: Curve, label: str, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _panel(panel: Any, learners: Iterable[str], name: str, curve: Curve) -> None:
+def _panel(
+    panel: Any, learners: Iterable[str], name: str, curve: Curve, limits: tuple[float, float]
+) -> None:
     for learner in learners:
         colour, marker = _look(list(learners), learner)
         for where, line in _LINES.items():
@@ -97,8 +102,9 @@ def _panel(panel: Any, learners: Iterable[str], name: str, curve: Curve) -> None
                 panel.plot(x, y, line, color=colour, marker=marker, markersize=3.5, linewidth=1.4)
     panel.set_xscale("log")
     panel.set_ylim(0, 1)
-    panel.xaxis.set_major_formatter("{x:g}")
-    panel.xaxis.set_minor_formatter("")
+    panel.set_xticks(_TICKS, [str(tick) for tick in _TICKS])
+    panel.set_xlim(*limits)
+    panel.minorticks_off()
     panel.grid(alpha=0.25)
     panel.tick_params(labelsize=8)
 

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from imageio.v3 import imread, imwrite
 from tifffile import imwrite as write_tiff
 
+from napari_unet.engine.plan import ExecutionPlan
 from napari_unet.ops.annotations import draw_strokes
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.synthetic import touching_cells
@@ -289,7 +291,8 @@ def test_strokes_needed_are_read_off_the_curve(benchmark):
     assert benchmark.tables.strokes_needed(curve, 0.7) is None
 
 
-def test_tables_plots_and_pictures_are_written(run, tmp_path, data):
+def test_tables_plots_and_pictures_are_written(run, benchmark, monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmark.tables, "machine", lambda: "a machine")
     run("run", "--sets", SET, "isbi2012_em", "--short", "--learners", "forest")
     run("tables", "--output", tmp_path / "tables.md")
     text = (tmp_path / "tables.md").read_text()
@@ -316,7 +319,11 @@ def test_the_forest_tells_cells_from_background(benchmark):
     assert benchmark.scores.score(probability, truth, annotations)["IoU"] > 0.7
 
 
-def test_a_network_goes_on_where_it_ended_and_predicts_other_images(benchmark):
+def test_a_network_goes_on_where_it_ended_and_predicts_other_images(benchmark, monkeypatch):
+    # What is fastest on this machine takes seconds to measure, and does not matter here.
+    for part in ("trainer", "predict"):
+        plan = ExecutionPlan(torch.device("cpu"))
+        monkeypatch.setattr(f"napari_unet.engine.{part}.choose_plan", lambda *_, plan=plan: plan)
     image, labels = touching_cells((64, 64), 4, seed=1)
     image = np.stack([image] * 3, axis=-1)
     truth = 1 + (labels > 0).astype(np.uint8)
