@@ -182,7 +182,7 @@ def _illumination(shape: tuple[int, ...], rng: np.random.Generator) -> Field:
         light += slope[0] * y + slope[1] * x
     if rng.random() < 0.3:
         light += rng.uniform(0, 0.15) * smooth((rows, columns), max(rows, columns) / 3, rng)
-    return np.maximum(light / light.max(), np.float32(0.15))
+    return np.asarray(np.maximum(light / light.max(), 0.15), np.float32)
 
 
 def _noisy(light: Field, rng: np.random.Generator) -> Field:
@@ -201,11 +201,10 @@ def _noisy(light: Field, rng: np.random.Generator) -> Field:
         image = image + strength * (grain if light.ndim == 2 else grain[..., None])
     if rng.random() < 0.12:  # lines of a scanning beam or of the camera
         axis = int(rng.integers(2))
-        lines = rng.standard_normal(light.shape[axis], dtype=np.float32)
+        lines: Field = rng.standard_normal(light.shape[axis], dtype=np.float32)
         if rng.random() < 0.4:
-            lines = np.float32(1.4) * np.sin(
-                np.arange(len(lines), dtype=np.float32) * np.float32(2 / rng.uniform(1, 8))
-            )
+            waves = np.arange(len(lines)) * 2 / rng.uniform(1, 8)
+            lines = np.asarray(1.4 * np.sin(waves), np.float32)
         lines = lines[:, None] if axis == 0 else lines[None]
         image = image + rng.uniform(0.2, 0.6) * strength * (
             lines if light.ndim == 2 else lines[..., None]
@@ -236,7 +235,7 @@ def _stored(image: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np
     if rng.random() < 0.15:
         image = _blocky(image, log_uniform(rng, 0.003, 0.04))
     levels = 2.0 ** rng.integers(4, 9) - 1 if rng.random() < 0.2 else 255.0
-    return np.clip(np.rint(image * levels) / levels, 0, 1)
+    return np.asarray(np.clip(np.rint(image * levels) / levels, 0, 1))
 
 
 def _blocky(image: NDArray[np.floating], coarseness: float) -> NDArray[np.floating]:

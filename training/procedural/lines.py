@@ -128,7 +128,7 @@ def tree(
 def _levels(canvas: Canvas, drawn: Drawn, spread: float) -> Field:
     """Brightness of each line."""
     values = np.exp(canvas.rng.normal(0, spread, drawn.number.max() + 1)).astype(np.float32)
-    return values[drawn.number]
+    return np.asarray(values[drawn.number])
 
 
 def filaments(canvas: Canvas) -> None:

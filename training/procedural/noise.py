@@ -66,7 +66,7 @@ def fractal(
 def standardised(field: NDArray[np.floating]) -> Field:
     """Shift and scale to mean 0 and variance 1."""
     field = field - field.mean()
-    return (field / (field.std() + 1e-6)).astype(np.float32)
+    return np.asarray(field / (field.std() + 1e-6), np.float32)
 
 
 def displaced(
@@ -162,13 +162,13 @@ def texture(shape: Shape, rng: np.random.Generator, scale: float | None = None) 
         waves = spectral(shape, rng, scale * 1.5, rng.uniform(0.15, 0.6))
         return standardised(np.tanh(4 * (waves + rng.uniform(-1, 1))))
     if kind == 4:
-        return cellular(shape, scale * 1.5, rng) * rng.choice([-1, 1])
+        return cellular(shape, scale * 1.5, rng) * np.float32(rng.choice([-1, 1]))
     if kind == 5:
         return speckles(shape, scale * rng.uniform(1, 3), max(0.6, scale / 5), rng)
     if kind == 6:  # thin ridges in all directions, or along one
         along = angle if rng.random() < 0.5 else None
         ridges = np.abs(spectral(shape, rng, scale * 2, 0.5, along, 0.3))
-        return standardised(-np.minimum(ridges, 1)) * rng.choice([-1, 1])
+        return standardised(-np.minimum(ridges, 1)) * np.float32(rng.choice([-1, 1]))
     if kind == 7:  # regular stripes, a little bent
         return stripes(shape, scale, angle, rng)
     return standardised(smooth(shape, max(scale / 2, 1), rng))

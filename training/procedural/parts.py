@@ -50,8 +50,8 @@ def spots(
         ratio = rng.uniform(1, max(aspect, 1))
         box = box_around(row, column, size * np.sqrt(ratio) + 1, canvas.shape)
         if box is not None:
-            row, column = row + rng.uniform(-0.5, 0.5), column + rng.uniform(-0.5, 0.5)
-            yield box, *ellipse(box, row, column, size, ratio, rng.uniform(0, np.pi))
+            y, x = row + rng.uniform(-0.5, 0.5), column + rng.uniform(-0.5, 0.5)
+            yield box, *ellipse(box, y, x, size, ratio, rng.uniform(0, np.pi))
 
 
 def middles(labels: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -98,7 +98,7 @@ def nuclei_of(canvas: Canvas, cells: Objects, share: float, size: float) -> NDAr
 
 def edges(labels: NDArray[np.int32], width: float) -> Field:
     """1 at the borders between labels, falling to 0 within about `width` pixels."""
-    return np.exp(-((to_border(labels) / np.float32(width)) ** 2))
+    return np.asarray(np.exp(-((to_border(labels) / width) ** 2)), np.float32)
 
 
 def shading(canvas: Canvas, objects: Objects) -> Field:
@@ -147,7 +147,7 @@ def _across(canvas: Canvas) -> Field:
     y = np.arange(rows, dtype=np.float32)[:, None] - np.float32(rng.uniform(0, rows))
     x = np.arange(columns, dtype=np.float32)[None] - np.float32(rng.uniform(0, columns))
     bent = rng.uniform(0, 12) * smooth(canvas.shape, 80, rng)
-    return y * np.float32(np.cos(angle)) - x * np.float32(np.sin(angle)) + np.float32(1) * bent
+    return np.asarray(y * np.cos(angle) - x * np.sin(angle) + bent, np.float32)
 
 
 def ghosts(canvas: Canvas, objects: Objects) -> Field:
@@ -155,9 +155,8 @@ def ghosts(canvas: Canvas, objects: Objects) -> Field:
     rng = canvas.rng
     moved = np.roll(objects.inside, rng.integers(20, canvas.shape[0] - 20, 2), axis=(0, 1))
     blurred = ndimage.uniform_filter(moved.astype(np.float32), int(objects.radius * 0.6) + 3)
-    return rng.uniform(0.1, 0.5) * ndimage.gaussian_filter(
-        blurred, objects.radius * 0.25 + 1, truncate=2.5
-    )
+    soft = ndimage.gaussian_filter(blurred, objects.radius * 0.25 + 1, truncate=2.5)
+    return np.asarray(rng.uniform(0.1, 0.5) * soft, np.float32)
 
 
 def seams(canvas: Canvas, objects: Objects) -> Mask:

@@ -155,7 +155,8 @@ def grow(
     wobble = {"spread": 0.28, "star": 0.15, "round": 0.02}.get(style, rng.uniform(0.03, 0.12))
     warp = displaced(shape, max(3.0, radius * rng.uniform(0.5, 1)), wobble * radius, rng)
     rough = rng.uniform(0, 0.06) * radius
-    warp = tuple(part + rough * smooth(shape, max(2.0, radius / 5), rng) for part in warp)
+    for part in warp:
+        part += rough * smooth(shape, max(2.0, radius / 5), rng)
     owner = np.zeros(shape, np.int32)
     nearest = np.ones(shape, np.float32)
     common = rng.uniform(0, np.pi)
@@ -216,15 +217,15 @@ class _Outline:
         along = (y * sine + x * cosine) / stretch
         across = (y * cosine - x * sine) * stretch
         if self.bend:
-            across = across + np.float32(self.bend) * (along**2 - np.float32(0.4))
+            across += np.float32(self.bend) * (along**2 - np.float32(0.4))
         if len(self.corners):
             planes = [along * np.cos(c) + across * np.sin(c) for c in self.corners.astype("f4")]
-            return np.maximum(np.max(planes, axis=0), 0) * np.float32(1.1)
+            return np.asarray(1.1 * np.maximum(np.max(planes, axis=0), 0), np.float32)
         direction = np.arctan2(across, along)
         outline = np.ones_like(direction)
         for count, strength, begin in self.waves.astype(np.float32):
             outline += strength * np.cos(count * direction + begin)
-        return np.hypot(along, across) / np.maximum(outline, np.float32(0.25))
+        return np.asarray(np.hypot(along, across) / np.maximum(outline, 0.25), np.float32)
 
 
 def pieces(owner: NDArray[np.int32], smallest: int) -> NDArray[np.int32]:

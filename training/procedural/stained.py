@@ -41,7 +41,7 @@ def stained(canvas: Canvas) -> None:
 def _stroma(canvas: Canvas) -> Field:
     """Wavy fibres of connective tissue."""
     rng = canvas.rng
-    angle = rng.choice([None, rng.uniform(0, np.pi)])
+    angle = rng.uniform(0, np.pi) if rng.random() < 0.5 else None
     waves = spectral(canvas.shape, rng, log_uniform(rng, 5, 30), rng.uniform(0.4, 1), angle, 0.35)
     ground = 0.5 * waves + 0.5 * texture(canvas.shape, rng, log_uniform(rng, 3, 15))
     ground += smooth(canvas.shape, 60, rng)

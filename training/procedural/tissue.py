@@ -156,7 +156,8 @@ def epithelium(canvas: Canvas) -> None:
     light *= 1 + grain(canvas, rng.uniform(0, 0.3))
     if rng.random() < 0.4 and size > 14:
         nucleus = nuclei_of(canvas, sheet, rng.uniform(0.5, 1), rng.uniform(0.35, 0.65)) > 0
-        level = rng.choice([rng.uniform(0.4, 1.3), 0.0])
+        dim = float(light[cells > 0].mean()) < 0.15 if (cells > 0).any() else True
+        level = 0.0 if not dim and rng.random() < 0.5 else rng.uniform(0.4, 1.3)
         light = np.where(nucleus, level * (1 + grain(canvas, 0.15)), light)
         canvas.mark("nucleus", nucleus)
     canvas.mark("membrane", wall)
