@@ -201,7 +201,7 @@ def _noisy(light: Field, rng: np.random.Generator) -> Field:
         image = image + strength * (grain if light.ndim == 2 else grain[..., None])
     if rng.random() < 0.12:  # lines of a scanning beam or of the camera
         axis = int(rng.integers(2))
-        lines: Field = rng.standard_normal(light.shape[axis], dtype=np.float32)
+        lines: Field = rng.standard_normal(light.shape[axis : axis + 1], dtype=np.float32)
         if rng.random() < 0.4:
             waves = np.arange(len(lines)) * 2 / rng.uniform(1, 8)
             lines = np.asarray(1.4 * np.sin(waves), np.float32)
