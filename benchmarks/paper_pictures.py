@@ -69,12 +69,13 @@ def middle(shape: tuple[int, int]) -> tuple[slice, slice]:
 
 
 def draw(key: str, runs: Path, output: Path, data: Path) -> Path:
-    """Draw the first and the middle test image of a row, below each other."""
+    """Draw the first and the middle test image of a row, below each other; of one, that."""
     row = json.loads((runs / f"{key}.json").read_text())
     maps = np.load(runs / f"{key}.npz")
     test = load(row["set"], data, row["fold"]).test.images
     rows = []
-    for image in (test[0], test[len(test) // 2]):
+    for number in sorted({0, len(test) // 2}):
+        image = test[number]
         probability = maps[f"test/{image.name}"].astype(np.float32)
         if row["set"] == "em":
             threshold, seeds = row["scores"]["flooded"]
@@ -92,7 +93,8 @@ def draw(key: str, runs: Path, output: Path, data: Path) -> Path:
         rows.append(row_of(shown))
     width = min(picture.shape[1] for picture in rows)
     gap = np.full((_GAP, width, 3), 255, np.uint8)
-    whole = np.concatenate([rows[0][:, :width], gap, rows[1][:, :width]])
+    parts = [part for row in rows for part in (row[:, :width], gap)]
+    whole = np.concatenate(parts[:-1])
     path = output / f"paper-{row['set']}.png"
     return write_atomically(path, lambda file: file.write(png(whole)))
 

@@ -127,6 +127,9 @@ def _named(name: str, group: str) -> str:
 
 
 def _length(row: Row) -> str:
+    if "about" in row:
+        seconds = row["about"]["seconds of learning"]
+        return "as published" if row["name"] == "bioimageio" else f"{seconds / 60:.1f} min"
     if row.get("minutes"):
         steps = f", {row['steps']} steps" if row.get("steps") else ""
         return f"{row['minutes']:g} min{steps}"
