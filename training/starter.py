@@ -38,6 +38,10 @@ from napari_unet.model.unet import UNet
 _AUXILIARY = 3
 _SUPPORT_PIXELS = 600
 _SAVE_EVERY = 500
+# BatchNorm's statistics are averaged over so many episodes, and after this share of the training
+# they stay as they are: the rest is learned with the normalisation that prediction has.
+_EPISODES_OF_STATISTICS = 200
+_SHARE_WITH_STATISTICS = 0.25
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,14 @@ def rate(step: int, settings: Settings) -> float:
     return settings.rate * rise * 0.5 * (1 + math.cos(math.pi * step / settings.steps)) + 1e-6
 
 
+def prepare_statistics(starter: Starter, step: int, settings: Settings) -> None:
+    """Let BatchNorm follow the episodes at first, and stay as it is later."""
+    for module in starter.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1 / min(max(step / 5, 10), _EPISODES_OF_STATISTICS)
+            module.train(step < _SHARE_WITH_STATISTICS * settings.steps)
+
+
 def train(settings: Settings, pool: Pool, output: Path) -> None:
     """Train, keep the state now and then, and write the network at the end."""
     torch.manual_seed(settings.seed)
@@ -214,6 +226,7 @@ def train(settings: Settings, pool: Pool, output: Path) -> None:
     began = time.monotonic()
     source = episodes(pool, settings, first * 2)
     for step in range(first, settings.steps):
+        prepare_statistics(starter, step, settings)
         for group in optimizer.param_groups:
             group["lr"] = rate(step, settings)
         answered, wrong = losses(starter, next(source), settings)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import Precision, choose_plan
@@ -18,6 +19,9 @@ from napari_unet.ops.errors import InputError
 
 # Learning rates that went furthest in 30 s on a few strokes; see docs/architecture.md.
 _LEARNING_RATE = {"adamw": 1e-3, "sgd": 1e-3}
+# BatchNorm's statistics for prediction are averaged over a tenth of the steps made so far, within
+# these bounds: early ones soon are those of other weights, and of batches of one, ten say little.
+_STEPS_OF_STATISTICS = (10, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +164,22 @@ class Trainer:
         self._dropout_state = state["random.dropout"]
         self.step = step
 
-    def learn(self, patch: Patch) -> float:
-        """Make one step on `patch` and return its loss."""
+    def learn(self, patch: Patch, *, freeze_statistics: bool = False) -> float:
+        """Make one step on a patch.
+
+        Parameters
+        ----------
+        patch
+            What to learn from.
+        freeze_statistics
+            Whether BatchNorm normalises by its running statistics, as it will in prediction, and
+            leaves them as they are. Otherwise it takes those of the patch, and follows them.
+
+        Returns
+        -------
+        float
+            The loss of the patch.
+        """
         device = self.plan.device
         image = patch.image.to(device).contiguous(memory_format=self.plan.memory_format)
         # Dropout draws from torch's global generator; with a state of its own the training does
@@ -169,6 +187,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._dropout_state)
             self.model.train()
+            _prepare_statistics(self.model, self.step, freeze_statistics)
             with self.plan.autocast():
                 logits = self.model(image)
             loss = weighted_cross_entropy(
@@ -181,3 +200,13 @@ class Trainer:
         self.model.eval()
         self.step += 1
         return float(loss.detach())
+
+
+def _prepare_statistics(model: nn.Module, step: int, freeze: bool) -> None:
+    """Let BatchNorm take its statistics from the patch and follow them, or leave them alone."""
+    fewest, most = _STEPS_OF_STATISTICS
+    momentum = 1 / min(max(step / 10, fewest), most)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = momentum
+            module.train(not freeze)

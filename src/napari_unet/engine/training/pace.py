@@ -67,17 +67,20 @@ class Schedule:
         fraction = self.fraction(step, elapsed)
         return fraction is not None and fraction >= 1
 
+    def is_falling(self, step: int, elapsed: float) -> bool:
+        """Say whether the learning rate has begun to fall."""
+        fall = self._fall()
+        return fall is not None and self._spent(step, elapsed) >= fall[0]
+
     def rate(self, step: int, elapsed: float) -> float:
         """Return the share of the full learning rate for the next step."""
         if self._kind == "constant":
             return 1.0
         warm_up = min(1.0, (step + 1) / _WARM_UP_STEPS)
-        start, end = self.decay
-        if start is None or end is None:
-            budget = self._budget()
-            if budget is None:
-                return warm_up
-            start, end = (1 - _DECAY_SHARE) * budget, budget
+        fall = self._fall()
+        if fall is None:
+            return warm_up
+        start, end = fall
         left = (end - self._spent(step, elapsed)) / max(end - start, 1e-9)
         return warm_up * min(max(left, _LOWEST_RATE), 1.0)
 
@@ -87,6 +90,16 @@ class Schedule:
         length = spent * _DECAY_SHARE / (1 - _DECAY_SHARE) if self._kind == "decay" else 0.0
         if budget is None or spent + length < budget:
             self.decay = (spent, spent + length)
+
+    def _fall(self) -> tuple[float, float] | None:
+        """Return when the learning rate begins to fall and when it is 0; None if it does not."""
+        if self._kind == "constant":
+            return None
+        start, end = self.decay
+        if start is not None and end is not None:
+            return start, end
+        budget = self._budget()
+        return None if budget is None else ((1 - _DECAY_SHARE) * budget, budget)
 
     def _spent(self, step: int, elapsed: float) -> float:
         return float(step) if self._steps is not None else elapsed
