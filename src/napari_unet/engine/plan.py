@@ -72,8 +72,9 @@ class ExecutionPlan:
         """
         network = self._running_copy(model)
         # Logits rounded to bfloat16 would move a probability by 0.015 on their own.
-        network.output.float()
-        network.output.register_forward_pre_hook(_in_float32)
+        for layer in (network.output, *network.side_outputs):
+            layer.float()
+            layer.register_forward_pre_hook(_in_float32)
 
         @torch.inference_mode()
         def probabilities(batch: torch.Tensor) -> torch.Tensor:

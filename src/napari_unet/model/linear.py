@@ -110,17 +110,39 @@ def apply_linear(maps: Sequence[Tensor], coefficients: Tensor, side: tuple[int, 
     Tensor
         Shape (1, K, rows, columns), float32.
     """
-    total = coefficients[-1][None, :, None, None].expand(1, -1, *side)
-    start = 0
-    for features, scale in _with_scales(maps):
+    reduced, start = [], 0
+    for features in maps:
         channels = features.shape[1]
         part = coefficients[start : start + channels].T[:, :, None, None]
         start += channels
-        reduced = functional.conv2d(features.float(), part)
-        if scale > 1:
-            reduced = functional.interpolate(
-                reduced, scale_factor=float(scale), mode="bilinear", align_corners=False
-            )
-        top, left = (reduced.shape[2] - side[0]) // 2, (reduced.shape[3] - side[1]) // 2
-        total = total + reduced[:, :, top : top + side[0], left : left + side[1]]
+        reduced.append(functional.conv2d(features.float(), part))
+    return coefficients[-1][:, None, None] + enlarged_sum(reduced[:-1], side) + reduced[-1]
+
+
+def enlarged_sum(maps: Sequence[Tensor], side: Sequence[int]) -> Tensor:
+    """Enlarge the maps of all levels but the last to the resolution of the answer, and add them.
+
+    Parameters
+    ----------
+    maps
+        Each (N, K, h, w), from the bottom up, each with twice the resolution of the one before,
+        the last with half of the answer's.
+    side
+        Rows and columns of the answer.
+
+    Returns
+    -------
+    Tensor
+        Shape (N, K, rows, columns), float32.
+    """
+    total = torch.zeros(())
+    for number, features in enumerate(maps):
+        enlarged = functional.interpolate(
+            features.float(),
+            scale_factor=float(1 << (len(maps) - number)),
+            mode="bilinear",
+            align_corners=False,
+        )
+        top, left = (enlarged.shape[2] - side[0]) // 2, (enlarged.shape[3] - side[1]) // 2
+        total = total + enlarged[:, :, top : top + side[0], left : left + side[1]]
     return total

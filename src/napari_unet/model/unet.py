@@ -36,6 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from napari_unet.model.linear import enlarged_sum
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import TileGeometry
 
@@ -47,6 +48,8 @@ _LIMITS = {
     "base_channels": (1, 512),
     "depth": (1, 6),
 }
+# What older files do not say.
+_LATER_VALUES = {"hypercolumns": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,10 @@ class UNetConfig:
         Whether BatchNorm follows every 3x3 convolution. The paper has none.
     dropout
         Probability, in [0, 1), that a feature is dropped at the end of the contracting path.
+    hypercolumns
+        Whether the answer is a linear function of the maps of all levels of the expanding path,
+        enlarged, and not of the last one alone (Hariharan et al. 2015, section 2). The paper's is
+        not.
 
     Raises
     ------
@@ -80,6 +87,7 @@ class UNetConfig:
     depth: int = 4
     batch_norm: bool = False
     dropout: float = 0.5
+    hypercolumns: bool = False
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -89,11 +97,12 @@ class UNetConfig:
                     f"{name} = {shortened(value)} is not possible; "
                     f"choose a whole number from {low} to {high}"
                 )
-        flag: object = self.batch_norm  # a file may hold anything
-        if not isinstance(flag, bool):
-            raise InputError(
-                f"batch_norm = {shortened(flag)} is not possible; choose true or false"
-            )
+        for name in ("batch_norm", "hypercolumns"):
+            flag: object = getattr(self, name)  # a file may hold anything
+            if not isinstance(flag, bool):
+                raise InputError(
+                    f"{name} = {shortened(flag)} is not possible; choose true or false"
+                )
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise InputError(
                 f"dropout = {shortened(self.dropout)} is not possible; "
@@ -166,6 +175,7 @@ class UNetConfig:
         if not isinstance(values, Mapping):
             raise InputError("the network's configuration is not a table; save the model again")
         names = {field.name for field in fields(cls)}
+        values = {**_LATER_VALUES, **values}
         if wrong := sorted(names.symmetric_difference(values), key=str):
             listed = ", ".join(str(name)[:40] for name in wrong[:6])
             raise InputError(
@@ -203,13 +213,17 @@ class UNet(nn.Module):
 
     Parameters
     ----------
-    in_channels, classes, base_channels, depth, batch_norm, dropout
+    in_channels, classes, base_channels, depth, batch_norm, dropout, hypercolumns
         See `UNetConfig`.
 
     Attributes
     ----------
     config
         The same values in one place.
+    output
+        The last layer.
+    side_outputs
+        What the maps of the levels below add to it, from the bottom up; none without hypercolumns.
 
     Raises
     ------
@@ -226,9 +240,12 @@ class UNet(nn.Module):
         *,
         batch_norm: bool = False,
         dropout: float = 0.5,
+        hypercolumns: bool = False,
     ) -> None:
         super().__init__()
-        self.config = UNetConfig(in_channels, classes, base_channels, depth, batch_norm, dropout)
+        self.config = UNetConfig(
+            in_channels, classes, base_channels, depth, batch_norm, dropout, hypercolumns
+        )
         widths = [base_channels * 2**level for level in range(depth)]  # 64, 128, 256, 512
         width_below = base_channels * 2**depth  # 1024
 
@@ -251,6 +268,11 @@ class UNet(nn.Module):
             TwoConvolutions(2 * width, width, batch_norm) for width in reversed(widths)
         )
         self.output = nn.Conv2d(base_channels, classes, 1)
+        self.side_outputs = nn.ModuleList(
+            nn.Conv2d(width, classes, 1, bias=False)
+            for width in reversed(widths[1:])
+            if hypercolumns
+        )
         self.apply(_initialise)
 
     @classmethod
@@ -278,8 +300,12 @@ class UNet(nn.Module):
         InputError
             If the image has another number of axes or channels, or a side does not fit.
         """
-        logits: Tensor = self.output(self.decoder_maps(image)[-1])  # 388, 2
-        return logits
+        *others, last = self.decoder_maps(image)
+        logits: Tensor = self.output(last)  # 388, 2
+        if not self.side_outputs:
+            return logits
+        pairs = zip(self.side_outputs, others, strict=True)
+        return logits + enlarged_sum([layer(x) for layer, x in pairs], logits.shape[2:])
 
     def decoder_maps(self, image: Tensor) -> list[Tensor]:
         """Compute the feature maps of the expanding path, of which the last gives the logits.
@@ -351,7 +377,8 @@ def fold_batch_norm(model: UNet) -> UNet:
                 weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
             )
         target.weight = nn.Parameter(weight.detach().clone())
-        target.bias = nn.Parameter(bias.detach().clone())
+        if bias is not None:
+            target.bias = nn.Parameter(bias.detach().clone())
     return folded.eval()
 
 

@@ -251,9 +251,7 @@ class Training:
             self._trainer.scale_learning_rate(schedule.rate(self.step, self._elapsed))
             freeze = recipe.freeze_statistics and schedule.is_falling(self.step, self._elapsed)
             try:
-                loss = self._trainer.learn(
-                    self._patches.draw(self.step), freeze_statistics=freeze
-                )
+                loss = self._trainer.learn(self._patches.draw(self.step), freeze_statistics=freeze)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or not self._patches.halve():
                     raise

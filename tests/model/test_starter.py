@@ -1,0 +1,76 @@
+"""Networks that begin from a starter."""
+
+import pytest
+import torch
+
+from napari_unet import UNet
+from napari_unet.model.checkpoint import load_model, save_model
+from napari_unet.model.linear import apply_linear
+from napari_unet.model.starter import adapted, set_head
+from napari_unet.model.unet import fold_batch_norm
+
+
+@pytest.fixture
+def starter():
+    torch.manual_seed(0)
+    return UNet(3, 2, 4, 3, batch_norm=True).eval()
+
+
+@pytest.fixture
+def network(starter):
+    """A network with random numbers in its head."""
+    network = adapted(starter, 1, 3)
+    set_head(
+        network, torch.randn(4 * (4 + 2 + 1) + 1, 3, generator=torch.Generator().manual_seed(1))
+    )
+    return network
+
+
+def image(channels=1):
+    return torch.rand(1, channels, 132, 148, generator=torch.Generator().manual_seed(2))
+
+
+def test_it_begins_with_every_class_equally_probable(starter):
+    with torch.no_grad():
+        assert (adapted(starter, 3, 4)(image(3)) == 0).all()
+
+
+def test_grey_images_get_what_grey_colour_images_get(starter):
+    with torch.no_grad():
+        grey = adapted(starter, 1, 2).decoder_maps(image())
+        colour = adapted(starter, 3, 2).decoder_maps(image().expand(-1, 3, -1, -1))
+    for first, second in zip(grey, colour, strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_its_head_is_the_linear_function(network):
+    coefficients = torch.cat(
+        [layer.weight.detach()[:, :, 0, 0].T for layer in (*network.side_outputs, network.output)]
+        + [network.output.bias.detach()[None]]
+    )
+    with torch.no_grad():
+        expected = apply_linear(network.decoder_maps(image()), coefficients, (44, 60))
+        torch.testing.assert_close(network(image()), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_folding_batch_norm_changes_nothing(network):
+    with torch.no_grad():
+        torch.testing.assert_close(
+            fold_batch_norm(network)(image()), network(image()), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_it_can_be_saved(network, tmp_path):
+    again = load_model(save_model(network, tmp_path / "model.safetensors"))
+    with torch.no_grad():
+        torch.testing.assert_close(again(image()), network(image()), atol=0, rtol=0)
+
+
+def test_the_starter_is_not_changed(starter):
+    before = {name: value.clone() for name, value in starter.state_dict().items()}
+    network = adapted(starter, 1, 2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1)
+    for name, value in starter.state_dict().items():
+        assert torch.equal(value, before[name])
