@@ -65,4 +65,4 @@ def set_head(network: UNet, coefficients: Tensor) -> None:
             stop = start + layer.in_channels
             layer.weight.copy_(coefficients[start:stop].T[:, :, None, None])
             start = stop
-        network.output.bias.copy_(coefficients[-1])
+        network.output.bias = nn.Parameter(coefficients[-1].clone())
