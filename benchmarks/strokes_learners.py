@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.feature import multiscale_basic_features
 
-from napari_unet import Segmenter, load_model
+from napari_unet import Segmenter
 from napari_unet.engine.image import SourceImage
+from napari_unet.engine.segmenter import AnswerRequest
 from napari_unet.engine.trainer import FinetuneConfig
-from napari_unet.model.starter import adapted
+from napari_unet.model.starter import USUAL
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.images import to_channels_first
 from napari_unet.ops.normalize import percentile_normalize
@@ -68,7 +69,7 @@ class Options:
     Attributes
     ----------
     model
-        A network to start from.
+        A starter, other than the usual one.
     """
 
     model: Path | None = None
@@ -145,14 +146,15 @@ class Network:
     ----------
     name
         As in `LEARNERS`.
-    model
-        Weights to start from; None: random ones, RootPainter's way.
+    starter
+        What to start from; None: random weights, RootPainter's way.
     """
 
     anytime = True
 
-    def __init__(self, name: str, model: Path | None = None) -> None:
-        self.name, self.model = name, model
+    def __init__(self, name: str, starter: str | Path | None) -> None:
+        self.name, self._starter = name, starter
+        self.model = starter if isinstance(starter, Path) else None
         self._classes, self._seed = 2, 0
         self._segmenter: Segmenter | None = None
         self._painted: tuple[NDArray[Any], SourceImage] | None = None
@@ -165,8 +167,7 @@ class Network:
     def learn(self, image: NDArray[Any], annotations: NDArray[np.uint8], seconds: float) -> None:
         """See `Learner`."""
         source = self._source(image)
-        if self._segmenter is None:
-            self._segmenter = self._new(source.channels)
+        self._segmenter = self._segmenter or self._new()
         self._segmenter.set_image(source)
         self._segmenter.annotate(annotations)
         self._segmenter.fine_tune(seconds=seconds)
@@ -185,25 +186,36 @@ class Network:
             self._painted = (image, SourceImage(image))
         return self._painted[1]
 
-    def _new(self, channels: int) -> Segmenter:
-        config = FinetuneConfig(seed=self._seed)
-        if self.model is None:
-            return Segmenter(classes=self._classes, seed=self._seed, config=config)
-        network = adapted(load_model(self.model), channels, self._classes)
-        return Segmenter(network, seed=self._seed, config=config)
+    def _new(self) -> Segmenter:
+        return Segmenter(
+            classes=self._classes,
+            starter=self._starter,
+            seed=self._seed,
+            config=FinetuneConfig(seed=self._seed),
+        )
 
 
-def _pretrained(options: Options) -> Network:
-    if options.model is None:
-        raise InputError("the learner 'unet' starts from a trained network; give it with --model")
-    return Network("unet", options.model)
+class Instant(Network):
+    """The answer at the end of a stroke: a linear classifier on a starter's features."""
+
+    anytime = False
+
+    def learn(self, image: NDArray[Any], annotations: NDArray[np.uint8], seconds: float) -> None:
+        """See `Learner`."""
+        source = self._source(image)
+        self._segmenter = self._segmenter or self._new()
+        self._segmenter.set_image(source)
+        self._segmenter.annotate(annotations)
+        for _ in self._segmenter.answer_job(AnswerRequest(source, annotations)):
+            pass
 
 
 #: How each learner is made.
 LEARNERS: dict[str, Callable[[Options], Learner]] = {
     "forest": lambda _: Forest(),
-    "unet-random": lambda _: Network("unet-random"),
-    "unet": _pretrained,
+    "unet-random": lambda _: Network("unet-random", None),
+    "unet": lambda options: Network("unet", options.model or USUAL),
+    "instant": lambda options: Instant("instant", options.model or USUAL),
 }
 
 

@@ -8,7 +8,7 @@ from networks import make_unet
 
 from napari_unet.engine.events import Noticed, ScoreMeasured, StepCompleted, TrainingFinished
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox, finetune
-from napari_unet.engine.image import SourceImage
+from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.predict import predict
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.ops.errors import InputError
@@ -20,7 +20,8 @@ EAGER = replace(QUICK, learning_rate=1e-2)
 
 def job(trainer, image, annotations, **options):
     budget = {key: options.pop(key) for key in ("steps", "seconds") if key in options}
-    request = FinetuneRequest(SourceImage(image), annotations, **budget)
+    source = image if isinstance(image, SourceImage) else SourceImage(image)
+    request = FinetuneRequest(source, annotations, **budget)
     return finetune(trainer, request, **options)
 
 
@@ -87,9 +88,9 @@ def test_two_jobs_go_on_like_one(two_halves):
 def test_held_out_strokes_are_not_learned_from(two_halves):
     image, annotations = two_halves
     results = []
-    trainer = Trainer(make_unet(), QUICK)
-    list(job(trainer, image, annotations, steps=1))
-    held_out = trainer.held_out.mask
+    trainer, source = Trainer(make_unet(), QUICK), SourceImage(image)
+    list(job(trainer, source, annotations, steps=1))
+    held_out = trainer.held_out[source].mask
     assert held_out.any()
     without = np.where(held_out, 0, annotations)
     for strokes in (annotations, without):
@@ -120,15 +121,15 @@ def test_too_few_strokes_to_know_is_said(two_halves):
 def test_strokes_that_are_added_are_taken_in_at_the_next_step(two_halves):
     image, annotations = two_halves
     first = np.where(np.arange(64)[:, None] < 20, annotations, 0)
-    trainer, inbox = Trainer(make_unet(), QUICK), Mailbox()
-    running = job(trainer, image, first, steps=4, inbox=inbox)
+    trainer, inbox, source = Trainer(make_unet(), QUICK), Mailbox(), SourceImage(image)
+    running = job(trainer, source, first, steps=4, inbox=inbox)
     next(running)
-    np.testing.assert_array_equal(trainer.held_out.labels, first)
+    np.testing.assert_array_equal(trainer.held_out[source].labels, first)
     inbox.put(annotations)
     next(running)
     assert inbox.take() is None
-    np.testing.assert_array_equal(trainer.held_out.labels, annotations)
-    assert trainer.held_out.enough
+    np.testing.assert_array_equal(trainer.held_out[source].labels, annotations)
+    assert trainer.held_out[source].enough
     list(running)
     assert trainer.step == 4
 
@@ -239,3 +240,44 @@ def test_the_mailbox_keeps_the_latest():
     box.put(1)
     box.put(2)
     assert (box.take(), box.take()) == (2, None)
+
+
+def test_strokes_on_several_images_teach_one_network(two_halves):
+    image, annotations = two_halves
+    one, other = (np.where(annotations == label, label, 0) for label in (1, 2))
+    trainer = Trainer(make_unet(), QUICK)
+    request = FinetuneRequest(
+        SourceImage(image), one, steps=3, others=(AnnotatedImage(SourceImage(image), other),)
+    )
+    assert len([e for e in finetune(trainer, request) if isinstance(e, StepCompleted)]) == 3
+
+
+def test_one_class_on_all_images_is_refused(two_halves):
+    image, annotations = two_halves
+    one = np.where(annotations == 1, 1, 0)
+    request = FinetuneRequest(
+        SourceImage(image), one, steps=3, others=(AnnotatedImage(SourceImage(image), one),)
+    )
+    with pytest.raises(InputError, match="another class"):
+        list(finetune(Trainer(make_unet(), QUICK), request))
+
+
+def test_a_settled_network_keeps_its_statistics(two_halves):
+    image, annotations = two_halves
+    for settled in (True, False):
+        trainer = Trainer(make_unet(batch_norm=True), QUICK, settled=settled)
+        before = trainer.model.bottom[1].running_mean.clone()
+        list(job(trainer, image, annotations, steps=2))
+        assert torch.equal(trainer.model.bottom[1].running_mean, before) == settled
+
+
+def test_the_score_says_how_good_another_answer_is(two_halves):
+    image, annotations = two_halves
+    trainer = Trainer(make_unet(), EAGER)
+
+    def all_background(lesson, mask):
+        assert not lesson.annotations[mask].any()  # it is not told what it is asked
+        return np.ones(mask.sum(), np.uint8)
+
+    *_, score, _finished = job(trainer, image, annotations, steps=2, rival=all_background)
+    assert 0.2 < score.at_once < 0.5  # half is right, and the class is never found

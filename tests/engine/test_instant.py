@@ -7,9 +7,11 @@ import torch
 from napari_unet import UNet
 from napari_unet.engine import instant
 from napari_unet.engine.events import TilePredicted
-from napari_unet.engine.image import SourceImage
+from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.instant import InstantLearner
 from napari_unet.engine.predict import assemble
+from napari_unet.model.starter import Starter
+from napari_unet.ops.errors import InputError
 
 SHAPE = (70, 90)
 
@@ -17,12 +19,12 @@ SHAPE = (70, 90)
 @pytest.fixture
 def starter():
     torch.manual_seed(0)
-    return UNet(3, 2, 4, 2, batch_norm=True).eval()
+    return Starter("test", UNet(3, 2, 4, 2, batch_norm=True).eval(), penalty=1.0, scale=10.0)
 
 
 @pytest.fixture
 def learner(starter):
-    return InstantLearner(starter, penalty=1.0, scale=10.0, device="cpu")
+    return InstantLearner(starter, device="cpu")
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def answer(learner, image, classes=2, **options):
 
 
 def test_one_stroke_a_class_is_enough_for_two_halves(learner, image, strokes):
-    learner.learn(image, strokes, 2)
+    learner.learn([AnnotatedImage(image, strokes)], 2)
     probability = answer(learner, image)
     np.testing.assert_allclose(probability.sum(axis=0), 1, atol=1e-5)
     left = probability[1] > 0.5
@@ -56,8 +58,8 @@ def test_tiles_of_any_size_give_one_answer(starter, image, strokes, monkeypatch)
     answers = []
     for inner in (16, 256):
         monkeypatch.setattr(instant, "_INNER", inner)
-        learner = InstantLearner(starter, penalty=1.0, scale=10.0, device="cpu")
-        learner.learn(image, strokes, 2)
+        learner = InstantLearner(starter, device="cpu")
+        learner.learn([AnnotatedImage(image, strokes)], 2)
         answers.append(answer(learner, image))
     assert np.abs(answers[0] - answers[1]).max() < 0.05  # the features may be in bfloat16
     assert ((answers[0] > 0.5) == (answers[1] > 0.5)).mean() > 0.99
@@ -65,7 +67,7 @@ def test_tiles_of_any_size_give_one_answer(starter, image, strokes, monkeypatch)
 
 def test_only_tiles_that_touch_the_region_are_answered(learner, image, strokes, monkeypatch):
     monkeypatch.setattr(instant, "_INNER", 16)
-    learner.learn(image, strokes, 2)
+    learner.learn([AnnotatedImage(image, strokes)], 2)
     region = (slice(0, 10), slice(0, 20))
     tiles = [e for e in learner.predict(image, region=region) if isinstance(e, TilePredicted)]
     assert [tile.inner for tile in tiles] == [
@@ -75,12 +77,12 @@ def test_only_tiles_that_touch_the_region_are_answered(learner, image, strokes, 
 
 
 def test_features_are_computed_once(learner, image, strokes, monkeypatch):
-    learner.learn(image, strokes, 2)
+    learner.learn([AnnotatedImage(image, strokes)], 2)
     answer(learner, image)
     monkeypatch.setattr(
         learner.look_at(image), "_maps", lambda batch: pytest.fail("computed again")
     )
-    learner.learn(image, strokes, 2)
+    learner.learn([AnnotatedImage(image, strokes)], 2)
     answer(learner, image)
 
 
@@ -89,14 +91,14 @@ def test_little_memory_forgets_tiles_and_changes_nothing(starter, image, strokes
     answers = []
     for kept in (1 << 30, 1):
         monkeypatch.setattr(instant, "_KEPT_BYTES", kept)
-        learner = InstantLearner(starter, penalty=1.0, scale=10.0, device="cpu")
-        learner.learn(image, strokes, 2)
+        learner = InstantLearner(starter, device="cpu")
+        learner.learn([AnnotatedImage(image, strokes)], 2)
         answers.append(answer(learner, image))
     np.testing.assert_array_equal(*answers)
 
 
 def test_a_class_without_strokes_is_never_the_answer(learner, image, strokes):
-    learner.learn(image, strokes, 3)
+    learner.learn([AnnotatedImage(image, strokes)], 3)
     probability = answer(learner, image, classes=3)
     assert (probability[2] == 0).all()
 
@@ -107,6 +109,32 @@ def test_colour_images_are_taken(learner, strokes):
     pixels[:, 45:, 1] += 150
     pixels[..., 2] = 0
     image = SourceImage(pixels)
-    learner.learn(image, strokes, 2)
+    learner.learn([AnnotatedImage(image, strokes)], 2)
     left = answer(learner, image)[1] > 0.5
     assert left[:, :40].mean() > left[:, 50:].mean() + 0.3  # features of random weights know little
+
+
+def test_strokes_of_one_class_teach_nothing(learner, image, strokes):
+    with pytest.raises(InputError, match="two classes"):
+        learner.learn([AnnotatedImage(image, np.where(strokes == 2, 2, 0))], 2)
+
+
+def test_strokes_of_another_image_are_learned_from(learner, image, strokes):
+    turned = SourceImage(image.normalized[0, ::-1, ::-1].copy())
+    one, other = (
+        AnnotatedImage(i, np.where(strokes == k, k, 0)) for i, k in ((turned, 2), (image, 1))
+    )
+    learner.look_at(image)
+    learner.learn([one, other], 2)  # the right of both is dark: two classes of the same looks
+    dark = answer(learner, image)[1][:, 60:]
+    assert 0.3 < dark.mean() < 0.7
+
+
+def test_what_is_classified_is_what_would_be_predicted(learner, image, strokes):
+    mask = np.zeros(SHAPE, bool)
+    mask[5:8, ::7] = True
+    labels = learner.classify([AnnotatedImage(image, strokes)], mask, 2)
+    assert not learner.has_learned
+    learner.learn([AnnotatedImage(image, strokes)], 2)
+    expected = answer(learner, image).argmax(axis=0)[mask] + 1
+    assert (labels == expected).mean() > 0.95

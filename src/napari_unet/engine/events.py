@@ -84,12 +84,20 @@ class ScoreMeasured:
         One value per class, in the order of the classes; None for a class without held-out strokes.
     reason
         A sentence: what the score rests on, or why there is none.
+    interval
+        Within which nine of ten scores on other strokes like these are expected; None if there are
+        too few strokes to know.
+    at_once
+        The same Dice of the answer that is given at once, before anything is fine-tuned; None
+        without one.
     """
 
     step: int
     dice: float | None
     dice_per_class: tuple[float | None, ...] = ()
     reason: str = ""
+    interval: tuple[float, float] | None = None
+    at_once: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

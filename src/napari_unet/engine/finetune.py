@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.device import is_out_of_memory
 from napari_unet.engine.events import Noticed, ScoreMeasured, StepCompleted, TrainingFinished
-from napari_unet.engine.image import SourceImage
+from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.predict import check_channels
-from napari_unet.engine.scoring import Scoring
+from napari_unet.engine.scoring import Rival, Scoring
 from napari_unet.engine.trainer import Trainer
 from napari_unet.model.augment import Patch, sample_patch
-from napari_unet.ops.annotations import check_annotations, hold_out_strokes
+from napari_unet.ops.annotations import check_annotations
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.weight_map import annotation_weights
 
@@ -47,12 +47,15 @@ class FinetuneRequest:
         nobody else changes.
     seconds, steps
         The budget; the job ends with whichever is used up first. Both None: until it is stopped.
+    others
+        Other images with strokes, which are learned from as well.
     """
 
     image: SourceImage
     annotations: NDArray[np.integer]
     seconds: float | None = None
     steps: int | None = None
+    others: tuple[AnnotatedImage, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in (("seconds", self.seconds), ("steps", self.steps)):
@@ -85,6 +88,7 @@ def finetune(
     *,
     inbox: Mailbox[NDArray[np.integer]] | None = None,
     stop: threading.Event | None = None,
+    rival: Rival | None = None,
 ) -> Iterator[StepCompleted | ScoreMeasured | Noticed | TrainingFinished]:
     """Fine-tune on strokes, one patch a step.
 
@@ -98,6 +102,8 @@ def finetune(
         New annotations of the whole image, taken in before the next step.
     stop
         Checked before every step; when it is set, the job ends.
+    rival
+        Answers the held-out strokes in another way; the score says how well.
 
     Yields
     ------
@@ -116,15 +122,14 @@ def finetune(
         If image and network do not fit, or there are not strokes of at least two classes.
     """
     check_channels(trainer.model, request.image)
-    trainer.look_at(request.image)
     clock = _Clock(request)
-    source = _PatchSource(trainer, request.image, request.annotations)
-    scoring = Scoring(trainer, request.image)
+    source = _PatchSource(trainer, request)
+    scoring = Scoring(trainer, request.image, rival)
     losses: list[float] = []
     while not clock.is_over(len(losses)) and not (stop is not None and stop.is_set()):
         if inbox is not None and (annotations := inbox.take()) is not None:
             try:
-                source = _PatchSource(trainer, request.image, annotations)
+                source = _PatchSource(trainer, replace(request, annotations=annotations))
             except InputError as error:
                 yield Noticed(f"learning goes on with the earlier strokes: {error}")
         try:
@@ -178,26 +183,43 @@ class _Clock:
         )
 
 
-class _PatchSource:
-    """Draws patches around annotated pixels, every class as often as every other."""
+class _Lesson:
+    """One image to learn from, without the strokes that are held out."""
 
     def __init__(
-        self, trainer: Trainer, image: SourceImage, annotations: NDArray[np.integer]
+        self, trainer: Trainer, image: SourceImage, annotations: NDArray[np.uint8]
     ) -> None:
-        model, config = trainer.model, trainer.config
-        self.annotations = check_annotations(annotations, image.shape, model.config.classes)
-        trainer.held_out = hold_out_strokes(
-            self.annotations,
-            fraction=config.held_out,
-            previous=trainer.held_out,
-            seed=config.seed,
-        )
-        learned = np.where(trainer.held_out.mask, 0, self.annotations)
-        self._pixels = [np.argwhere(learned == label) for label in np.unique(learned) if label]
+        config = trainer.config
+        learned = trainer.hold_out(image, annotations)
         weights = annotation_weights(learned, config.w0, config.sigma, balance=config.balance)
-        self._image = torch.from_numpy(image.normalized)
-        self._learned = torch.from_numpy(learned)
-        self._weights = torch.from_numpy(weights)
+        self.pixels = {
+            int(label): np.argwhere(learned == label) for label in np.unique(learned) if label
+        }
+        self.image = torch.from_numpy(image.normalized)
+        self.annotations = torch.from_numpy(learned)
+        self.weights = torch.from_numpy(weights)
+
+
+class _PatchSource:
+    """Draws patches around annotated pixels, every class as often as every other.
+
+    Of the images that have strokes of a class, the one at hand is taken as often as all others
+    together.
+    """
+
+    def __init__(self, trainer: Trainer, request: FinetuneRequest) -> None:
+        model, config = trainer.model, trainer.config
+        classes = model.config.classes
+        self.annotations = check_annotations(
+            request.annotations, request.image.shape, classes, alone=not request.others
+        )
+        self._lessons = [_Lesson(trainer, request.image, self.annotations)]
+        for other in request.others:
+            painted = check_annotations(other.annotations, other.image.shape, classes, alone=False)
+            self._lessons.append(_Lesson(trainer, other.image, painted))
+        self._labels = sorted({label for lesson in self._lessons for label in lesson.pixels})
+        if len(self._labels) < 2:
+            raise InputError("strokes of one class alone teach nothing; paint another class too")
         self._augment, self._batch = config.augment, config.batch
         self._generator = trainer.generator
         self._geometry = model.config.geometry
@@ -216,27 +238,36 @@ class _PatchSource:
 
     def draw(self) -> Patch:
         """Draw the patches of a step, every class in turn, so that none is forgotten meanwhile."""
-        first = self._integer(len(self._pixels))
+        first = self._integer(len(self._labels))
         patches = [
-            self._draw_around(self._pixels[(first + number) % len(self._pixels)])
+            self._draw_around(self._labels[(first + number) % len(self._labels)])
             for number in range(self._batch)
         ]
         return Patch(*(torch.cat(parts) for parts in zip(*map(astuple, patches), strict=True)))
 
-    def _draw_around(self, pixels: NDArray[np.intp]) -> Patch:
-        """Draw a patch that has one of these pixels somewhere in its output, not always amid it."""
+    def _draw_around(self, label: int) -> Patch:
+        """Draw a patch with a pixel of this label somewhere in its output, not always amid it."""
+        lesson = self._choose([each for each in self._lessons if label in each.pixels])
+        pixels = lesson.pixels[label]
         row, column = (float(v) for v in pixels[self._integer(len(pixels))])
         jitter = (torch.rand(2, generator=self._generator) - 0.5) * self._inner / 2
         return sample_patch(
-            self._image,
-            self._learned,
-            self._weights,
+            lesson.image,
+            lesson.annotations,
+            lesson.weights,
             centre=(row + float(jitter[0]), column + float(jitter[1])),
             input_size=self.input_size,
             output_size=self._inner + self._geometry.surplus,
             config=self._augment,
             generator=self._generator,
         )
+
+    def _choose(self, lessons: list[_Lesson]) -> _Lesson:
+        if len(lessons) == 1:
+            return lessons[0]
+        if lessons[0] is self._lessons[0]:  # the image at hand
+            return lessons[0] if self._integer(2) else lessons[1 + self._integer(len(lessons) - 1)]
+        return lessons[self._integer(len(lessons))]
 
     def _integer(self, stop: int) -> int:
         return int(torch.randint(stop, (1,), generator=self._generator))

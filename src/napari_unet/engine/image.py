@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -51,3 +52,19 @@ class SourceImage:
         Computed at first use; takes about 0.1 s for 4 million pixels, so not on the main thread.
         """
         return percentile_normalize(to_channels_first(np.asarray(self._data)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnnotatedImage:
+    """An image, and what is painted on it.
+
+    Attributes
+    ----------
+    image
+        The image.
+    annotations
+        Shape (Y, X), integers: 0 not annotated, 1 background, 2 and up classes.
+    """
+
+    image: SourceImage
+    annotations: NDArray[np.integer]

@@ -11,6 +11,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,13 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import PredictionFinished, TilePredicted
-from napari_unet.engine.image import SourceImage
+from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.plan import choose_plan
 from napari_unet.model.linear import apply_linear, gather, solve_ridge
-from napari_unet.model.starter import adapted
+from napari_unet.model.starter import Starter, adapted
 from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import NOT_ANNOTATED
+from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box, Tile, overlap, plan_tiles, read_tile, visible_first
 
 # Output side of a tile: small, so that the first answer is there early and little is computed
@@ -34,6 +38,8 @@ _INNER = 256
 _KEPT_BYTES = 1 << 30
 # Of each class, so many stroke pixels at most are looked at: more say little and cost time.
 _PIXELS_OF_A_CLASS = 2000
+# The logit of a class without strokes: its probability is 0, and it is a finite weight in a file.
+_NEVER = -1e4
 
 
 class FeatureTiles:
@@ -102,28 +108,22 @@ class InstantLearner:
     ----------
     starter
         The network whose features it looks at.
-    penalty
-        Of the ridge regression; what the starter was trained with.
-    scale
-        Of the logits; what the starter was trained with.
     device
         As for `napari_unet.engine.device.resolve_device`.
     """
 
-    def __init__(
-        self, starter: UNet, *, penalty: float, scale: float, device: str = "auto"
-    ) -> None:
-        self._starter, self._penalty, self._scale = starter, penalty, scale
-        self._device = device
+    def __init__(self, starter: Starter, device: str = "auto") -> None:
+        self._starter, self._device = starter, device
         self._image: SourceImage | None = None
         self._features: FeatureTiles | None = None
+        self._samples: WeakKeyDictionary[SourceImage, _Samples] = WeakKeyDictionary()
         self._coefficients: Tensor | None = None
-        self._classes = 0
 
     def look_at(self, image: SourceImage) -> FeatureTiles:
-        """Choose the image; what was learned on others is kept, their features are not."""
+        """Choose the image; what was learned on others is kept, their feature maps are not."""
         if self._features is None or image is not self._image:
-            self._image, self._features = image, FeatureTiles(self._starter, image, self._device)
+            network = self._starter.network
+            self._image, self._features = image, FeatureTiles(network, image, self._device)
         return self._features
 
     @property
@@ -131,35 +131,106 @@ class InstantLearner:
         """Whether it can answer."""
         return self._coefficients is not None
 
-    def learn(
-        self, image: SourceImage, annotations: NDArray[np.integer], classes: int, seed: int = 0
-    ) -> None:
-        """Learn from all strokes of an image.
+    @property
+    def coefficients(self) -> Tensor:
+        """What was learned: a linear function of the feature maps, shape (D + 1, classes).
+
+        Raises
+        ------
+        NotReady
+            If nothing was learned yet.
+        """
+        if self._coefficients is None:
+            raise NotReady("nothing was learned yet; call learn with strokes first")
+        return self._coefficients
+
+    def forget(self) -> None:
+        """Forget what was learned."""
+        self._coefficients = None
+        self._samples.clear()
+
+    def learn(self, lessons: Sequence[AnnotatedImage], classes: int, seed: int = 0) -> None:
+        """Learn from all strokes of some images, the last of which is looked at.
 
         Parameters
         ----------
-        image
-            The image.
-        annotations
-            Shape (Y, X): 0 not annotated, 1 to `classes`, at least two of them.
+        lessons
+            Images and their annotations, strokes of at least two classes among them.
         classes
             How many classes there are; those without strokes are never the answer.
         seed
             Of the choice among many pixels.
+
+        Raises
+        ------
+        InputError
+            If strokes of fewer than two classes are there.
         """
-        rows, columns, labels = _chosen_pixels(annotations, np.random.default_rng(seed))
-        features = self.look_at(image).under(rows, columns)
+        self._coefficients = self.fit(lessons, classes, seed)
+
+    def fit(self, lessons: Sequence[AnnotatedImage], classes: int, seed: int = 0) -> Tensor:
+        """Return the linear function that `learn` would answer with, shape (D + 1, classes)."""
+        samples = [self._sampled(lesson, seed) for lesson in lessons]
+        labels = np.concatenate([each.labels for each in samples])
         painted = torch.from_numpy(labels.astype(np.int64) - 1)
         counts = torch.bincount(painted, minlength=classes).float()
         present = counts > 0
+        if int(present.sum()) < 2:
+            raise InputError("paint strokes of at least two classes first")
+        features = torch.cat([each.features for each in samples])
         weights = (1 / counts / present.sum())[painted]
         targets = functional.one_hot(painted, classes).float() * 2 - 1
-        found = solve_ridge(features, targets, weights, torch.tensor(self._penalty))
+        penalty = torch.tensor(self._starter.penalty)
+        found = solve_ridge(features, targets, weights, penalty) * self._starter.scale
         # A class without strokes has the same low value everywhere, and keeps it.
-        found = found * self._scale
-        found[-1, ~present] = -torch.inf
+        found[-1, ~present] = _NEVER
         found[:-1, ~present] = 0
-        self._coefficients, self._classes = found, classes
+        return found
+
+    def classify(
+        self,
+        lessons: Sequence[AnnotatedImage],
+        mask: NDArray[np.bool_],
+        classes: int,
+        seed: int = 0,
+    ) -> NDArray[np.uint8]:
+        """Learn from strokes and say the labels of some pixels of the last image.
+
+        What `learn` learned is not touched.
+
+        Parameters
+        ----------
+        lessons, classes, seed
+            As for `learn`.
+        mask
+            Shape (Y, X), the pixels of the last image.
+
+        Returns
+        -------
+        ndarray of uint8, shape (N,)
+            Labels 1 to `classes`, in the order of the pixels.
+        """
+        found = self.fit(lessons, classes, seed)
+        features = self._tiles_of(lessons[-1].image).under(*np.nonzero(mask))
+        labels: NDArray[np.uint8] = (features @ found[:-1] + found[-1]).argmax(dim=1).numpy()
+        return (labels + 1).astype(np.uint8)
+
+    def _tiles_of(self, image: SourceImage) -> FeatureTiles:
+        """Return the feature maps of an image; those of the one that is looked at are kept."""
+        if self._image is None or image is self._image:
+            return self.look_at(image)
+        return FeatureTiles(self._starter.network, image, self._device)
+
+    def _sampled(self, lesson: AnnotatedImage, seed: int) -> _Samples:
+        """Features under the strokes of an image; those of other images are remembered."""
+        rows, columns, labels = _chosen_pixels(lesson.annotations, np.random.default_rng(seed))
+        known = self._samples.get(lesson.image)
+        if known is not None and known.is_of(rows, columns):
+            return replace(known, labels=labels)
+        tiles = self._tiles_of(lesson.image)
+        found = _Samples(rows, columns, labels, tiles.under(rows, columns))
+        self._samples[lesson.image] = found
+        return found
 
     def predict(
         self,
@@ -182,9 +253,7 @@ class InstantLearner:
             Checked before every tile.
         """
         started = time.monotonic()
-        features, coefficients = self.look_at(image), self._coefficients
-        if coefficients is None:
-            raise RuntimeError("learn from strokes first")
+        features, coefficients = self.look_at(image), self.coefficients
         tiles = [t for t in features.tiles if region is None or overlap(t.inner, region)]
         done = 0
         for tile in visible_first(tiles, visible):
@@ -195,6 +264,20 @@ class InstantLearner:
             done += 1
             yield TilePredicted(tile.inner, np.ascontiguousarray(probability), done, len(tiles))
         yield PredictionFinished(done, time.monotonic() - started, done < len(tiles))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Samples:
+    """Pixels under the strokes of an image, their labels and features."""
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    labels: NDArray[np.integer]
+    features: Tensor
+
+    def is_of(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> bool:
+        """Say whether these are the pixels."""
+        return np.array_equal(rows, self.rows) and np.array_equal(columns, self.columns)
 
 
 def _chosen_pixels(
@@ -208,7 +291,7 @@ def _chosen_pixels(
         if len(pixels) > _PIXELS_OF_A_CLASS:
             pixels = np.sort(rng.choice(pixels, _PIXELS_OF_A_CLASS, replace=False))
         parts.append(pixels)
-    chosen = np.concatenate(parts)
+    chosen = np.concatenate(parts) if parts else np.zeros(0, np.intp)
     rows, columns = np.divmod(chosen, annotations.shape[1])
     return rows, columns, flat[chosen]
 

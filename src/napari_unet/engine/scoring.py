@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.events import ScoreMeasured, TilePredicted
-from napari_unet.engine.image import SourceImage
+from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.predict import PredictRequest, predict_tiles
 from napari_unet.engine.trainer import Trainer
 from napari_unet.ops.annotations import stroke_boxes
 from napari_unet.ops.instances import class_labels
-from napari_unet.ops.metrics import dice_per_class
+from napari_unet.ops.stroke_score import score_strokes
+
+#: Learns from an image's strokes and says the label of each pixel of a mask, shape (N,).
+Rival = Callable[[AnnotatedImage, NDArray[np.bool_]], NDArray[np.integer]]
 
 # Measuring the score may take this share of the time, and is done this often at most.
 _SHARE_OF_SCORING = 0.2
@@ -29,11 +33,14 @@ class Scoring:
         Whose weights are measured; it knows which strokes are held out.
     image
         The image.
+    rival
+        Answers the same strokes in another way, which is measured as well.
     """
 
-    def __init__(self, trainer: Trainer, image: SourceImage) -> None:
+    def __init__(self, trainer: Trainer, image: SourceImage, rival: Rival | None = None) -> None:
         self._trainer = trainer
         self._image = image
+        self._rival = rival
         self._next = time.monotonic() + _SECONDS_BETWEEN_SCORES
 
     def is_due(self) -> bool:
@@ -62,7 +69,7 @@ class Scoring:
 
     def _measure(self, annotations: NDArray[np.uint8]) -> ScoreMeasured:
         trainer = self._trainer
-        held_out = trainer.held_out
+        held_out = trainer.held_out.get(self._image)
         if held_out is None or not held_out.enough:
             reason = held_out.reason if held_out is not None else ""
             return ScoreMeasured(trainer.step, None, (), reason)
@@ -74,8 +81,22 @@ class Scoring:
             for event in predict_tiles(trainer.model, request):
                 if isinstance(event, TilePredicted):
                     prediction[event.inner] = class_labels(event.probability)
-        dice = dice_per_class(
-            prediction, annotations, trainer.model.config.classes, valid=held_out.mask
+        mask, classes = held_out.mask, trainer.model.config.classes
+        score = score_strokes(prediction[mask], annotations, mask, classes)
+        return ScoreMeasured(
+            trainer.step,
+            score.dice,
+            score.per_class,
+            held_out.reason,
+            score.interval,
+            self._rivals_dice(annotations, mask, classes),
         )
-        known = [value for value in dice if value is not None]
-        return ScoreMeasured(trainer.step, float(np.mean(known)), dice, held_out.reason)
+
+    def _rivals_dice(
+        self, annotations: NDArray[np.uint8], mask: NDArray[np.bool_], classes: int
+    ) -> float | None:
+        if self._rival is None:
+            return None
+        learned = np.where(mask, 0, annotations).astype(np.uint8)
+        answer = self._rival(AnnotatedImage(self._image, learned), mask)
+        return score_strokes(answer, annotations, mask, classes).dice

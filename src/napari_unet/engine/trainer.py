@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from napari_unet.engine.image import SourceImage
@@ -14,11 +16,12 @@ from napari_unet.engine.plan import Precision, choose_plan
 from napari_unet.model.augment import AugmentConfig, Patch
 from napari_unet.model.losses import weighted_cross_entropy
 from napari_unet.model.unet import UNet
-from napari_unet.ops.annotations import HeldOut
+from napari_unet.ops.annotations import HeldOut, hold_out_strokes
 from napari_unet.ops.errors import InputError
 
 # Learning rates that went furthest in 30 s on a few strokes; see docs/architecture.md.
 _LEARNING_RATE = {"adamw": 1e-3, "sgd": 1e-3}
+_SETTLED_RATE = {"adamw": 2e-4, "sgd": 2e-4}
 # BatchNorm's statistics for prediction are averaged over a tenth of the steps made so far, within
 # these bounds: early ones soon are those of other weights, and of batches of one, ten say little.
 _STEPS_OF_STATISTICS = (10, 100)
@@ -93,14 +96,19 @@ class Trainer:
         The network; its weights are changed in place.
     config
         How to learn.
+    settled
+        Whether the network was trained before: its BatchNorm statistics stay as they are, and
+        steps are smaller.
     """
 
-    def __init__(self, model: UNet, config: FinetuneConfig | None = None) -> None:
+    def __init__(
+        self, model: UNet, config: FinetuneConfig | None = None, *, settled: bool = False
+    ) -> None:
         self.model = model
+        self.settled = settled
         self.config = config or FinetuneConfig()
         self.step = 0
-        self.image: SourceImage | None = None
-        self.held_out: HeldOut | None = None
+        self.held_out: WeakKeyDictionary[SourceImage, HeldOut] = WeakKeyDictionary()
         self.generator = torch.Generator().manual_seed(self.config.seed)
         self.plan = choose_plan(model.config, "train", self.config.precision, self.config.device)
         model.to(self.plan.device)
@@ -110,19 +118,34 @@ class Trainer:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         config, parameters = self.config, self.model.parameters()
-        rate = config.learning_rate or _LEARNING_RATE[config.optimizer]
+        rate = self._rate()
         if config.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=rate, momentum=config.momentum)
         return torch.optim.AdamW(parameters, lr=rate)
 
-    def look_at(self, image: SourceImage) -> None:
-        """Learn from `image` from now on; which strokes are held out is decided image by image."""
-        if image is not self.image:
-            self.image, self.held_out = image, None
+    def _rate(self) -> float:
+        if self.config.learning_rate is not None:
+            return self.config.learning_rate
+        return (_SETTLED_RATE if self.settled else _LEARNING_RATE)[self.config.optimizer]
+
+    def hold_out(self, image: SourceImage, annotations: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Keep some strokes of an image apart for the score, and return those to learn from.
+
+        Strokes that were learned from are never held out later, and the other way round; which
+        ones, is decided image by image.
+        """
+        found = hold_out_strokes(
+            annotations,
+            fraction=self.config.held_out,
+            previous=self.held_out.get(image),
+            seed=self.config.seed,
+        )
+        self.held_out[image] = found
+        return np.where(found.mask, 0, annotations).astype(np.uint8)
 
     def scale_learning_rate(self, factor: float) -> None:
         """Make the next steps with so many times the configured learning rate."""
-        rate = self.config.learning_rate or _LEARNING_RATE[self.config.optimizer]
+        rate = self._rate()
         for group in self._optimizer.param_groups:
             group["lr"] = rate * factor
 
@@ -187,7 +210,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._dropout_state)
             self.model.train()
-            _prepare_statistics(self.model, self.step, freeze_statistics)
+            _prepare_statistics(self.model, self.step, freeze_statistics or self.settled)
             with self.plan.autocast():
                 logits = self.model(image)
             loss = weighted_cross_entropy(

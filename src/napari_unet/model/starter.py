@@ -2,12 +2,82 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from napari_unet.model.checkpoint import load_model, load_notes
 from napari_unet.model.unet import UNet
+from napari_unet.ops.errors import InputError
+
+_FOLDER: Final = Path(__file__).parent / "bundled"
+#: The starter that a new session begins from.
+USUAL: Final = "small"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Starter:
+    """A network to begin from, and how a linear classifier is fitted to its feature maps.
+
+    Attributes
+    ----------
+    name
+        For people.
+    network
+        For RGB images; not to be changed.
+    penalty
+        Of the ridge regression.
+    scale
+        By which its answer is multiplied to be a logit.
+    """
+
+    name: str
+    network: UNet
+    penalty: float
+    scale: float
+
+
+def bundled_starters() -> tuple[str, ...]:
+    """Return the names of the starters that come with the program."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.safetensors")))
+
+
+def load_starter(model: str | Path = USUAL) -> Starter:
+    """Load a starter.
+
+    Parameters
+    ----------
+    model
+        One of `bundled_starters`, or a file written by ``training/starter.py``.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or is no starter.
+    """
+    if str(model) in bundled_starters():
+        return _bundled(str(model))
+    return _read(Path(model))
+
+
+@cache
+def _bundled(name: str) -> Starter:
+    return _read(_FOLDER / f"{name}.safetensors")
+
+
+def _read(path: Path) -> Starter:
+    network, notes = load_model(path), load_notes(path)
+    try:
+        return Starter(path.stem, network, float(notes["ridge"]), float(notes["scale"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is a model, but no starter; choose one of {', '.join(bundled_starters())}, "
+            "or give it as the model to go on with"
+        ) from error
 
 
 def adapted(starter: UNet, in_channels: int, classes: int) -> UNet:
@@ -65,4 +135,5 @@ def set_head(network: UNet, coefficients: Tensor) -> None:
             stop = start + layer.in_channels
             layer.weight.copy_(coefficients[start:stop].T[:, :, None, None])
             start = stop
-        network.output.bias = nn.Parameter(coefficients[-1].clone())
+        assert network.output.bias is not None  # it has one, but torch's types do not know
+        network.output.bias.copy_(coefficients[-1])

@@ -29,7 +29,9 @@ _FEWEST_TO_SHARE = 3
 THINNEST_BRUSH = 0.71
 
 
-def check_annotations(labels: ArrayLike, shape: tuple[int, int], classes: int) -> NDArray[np.uint8]:
+def check_annotations(
+    labels: ArrayLike, shape: tuple[int, int], classes: int, *, alone: bool = True
+) -> NDArray[np.uint8]:
     """Check painted labels before anything learns from them.
 
     Parameters
@@ -40,6 +42,9 @@ def check_annotations(labels: ArrayLike, shape: tuple[int, int], classes: int) -
         Rows and columns of the image.
     classes
         Number of classes of the network, background included.
+    alone
+        Whether nothing else is learned from, so that two classes must be there. Otherwise none
+        need be.
 
     Returns
     -------
@@ -69,6 +74,8 @@ def check_annotations(labels: ArrayLike, shape: tuple[int, int], classes: int) -
             f"the annotation has label {checked.max()}, the network {classes} classes; "
             f"use labels 1 to {classes}, or make a network with more classes"
         )
+    if not alone:
+        return np.array(checked, np.uint8)
     present = [label for label in range(1, classes + 1) if (checked == label).any()]
     if not present:
         raise InputError(
