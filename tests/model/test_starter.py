@@ -9,6 +9,9 @@ from napari_unet.model.linear import apply_linear
 from napari_unet.model.starter import adapted, set_head
 from napari_unet.model.unet import fold_batch_norm
 
+# Responses of a grey image at depth 3: four at each of four widths.
+FILTERS = 16
+
 
 @pytest.fixture
 def starter():
@@ -21,7 +24,8 @@ def network(starter):
     """A network with random numbers in its head."""
     network = adapted(starter, 1, 3)
     set_head(
-        network, torch.randn(4 * (4 + 2 + 1) + 1, 3, generator=torch.Generator().manual_seed(1))
+        network,
+        torch.randn(4 * (4 + 2 + 1) + FILTERS + 1, 3, generator=torch.Generator().manual_seed(1)),
     )
     return network
 
@@ -49,7 +53,7 @@ def test_its_head_is_the_linear_function(network):
         + [network.output.bias.detach()[None]]
     )
     with torch.no_grad():
-        expected = apply_linear(network.decoder_maps(image()), coefficients, (44, 60))
+        expected = apply_linear(network.feature_maps(image()), coefficients, (44, 60))
         torch.testing.assert_close(network(image()), expected, atol=1e-5, rtol=1e-5)
 
 

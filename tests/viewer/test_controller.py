@@ -5,12 +5,16 @@ import weakref
 import numpy as np
 import pytest
 import tifffile
+import torch
 from napari.components import ViewerModel
 
-from napari_unet import load_model
+from napari_unet import Segmenter, UNet, load_model
 from napari_unet.engine.results import InstanceSettings, WeightSettings
+from napari_unet.engine.trainer import FinetuneConfig
+from napari_unet.model.starter import Starter
 from napari_unet.viewer.actions import Action
 from napari_unet.viewer.controller import SegmentationController, controller_for
+from napari_unet.viewer.reports import SPEAKERS
 from napari_unet.viewer.status import Phase
 
 
@@ -78,7 +82,9 @@ def test_strokes_painted_while_it_learns_are_taken_in(session, qtbot):
     qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
     trainer = session.segmenter._trainer
     session.layers.annotations.paint((20, 60), 2)  # three strokes of class 2 become four
-    qtbot.waitUntil(lambda: "7 strokes" in trainer.held_out.reason, timeout=10_000)
+    qtbot.waitUntil(
+        lambda: "7 strokes" in trainer.held_out[session.layers.source].reason, timeout=10_000
+    )
     session.stop()
     wait_idle(session, qtbot)
 
@@ -318,13 +324,15 @@ def test_an_image_with_numbers_that_are_none_is_told_and_nothing_is_lost(
 ):
     image = np.asarray(session.layers.image.data).copy()
     image[3, 4] = value
-    strokes = np.asarray(session.layers.annotations.data).copy()
+    annotations = session.layers.annotations
+    strokes = np.asarray(annotations.data).copy()
     session.layers.set_image(session.viewer.add_image(image))
+    session.layers.set_annotations(annotations)
     session.learn(seconds=1)
     wait_idle(session, qtbot)
     assert notices[-1][0] == "error"
     assert "nan_to_num" in notices[-1][1]
-    np.testing.assert_array_equal(session.layers.annotations.data, strokes)
+    np.testing.assert_array_equal(annotations.data, strokes)
 
 
 def test_a_weight_map_that_fails_is_no_failed_job(session, qtbot, notices):
@@ -333,3 +341,133 @@ def test_a_weight_map_that_fails_is_no_failed_job(session, qtbot, notices):
         session.weights.show(labels, WeightSettings())
     assert notices == []
     assert session.status.phase is Phase.IDLE
+
+
+# ---------------------------------------------------------------- several images
+
+
+def paint_on(session, image, annotations, name):
+    """Open another image and paint on it."""
+    session.layers.set_image(session.viewer.add_image(image, name=name))
+    layer = session.layers.add_annotations()
+    layer.data = annotations
+    session.layers.look_at_strokes()
+    return layer
+
+
+def test_an_image_that_is_chosen_again_has_its_strokes(session, two_halves):
+    first, strokes = session.layers.image, session.layers.annotations
+    source = session.layers.source
+    paint_on(session, two_halves[0], two_halves[1], "second")
+    assert session.layers.annotations is not strokes
+    session.layers.go_to(first)
+    assert session.layers.annotations is strokes
+    assert session.layers.source is source
+    assert first.visible
+    assert not session.viewer.layers["second"].visible
+
+
+def test_strokes_of_another_image_do_not_belong_to_this_one(session, two_halves):
+    session.layers.set_image(session.viewer.add_image(two_halves[0], name="second"))
+    assert session.layers.annotations is None
+    assert session.why_not(Action.LEARN) is None  # from the strokes on the first
+    assert not session.layers.fitting_strokes().any()
+
+
+def test_strokes_on_all_images_are_learned_from(session, qtbot, two_halves, monkeypatch):
+    requests = []
+    job = session.segmenter.fine_tune_job
+    monkeypatch.setattr(
+        session.segmenter, "fine_tune_job", lambda r, *rest: requests.append(r) or job(r, *rest)
+    )
+    paint_on(session, two_halves[0], two_halves[1][:, ::-1].copy(), "second")
+    session.learn(seconds=0.2)
+    wait_idle(session, qtbot)
+    np.testing.assert_array_equal(requests[0].annotations, two_halves[1][:, ::-1])
+    np.testing.assert_array_equal(requests[0].others[0].annotations, two_halves[1])
+
+
+def test_an_image_that_is_removed_is_forgotten(session, two_halves):
+    first = session.layers.image
+    paint_on(session, two_halves[0], two_halves[1], "second")
+    assert [row.name for row in session.layers.annotated.rows(None)] == ["halves", "second"]
+    session.viewer.layers.remove(first)
+    assert [row.name for row in session.layers.annotated.rows(None)] == ["second"]
+    assert session.layers.annotated.others(session.layers.image) == ()
+
+
+def test_the_next_image_opens_with_its_prediction(session, qtbot, two_halves):
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    session.layers.set_image(session.viewer.add_image(two_halves[0], name="second"))
+    wait_idle(session, qtbot)
+    assert session.layers.results.is_complete
+
+
+# ---------------------------------------------------------------- answers at once
+
+
+@pytest.fixture
+def quick_session(qapp, model_viewer, two_halves):
+    """A session that begins from a starter, whose weights know nothing."""
+    torch.manual_seed(0)
+    starter = Starter("test", UNet(3, 2, 4, 2, batch_norm=True).eval(), penalty=0.1, scale=10.0)
+    config = FinetuneConfig(patch_size=20, precision="fp32")
+    segmenter = Segmenter(starter=starter, config=config)
+    controller = SegmentationController(model_viewer, segmenter)
+    controller.layers.set_image(model_viewer.add_image(two_halves[0], name="halves"))
+    controller.layers.add_annotations()
+    yield controller
+    controller.close()
+
+
+def paint_halves(session, annotations):
+    session.layers.annotations.data = annotations
+    session.layers.look_at_strokes()
+
+
+def test_strokes_are_answered_before_anything_is_learned(quick_session, qtbot, two_halves):
+    one_class = np.where(two_halves[1] == 1, 1, 0).astype(np.uint8)
+    paint_halves(quick_session, one_class)
+    wait_idle(quick_session, qtbot)
+    assert quick_session.layers.results.probability is None
+    paint_halves(quick_session, two_halves[1])
+    wait_idle(quick_session, qtbot)
+    assert quick_session.layers.results.is_complete
+    bright = quick_session.layers.results.probability[1] > 0.5
+    assert bright[:, 45:].mean() > 0.9
+    assert bright[:, :35].mean() < 0.1
+    assert "at once" in quick_session.status.speaker
+    assert not quick_session.segmenter.is_fine_tuned
+
+
+def test_what_was_answered_can_be_saved(quick_session, qtbot, two_halves, tmp_path):
+    paint_halves(quick_session, two_halves[1])
+    wait_idle(quick_session, qtbot)
+    quick_session.save_model(tmp_path / "model.safetensors")
+    wait_idle(quick_session, qtbot)
+    again = Segmenter(tmp_path / "model.safetensors")
+    again.set_image(two_halves[0])
+    shown = quick_session.layers.results.probability
+    assert ((again.predict() > 0.5) == (shown > 0.5)).mean() > 0.99
+
+
+def test_another_image_is_answered_too(quick_session, qtbot, two_halves):
+    paint_halves(quick_session, two_halves[1])
+    wait_idle(quick_session, qtbot)
+    viewer = quick_session.viewer
+    quick_session.layers.set_image(viewer.add_image(two_halves[0][:, ::-1], name="second"))
+    wait_idle(quick_session, qtbot)
+    bright = quick_session.layers.results.probability[1] > 0.5
+    assert bright[:, :35].mean() > 0.9
+
+
+def test_the_network_takes_over_when_it_is_better(quick_session, qtbot, two_halves):
+    paint_halves(quick_session, two_halves[1])
+    wait_idle(quick_session, qtbot)
+    quick_session.learn(seconds=1.0)
+    wait_idle(quick_session, qtbot)
+    segmenter = quick_session.segmenter
+    assert segmenter.is_fine_tuned
+    expected = SPEAKERS[segmenter.speaker]
+    assert quick_session.status.speaker == expected

@@ -4,6 +4,7 @@ import time
 import pytest
 
 from napari_unet.engine.errors import JobFailed
+from napari_unet.engine.events import Noticed
 from napari_unet.ops.errors import InputError
 from napari_unet.viewer.lane import JobLane, Priority
 
@@ -207,3 +208,19 @@ def test_a_closed_lane_can_be_used_again(lane, heard, qtbot):
     assert lane.close(timeout=10)
     lane.submit(lambda stop: counting(stop, 1), name="new")
     qtbot.waitUntil(lambda: ("new", "finished") in heard)
+
+
+def test_nothing_is_heard_of_a_job_that_ended_before_the_lane_was_closed(lane, qtbot):
+    heard = []
+    lane.event.connect(lambda ticket, event: heard.append(event))
+    ended = threading.Event()
+
+    def job(_stop):
+        yield Noticed("said and not yet heard")
+        ended.set()
+
+    lane.submit(job, name="job")
+    assert ended.wait(5)
+    lane.close()
+    qtbot.wait(50)
+    assert heard == []

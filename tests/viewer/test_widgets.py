@@ -246,10 +246,21 @@ def test_a_change_of_the_status_is_shown(dock):
 
 def test_the_score_is_shown_with_what_it_rests_on(dock):
     status = dock.controller.status
+    status.scores = (0.9, None)
     status.score, status.score_reason = 0.871, "measured on 2 of 6 strokes"
-    assert dock.score.text() == "Held-out Dice <b>0.87</b>, measured on 2 of 6 strokes"
+    for words in ("<b>0.87</b>", "roughly", "Background 0.90, Class 2 ?", "2 of 6 strokes"):
+        assert words in dock.score.text()
+    status.score_interval = (0.81, 0.93)
+    status.score = 0.87
+    assert "probably 0.81 to 0.93" in dock.score.text()
+    assert "too few strokes" not in dock.score.text()
+    status.score_interval = (0.5, 0.93)
+    status.score = 0.8
+    assert "too few strokes to know it better" in dock.score.text()
     status.score, status.score_reason = None, "too few strokes to know"
     assert dock.score.text() == "too few strokes to know"
+    status.speaker = "Answered at once"
+    assert dock.score.text() == "Answered at once<br>too few strokes to know"
 
 
 def test_options_reach_the_engine(dock):
@@ -330,6 +341,7 @@ def test_prediction_options_are_handed_on(open_dock, viewer, two_halves, monkeyp
     monkeypatch.setattr(session, "why_not", lambda action: None)
     calls = record(monkeypatch, session, "predict", "make_instances")
     dock = open_dock(PredictWidget)
+    calls.clear()
     dock.predict.click()
     dock.visible_only.setChecked(True)
     dock.tile_size.setValue(316)

@@ -40,6 +40,11 @@ class SourceImage:
         return image
 
     @property
+    def data(self) -> Any:
+        """The pixels as they were given."""
+        return self._data
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return int(self._data.shape[0]), int(self._data.shape[1])

@@ -38,6 +38,9 @@ _INNER = 256
 _KEPT_BYTES = 1 << 30
 # Of each class, so many stroke pixels at most are looked at: more say little and cost time.
 _PIXELS_OF_A_CLASS = 2000
+# How much filter responses vary, compared with the network's features: chosen with five strokes a
+# class on the sets of docs/benchmarks.md.
+_FILTERS = 0.3
 # The logit of a class without strokes: its probability is 0, and it is a finite weight in a file.
 _NEVER = -1e4
 
@@ -59,6 +62,7 @@ class FeatureTiles:
         network = adapted(starter, image.channels, 2)
         self._maps = choose_plan(network.config, "predict", "fast", device).for_features(network)
         self._image = image
+        self.responses = network.config.responses
         geometry = network.config.geometry
         inner = max(_INNER // geometry.stride, 1) * geometry.stride
         self.tiles = plan_tiles(image.shape, geometry, inner)
@@ -74,7 +78,7 @@ class FeatureTiles:
         return tile.index in self._kept
 
     def of(self, tile: Tile) -> list[Tensor]:
-        """Return the feature maps of a tile, see `UNet.decoder_maps`."""
+        """Return the feature maps of a tile, see `UNet.feature_maps`."""
         if tile.index not in self._kept:
             batch = torch.from_numpy(read_tile(self._image.normalized, tile.outer)[None])
             maps = [part.cpu() for part in self._maps(batch)]
@@ -181,7 +185,9 @@ class InstantLearner:
         weights = (1 / counts / present.sum())[painted]
         targets = functional.one_hot(painted, classes).float() * 2 - 1
         penalty = torch.tensor(self._starter.penalty)
-        found = solve_ridge(features, targets, weights, penalty) * self._starter.scale
+        sizes = _equal_sizes(features, weights, samples[-1].responses)
+        found = solve_ridge(features * sizes, targets, weights, penalty) * self._starter.scale
+        found[:-1] *= sizes[:, None]
         # A class without strokes has the same low value everywhere, and keeps it.
         found[-1, ~present] = _NEVER
         found[:-1, ~present] = 0
@@ -228,7 +234,8 @@ class InstantLearner:
         if known is not None and known.is_of(rows, columns):
             return replace(known, labels=labels)
         tiles = self._tiles_of(lesson.image)
-        found = _Samples(rows, columns, labels, tiles.under(rows, columns))
+        features = tiles.under(rows, columns)
+        found = _Samples(rows, columns, labels, features, tiles.responses)
         self._samples[lesson.image] = found
         return found
 
@@ -274,10 +281,25 @@ class _Samples:
     columns: NDArray[np.intp]
     labels: NDArray[np.integer]
     features: Tensor
+    responses: int
 
     def is_of(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> bool:
         """Say whether these are the pixels."""
         return np.array_equal(rows, self.rows) and np.array_equal(columns, self.columns)
+
+
+def _equal_sizes(features: Tensor, weights: Tensor, responses: int) -> Tensor:
+    """By what to multiply the features, shape (D,): filter responses come in very different sizes.
+
+    The penalty was learned for the network's features alone, which stay as they are.
+    """
+    sizes = torch.ones(features.shape[1])
+    if responses:
+        part = features[:, -responses:]
+        mean = (weights[:, None] * part).sum(dim=0)
+        spread = (weights[:, None] * (part - mean) ** 2).sum(dim=0).sqrt()
+        sizes[-responses:] = _FILTERS / spread.clamp(min=1e-6)
+    return sizes
 
 
 def _chosen_pixels(

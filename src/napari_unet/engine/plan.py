@@ -85,7 +85,7 @@ class ExecutionPlan:
         return probabilities
 
     def for_features(self, model: UNet) -> Callable[[torch.Tensor], list[torch.Tensor]]:
-        """Return a function from a float32 batch to `UNet.decoder_maps`, on a copy of `model`.
+        """Return a function from a float32 batch to `UNet.feature_maps`, on a copy of `model`.
 
         The maps have the plan's precision and stay on its device.
         """
@@ -94,7 +94,7 @@ class ExecutionPlan:
         @torch.inference_mode()
         def maps(batch: torch.Tensor) -> list[torch.Tensor]:
             batch = batch.to(self.device, self.dtype).contiguous(memory_format=self.memory_format)
-            return network.decoder_maps(batch)
+            return network.feature_maps(batch)
 
         return maps
 

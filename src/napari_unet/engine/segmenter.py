@@ -170,7 +170,12 @@ class Segmenter:
         if self._model is None:
             return False
         answered = self._instant is not None and self._instant.has_learned
-        return self._loaded or answered or (self._trainer is not None and self._trainer.step > 0)
+        return answered or self.is_fine_tuned
+
+    @property
+    def is_fine_tuned(self) -> bool:
+        """Whether the network made a step, or was loaded."""
+        return self._loaded or (self._trainer is not None and self._trainer.step > 0)
 
     @property
     def answers_at_once(self) -> bool:
@@ -354,10 +359,14 @@ class Segmenter:
     ) -> Iterator[JobEvent]:
         """Return the prediction job on this network, see `napari_unet.engine.predict`."""
         self._ensure_model(request.image)
-        yield from predict_tiles(self._speaking_model(), request, stop)
+        yield from predict_tiles(self.speaking_model(), request, stop)
 
-    def _speaking_model(self) -> UNet:
-        """Return the network, or one with the starter's weights and the head fitted at once."""
+    def speaking_model(self) -> UNet:
+        """Return the network that `predict` asks.
+
+        It is the one that is fine-tuned, or one with the starter's weights and the head that was
+        fitted at once.
+        """
         instant = self._instant
         if self.speaker == "network" or instant is None or not instant.has_learned:
             return self.model

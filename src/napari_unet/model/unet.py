@@ -36,6 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from napari_unet.model.filters import filter_responses, response_count
 from napari_unet.model.linear import enlarged_sum
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import TileGeometry
@@ -72,8 +73,8 @@ class UNetConfig:
         Probability, in [0, 1), that a feature is dropped at the end of the contracting path.
     hypercolumns
         Whether the answer is a linear function of the maps of all levels of the expanding path,
-        enlarged, and not of the last one alone (Hariharan et al. 2015, section 2). The paper's is
-        not.
+        enlarged, and of fixed filters (`napari_unet.model.filters`), and not of the last map alone
+        (Hariharan et al. 2015, section 2). The paper's is not.
 
     Raises
     ------
@@ -117,6 +118,11 @@ class UNetConfig:
         image; they do so twice at each level, and once at the bottom.
         """
         return 6 * self.stride - 4
+
+    @property
+    def responses(self) -> int:
+        """How many filter responses the last layer sees; 0 without hypercolumns."""
+        return response_count(self.in_channels, self.halo) if self.hypercolumns else 0
 
     @property
     def stride(self) -> int:
@@ -267,7 +273,7 @@ class UNet(nn.Module):
         self.expanding = nn.ModuleList(
             TwoConvolutions(2 * width, width, batch_norm) for width in reversed(widths)
         )
-        self.output = nn.Conv2d(base_channels, classes, 1)
+        self.output = nn.Conv2d(base_channels + self.config.responses, classes, 1)
         self.side_outputs = nn.ModuleList(
             nn.Conv2d(width, classes, 1, bias=False)
             for width in reversed(widths[1:])
@@ -300,7 +306,7 @@ class UNet(nn.Module):
         InputError
             If the image has another number of axes or channels, or a side does not fit.
         """
-        *others, last = self.decoder_maps(image)
+        *others, last = self.feature_maps(image)
         logits: Tensor = self.output(last)  # 388, 2
         if not self.side_outputs:
             return logits
@@ -340,6 +346,18 @@ class UNet(nn.Module):
             x = convolutions(x)  # 52, 512 | 100, 256 | 196, 128 | 388, 64
             maps.append(x)
         return maps
+
+    def feature_maps(self, image: Tensor) -> list[Tensor]:
+        """Compute what the last layers see: `decoder_maps`, and filter responses beside the last.
+
+        The responses, if the configuration has any, are further channels of the last map.
+        """
+        *others, last = self.decoder_maps(image)
+        if self.config.responses:
+            with torch.autocast(image.device.type, enabled=False):
+                responses = filter_responses(image, self.config.halo)
+            last = torch.cat([last, responses.to(last.dtype)], dim=1)
+        return [*others, last]
 
     def _check(self, image: Tensor) -> None:
         channels = self.config.in_channels

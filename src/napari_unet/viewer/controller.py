@@ -19,6 +19,7 @@ from qtpy.QtCore import QEvent, QObject, Signal
 from napari_unet.engine.events import (
     JobEvent,
     Noticed,
+    ScoreMeasured,
     StepCompleted,
 )
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox
@@ -32,6 +33,7 @@ from napari_unet.engine.results import (
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.actions import Action, why_not
 from napari_unet.viewer.guidance import Guidance
+from napari_unet.viewer.instant_answer import InstantAnswer
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.layers import file_stem, image_file, visible_box
 from napari_unet.viewer.live_preview import LivePreview
@@ -87,10 +89,12 @@ class SegmentationController(QObject):
         self._inbox: Mailbox[NDArray[np.integer[Any]]] = Mailbox()
         self._training: JobTicket | None = None
         self._preview = LivePreview(self.segmenter, self.lane, self.layers)
+        self._answer = InstantAnswer(self.segmenter, self.lane, self.layers)
         self._others: dict[JobTicket, Callable[[], None] | None] = {}
         self.layers.leaving.connect(self.suspend)
         self.layers.changed.connect(self.changed)
         self.layers.painting_paused.connect(self._on_strokes_painted)
+        self.layers.image_chosen.connect(self._on_image_chosen)
         self.layers.image_lost.connect(self._on_image_lost)
         self.layers.image_replaced.connect(self._on_image_replaced)
         self.layers.annotations_lost.connect(self._on_annotations_lost)
@@ -142,10 +146,11 @@ class SegmentationController(QObject):
 
     def learn(self, seconds: float | None = None) -> None:
         """Learn from the strokes for so long, or until stopped; strokes are taken in on the way."""
-        source, strokes = self.layers.source, self.layers.strokes()
-        if self._refuse(Action.LEARN) or source is None or strokes is None:
+        source = self.layers.source
+        if self._refuse(Action.LEARN) or source is None:
             return
-        request = FinetuneRequest(source, strokes, seconds)
+        others = self.layers.annotated.others(self.layers.image)
+        request = FinetuneRequest(source, self.layers.fitting_strokes(), seconds, others=others)
         inbox = self._inbox = Mailbox()
         self._training = self.lane.submit(
             lambda stop: self.segmenter.fine_tune_job(request, inbox, stop),
@@ -234,7 +239,9 @@ class SegmentationController(QObject):
             segmenter = self.segmenter
             self._submit(
                 "Saving the model",
-                lambda stop: save_model_job(segmenter.model, target, segmenter.usage.to_dict()),
+                lambda stop: save_model_job(
+                    segmenter.speaking_model(), target, segmenter.usage.to_dict()
+                ),
             )
 
     def new_model(self) -> None:
@@ -263,6 +270,7 @@ class SegmentationController(QObject):
         self.lane.close()
         self._training = None
         self._preview.drop()
+        self._answer.drop()
         self._others.clear()
         self._settle()
 
@@ -311,10 +319,12 @@ class SegmentationController(QObject):
         self.changed.emit()
 
     def _on_event(self, ticket: JobTicket, event: JobEvent) -> None:
-        if self._preview.owns(ticket):
+        if self._preview.owns(ticket) or self._answer.owns(ticket):
             self._reports.show_quietly(event)
             return
         self._reports.show(event)
+        if isinstance(event, ScoreMeasured):
+            self._reports.show_speaker(self.segmenter.speaker)
         if isinstance(event, StepCompleted) and self.status.phase is not Phase.STOPPING:
             self._preview.keep_up()
 
@@ -324,6 +334,9 @@ class SegmentationController(QObject):
             self._settle()
             if self.layers.has_image() and self.segmenter.has_learned:
                 self.predict()
+        elif self._answer.owns(ticket):
+            self._reports.show_speaker(self.segmenter.speaker)
+            self.changed.emit()
         elif ticket in self._others:
             then = self._others.pop(ticket)
             if then is not None:
@@ -345,9 +358,19 @@ class SegmentationController(QObject):
     # ------------------------------------------------------------------ layers change
 
     def _on_strokes_painted(self) -> None:
-        strokes = self.layers.strokes()
-        if strokes is not None and self.is_learning:
-            self._inbox.put(strokes)
+        if self.layers.source is None:
+            return
+        if self.is_learning:
+            self._inbox.put(self.layers.fitting_strokes())
+        if self._answer.is_possible(self.classes):
+            self._answer.ask(visible_only=self.is_learning)
+
+    def _on_image_chosen(self) -> None:
+        """Show at once what is known of another image."""
+        if self._answer.is_possible(self.classes):
+            self._answer.ask()
+        elif self.segmenter.is_fine_tuned and self.why_not(Action.PREDICT) is None:
+            self.predict()
 
     def _on_image_replaced(self) -> None:
         if self.lane.is_busy():

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.viewer.actions import Action
+from napari_unet.viewer.annotated_table import AnnotatedTable
 from napari_unet.viewer.class_list import ClassList
 from napari_unet.viewer.curve import CurvePlot
 from napari_unet.viewer.form import Dock, RunButton, action_reason, folded, note
@@ -22,6 +23,7 @@ from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.layers import describe_image, why_not_usable
 from napari_unet.viewer.learning_options import LearningOptions
 from napari_unet.viewer.model_files import ModelFiles
+from napari_unet.viewer.score_text import describe_score
 from napari_unet.viewer.session_layers import unwrap
 from napari_unet.viewer.shortcuts import bind_keys, key_table
 from napari_unet.viewer.status import Phase
@@ -64,7 +66,7 @@ class FinetuneWidget(Dock):
             self.controller.guidance.next,
             self.paint_class,
         )
-        for name in ("score", "score_reason"):
+        for name in ("score", "score_reason", "speaker"):
             self.links.connect(getattr(self.controller.status.events, name), self._show_score)
         if self.controller.layers.image is None:
             self.image.pick_first()
@@ -158,6 +160,8 @@ class FinetuneWidget(Dock):
         )
         for part in (self.panel, self.curve, self.score):
             self.rows.addWidget(part)
+        self.annotated = AnnotatedTable(controller.layers)
+        self.rows.addWidget(self.annotated)
 
     def _add_guidance_section(self) -> None:
         self.add_section("4  Correct")
@@ -205,10 +209,9 @@ class FinetuneWidget(Dock):
         self.class_list.set_picked(None if layer is None else int(layer.selected_label))
 
     def _show_score(self, _value: object = None) -> None:
-        status = self.controller.status
-        value = "" if status.score is None else f"Held-out Dice <b>{status.score:.2f}</b>, "
-        self.score.setText(value + status.score_reason)
-        self.score.setVisible(bool(self.score.text()))
+        text = describe_score(self.controller.status)
+        self.score.setText(text)
+        self.score.setVisible(bool(text))
 
     def _current_image(self) -> Any:
         return self.controller.layers.image

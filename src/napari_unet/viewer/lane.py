@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import count
 
 from qtpy.QtCore import QObject, Qt, Signal
 
@@ -85,7 +84,10 @@ class JobLane(QObject):
         super().__init__(parent)
         self._changed = threading.Condition()
         self._jobs: list[_Job] = []
-        self._generations = count(1)
+        self._generation = 0
+        # Of jobs up to this one nothing is heard any more, even if they ended before they could
+        # be silenced and their events are still queued.
+        self._closed_up_to = 0
         self._thread: threading.Thread | None = None
         self._closing = False
         queued = Qt.ConnectionType.QueuedConnection
@@ -121,7 +123,8 @@ class JobLane(QObject):
         JobTicket
             What the job's events will carry.
         """
-        ticket = JobTicket(next(self._generations), name, replaces)
+        self._generation += 1
+        ticket = JobTicket(self._generation, name, replaces)
         with self._changed:
             for job in self._jobs:
                 if replaces is not None and job.ticket.key == replaces:
@@ -182,6 +185,7 @@ class JobLane(QObject):
         bool
             False if a job did not end in time.
         """
+        self._closed_up_to = self._generation
         with self._changed:
             self._closing = True
             for job in self._jobs:
@@ -209,7 +213,7 @@ class JobLane(QObject):
 
     def _on_reported(self, job: _Job, event: JobEvent) -> None:
         # Queued signals outlive the wish to hear them, so it is asked here, not in the thread.
-        if not job.silenced:
+        if not job.silenced and job.ticket.generation > self._closed_up_to:
             self.event.emit(job.ticket, event)
 
     def _on_ended(self, job: _Job, error: Exception | None) -> None:

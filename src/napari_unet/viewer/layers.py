@@ -145,6 +145,8 @@ class ResultLayers:
         self.probability: NDArray[np.float32] | None = None
         self.predicted: NDArray[np.bool_] | None = None
         self.instances: NDArray[np.int32] | None = None
+        for name in ("scale", "translate", "rotate", "shear"):
+            getattr(source.events, name).connect(self._on_source_moved)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -294,6 +296,11 @@ class ResultLayers:
         layers.selection.active = active  # the brush stays where it was
         self._layers[role] = layer
         return layer
+
+    def _on_source_moved(self, _event: Any = None) -> None:
+        for layer in self.layers():
+            for key, value in placement(self.source).items():
+                setattr(layer, key, value)
 
     @staticmethod
     def _refresh(layer: Layer | None) -> None:

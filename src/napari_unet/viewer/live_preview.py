@@ -46,6 +46,8 @@ class LivePreview(QObject):
 
     def keep_up(self) -> None:
         """Start a preview if it is time for one; called after every step."""
+        if self._segmenter.speaker != "network":
+            return  # what was answered at once is better, and on screen already
         pause = max(_SECONDS_BETWEEN, self._ended - self._started)
         if self._ticket is None and time.monotonic() - self._ended >= pause:
             self._start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import singledispatchmethod
+from typing import Final
 
 from napari.utils.notifications import show_info
 
@@ -18,9 +19,16 @@ from napari_unet.engine.events import (
     TilePredicted,
     TrainingFinished,
 )
+from napari_unet.engine.segmenter import Speaker
 from napari_unet.viewer.activity import ActivityBar
 from napari_unet.viewer.session_layers import SessionLayers
 from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
+
+#: What is told of whose answer is shown.
+SPEAKERS: Final[dict[Speaker, str]] = {
+    "at once": "Answered at once, from the starter's features",
+    "network": "Answered by the network, fine-tuned on your strokes",
+}
 
 # Numbers that change faster cannot be read, and every change lays out the docks anew, on the cores
 # that learning needs.
@@ -63,11 +71,17 @@ class JobReports:
         self._history.clear()
         self._status.step, self._status.loss = 0, None
         self._status.score, self._status.score_reason = None, ""
+        self._status.score_interval, self._status.scores = None, ()
+        self._status.speaker = ""
 
     def show_quietly(self, event: JobEvent) -> None:
         """Show a tile of a preview, without progress."""
         if isinstance(event, TilePredicted) and self._layers.has_image() and self._layers.results:
             self._layers.results.show_tile(event)
+
+    def show_speaker(self, speaker: Speaker) -> None:
+        """Show whose answer is on screen."""
+        self._status.speaker = SPEAKERS[speaker]
 
     @singledispatchmethod
     def show(self, event: JobEvent) -> None:
@@ -87,6 +101,7 @@ class JobReports:
 
     @show.register
     def _(self, event: ScoreMeasured) -> None:
+        self._status.score_interval, self._status.scores = event.interval, event.dice_per_class
         self._status.score, self._status.score_reason = event.dice, event.reason
         if event.dice is not None:
             self._history.add_score(event.step, event.dice)

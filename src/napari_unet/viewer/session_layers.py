@@ -13,6 +13,7 @@ from superqt.utils import QSignalDebouncer
 
 from napari_unet.engine.image import SourceImage
 from napari_unet.ops.errors import InputError
+from napari_unet.viewer.annotated_layers import AnnotatedLayers
 from napari_unet.viewer.layers import (
     ResultLayers,
     annotation_colormap,
@@ -45,6 +46,8 @@ class SessionLayers(QObject):
         The result layers of the image.
     painted
         The labels that were painted, 0 excepted.
+    annotated
+        All images that were painted on, this one among them.
     """
 
     #: The image will be another one, or none: jobs on it must end now.
@@ -58,6 +61,8 @@ class SessionLayers(QObject):
     annotations_lost = Signal(str)
     #: Another array was put into the image layer.
     image_replaced = Signal()
+    #: There is another image that can be used.
+    image_chosen = Signal()
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -67,6 +72,7 @@ class SessionLayers(QObject):
         self.source: SourceImage | None = None
         self.results: ResultLayers | None = None
         self.painted: set[int] = set()
+        self.annotated = AnnotatedLayers(viewer)
         self._stroke_pause = QSignalDebouncer(parent=self)
         self._stroke_pause.setTimeout(_STROKE_PAUSE_MS)
         self._stroke_pause.triggered.connect(self.look_at_strokes)
@@ -86,8 +92,34 @@ class SessionLayers(QObject):
         if layer is not None:
             layer.events.data.connect(self._on_image_changed)
             if why_not_usable(layer) is None:
-                self.source = SourceImage(layer.data)
+                self.source = self.annotated.source_of(layer) or SourceImage(layer.data)
+        self._take_up_annotations()
         self.changed.emit()
+        if self.source is not None:
+            self.image_chosen.emit()
+
+    def _take_up_annotations(self) -> None:
+        """Paint on the layer that the image was painted on before; on none of another image."""
+        known = self.annotated.annotations_of(self.image)
+        owner = self.annotated.image_of(self.annotations)
+        if known is not None or (owner is not None and owner is not self.image):
+            self.set_annotations(known)
+
+    def go_to(self, layer: Image) -> None:
+        """Choose an image and show it, with its results, in place of the one that was chosen."""
+        viewer = self._viewer()
+        if viewer is None or layer not in viewer.layers or layer is self.image:
+            return
+        before = [self.image, self.annotations, *(self.results.layers() if self.results else [])]
+        for shown in before:
+            if shown is not None:
+                shown.visible = False
+        self.set_image(layer)
+        for hidden in (layer, self.annotations):
+            if hidden is not None:
+                hidden.visible = True
+        if self.annotations is not None:
+            viewer.layers.selection.active = self.annotations
 
     def set_annotations(self, layer: Labels | None) -> None:
         """Choose the layer that strokes are read from."""
@@ -134,6 +166,25 @@ class SessionLayers(QObject):
         """Return a copy of the annotations as they are now."""
         return None if self.annotations is None else np.array(self.annotations.data)
 
+    def strokes_fit(self) -> bool:
+        """Whether there is an annotation layer, as large as the image."""
+        if self.annotations is None or self.source is None:
+            return False
+        return bool(self.annotations.data.shape == self.source.shape)
+
+    def fitting_strokes(self) -> NDArray[Any]:
+        """Return a copy of the annotations of the image; all 0 if there are none.
+
+        Raises
+        ------
+        InputError
+            If there is no image that can be used.
+        """
+        if self.source is None:
+            raise InputError("choose an image first")
+        strokes = self.strokes() if self.strokes_fit() else None
+        return np.zeros(self.source.shape, np.uint8) if strokes is None else strokes
+
     def has_image(self) -> bool:
         """Whether there is an image, and it is in the viewer."""
         viewer = self._viewer()
@@ -147,18 +198,20 @@ class SessionLayers(QObject):
         classes
             How many classes there are.
         """
-        if self.annotations is None or self.image is None:
+        elsewhere = self.annotated.painted_elsewhere(self.image)
+        if self.image is None or (self.annotations is None and not elsewhere):
             return "Add an annotation layer and paint on it first."
-        shape, wanted = self.annotations.data.shape, self.image.data.shape[:2]
-        if shape != wanted:
+        if self.annotations is not None and not self.strokes_fit():
+            shape, wanted = self.annotations.data.shape, self.image.data.shape[:2]
             return (
                 f"'{self.annotations.name}' has shape {shape}, the image {wanted}; "
                 "add a new annotation layer."
             )
-        if self.painted and max(self.painted) > classes:
-            return f"Label {max(self.painted)} is painted; raise the number of classes to it."
-        if len(self.painted) < 2:
-            missing = "one more class" if self.painted else "two classes"
+        painted = self.painted | elsewhere
+        if painted and max(painted) > classes:
+            return f"Label {max(painted)} is painted; raise the number of classes to it."
+        if len(painted) < 2:
+            missing = "one more class" if painted else "two classes"
             return f"Paint a few strokes of {missing} first."
         return None
 
@@ -172,6 +225,10 @@ class SessionLayers(QObject):
     def look_at_strokes(self) -> None:
         """Take in what is painted now; called by itself after strokes."""
         self.painted = set() if self.annotations is None else present_labels(self.annotations)
+        if self.image is not None and self.source is not None and self.annotations is not None:
+            known = self.annotated.annotations_of(self.image) is self.annotations
+            if self.strokes_fit() and (self.painted or known):
+                self.annotated.remember(self.image, self.source, self.annotations)
         self.painting_paused.emit()
         self.changed.emit()
 
@@ -186,6 +243,7 @@ class SessionLayers(QObject):
             viewer.layers.events.removed.disconnect(self._on_layer_removed)
         self.set_annotations(None)
         self.set_image(None)
+        self.annotated.close()
 
     def _on_painted(self) -> None:
         self._stroke_pause.throttle()

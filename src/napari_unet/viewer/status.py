@@ -42,6 +42,12 @@ class JobStatus:
         Mean Dice on held-out strokes, 0 to 1; None if there are too few strokes to know.
     score_reason
         What the score rests on, or why there is none.
+    score_interval
+        Within which nine of ten scores are expected; None if there are too few strokes to know.
+    scores
+        The score of every class, background first; None for one without held-out strokes.
+    speaker
+        Whose answer is shown, in a sentence; empty before there is one.
     last_error
         The latest error, cleared when the next job begins.
     """
@@ -54,6 +60,9 @@ class JobStatus:
     loss: float | None = None
     score: float | None = None
     score_reason: str = ""
+    score_interval: tuple[float, float] | None = None
+    scores: tuple[float | None, ...] = ()
+    speaker: str = ""
     last_error: str = ""
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
