@@ -236,26 +236,15 @@ class TestTraining:
         with pytest.raises(InputError, match="nothing to tell apart"):
             Training(request(training=LabelledSet((nothing,), "instances", (0, 1))))
 
-    @pytest.mark.parametrize("freeze", [True, False])
-    def test_statistics_stay_as_they_are_while_the_rate_falls(self, freeze):
-        training = Training(request(steps=10, recipe=SMALL.changed(freeze_statistics=freeze)))
-        means = []
-        for event in training.run():
-            if isinstance(event, StepCompleted):
-                means.append(training.model.bottom[1].running_mean.clone())
-        changed = [not torch.equal(*pair) for pair in itertools.pairwise(means)]
-        assert all(changed[:6])  # between the first seven steps
-        assert any(changed[6:]) != freeze
-
     def test_running_out_of_memory_halves_the_patches(self, monkeypatch):
         training = Training(request(steps=2))
         learn, calls = training._trainer.learn, []
 
-        def short_of_memory(patch, **options):
+        def short_of_memory(patch):
             calls.append(patch.image.shape[-1])
             if len(calls) == 1:
                 raise MemoryError
-            return learn(patch, **options)
+            return learn(patch)
 
         monkeypatch.setattr(training._trainer, "learn", short_of_memory)
         events = list(training.run())

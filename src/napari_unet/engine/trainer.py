@@ -187,22 +187,8 @@ class Trainer:
         self._dropout_state = state["random.dropout"]
         self.step = step
 
-    def learn(self, patch: Patch, *, freeze_statistics: bool = False) -> float:
-        """Make one step on a patch.
-
-        Parameters
-        ----------
-        patch
-            What to learn from.
-        freeze_statistics
-            Whether BatchNorm normalises by its running statistics, as it will in prediction, and
-            leaves them as they are. Otherwise it takes those of the patch, and follows them.
-
-        Returns
-        -------
-        float
-            The loss of the patch.
-        """
+    def learn(self, patch: Patch) -> float:
+        """Make one step on `patch` and return its loss."""
         device = self.plan.device
         image = patch.image.to(device).contiguous(memory_format=self.plan.memory_format)
         # Dropout draws from torch's global generator; with a state of its own the training does
@@ -210,7 +196,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._dropout_state)
             self.model.train()
-            _prepare_statistics(self.model, self.step, freeze_statistics or self.settled)
+            _prepare_statistics(self.model, self.step, self.settled)
             with self.plan.autocast():
                 logits = self.model(image)
             loss = weighted_cross_entropy(

@@ -67,11 +67,6 @@ class Schedule:
         fraction = self.fraction(step, elapsed)
         return fraction is not None and fraction >= 1
 
-    def is_falling(self, step: int, elapsed: float) -> bool:
-        """Say whether the learning rate has begun to fall."""
-        fall = self._fall()
-        return fall is not None and self._spent(step, elapsed) >= fall[0]
-
     def rate(self, step: int, elapsed: float) -> float:
         """Return the share of the full learning rate for the next step."""
         if self._kind == "constant":

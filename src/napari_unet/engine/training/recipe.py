@@ -40,9 +40,6 @@ class Recipe:
     schedule
         "constant", or "decay": the learning rate falls to 0 over the last part of the time, or as
         soon as the validation measure has stopped rising.
-    freeze_statistics
-        Whether BatchNorm normalises by its running statistics, as it will in prediction, while the
-        learning rate falls (Wu and Johnson 2021, arXiv 2105.07576, section 4.2).
     patch_size, batch
         Output side of the patches in pixels, rounded up to the network's pooling grid and not much
         larger than most images, and how many are in a step.
@@ -69,7 +66,6 @@ class Recipe:
     learning_rate: float = 2e-3
     momentum: float = 0.99
     schedule: ScheduleKind = "decay"
-    freeze_statistics: bool = True
     patch_size: int = 388
     batch: int = 1
     w0: float = 10.0

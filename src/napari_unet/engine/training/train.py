@@ -244,14 +244,13 @@ class Training:
         self, pace: Pace, stop: threading.Event | None
     ) -> Iterator[StepCompleted | ValidationMeasured | Noticed | TrainingFinished]:
         first = self.step
-        schedule, recipe = self._schedule, self.request.recipe
+        schedule = self._schedule
         while not schedule.is_over(self.step, self._elapsed):
             if stop is not None and stop.is_set():
                 break
             self._trainer.scale_learning_rate(schedule.rate(self.step, self._elapsed))
-            freeze = recipe.freeze_statistics and schedule.is_falling(self.step, self._elapsed)
             try:
-                loss = self._trainer.learn(self._patches.draw(self.step), freeze_statistics=freeze)
+                loss = self._trainer.learn(self._patches.draw(self.step))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or not self._patches.halve():
                     raise
