@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet.engine.image import SourceImage
 from napari_unet.engine.score_table import ScoreTable, Values
 from napari_unet.ops.guidance import Suggestion
 from napari_unet.ops.tiling import Box
@@ -178,6 +179,34 @@ class TrainingFinished:
     stopped: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RoundChecked:
+    """A round of learning ended, and what the user had accepted was predicted again.
+
+    Attributes
+    ----------
+    changed, total
+        Accepted pixels of another class than before, and accepted pixels in all.
+    flips
+        Where they are: image, box and mask of every accepted region, whether or not it changed.
+    taken_back
+        Whether so many changed that the weights are those before the round again.
+    """
+
+    changed: int
+    total: int
+    flips: tuple[tuple[SourceImage, Box, NDArray[np.bool_]], ...]
+    taken_back: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoundUndone:
+    """The weights are those before the last round; `left` more rounds can be taken back."""
+
+    step: int
+    left: int
+
+
 @dataclass(frozen=True, slots=True)
 class PredictionFinished:
     """A prediction job ended; `stopped` if it was asked to stop before the last tile."""
@@ -310,4 +339,6 @@ JobEvent = (
     | EvaluationFinished
     | FileSaved
     | RegionsSuggested
+    | RoundChecked
+    | RoundUndone
 )

@@ -22,7 +22,7 @@ from napari_unet.engine.events import Noticed, ScoreMeasured, StepCompleted, Tra
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.predict import check_channels
 from napari_unet.engine.scoring import Rival, Scoring
-from napari_unet.engine.trainer import Trainer
+from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.model.augment import Patch, sample_patch
 from napari_unet.ops.annotations import check_annotations
 from napari_unet.ops.errors import InputError
@@ -49,6 +49,8 @@ class FinetuneRequest:
         The budget; the job ends with whichever is used up first. Both None: until it is stopped.
     others
         Other images with strokes, which are learned from as well.
+    accepted
+        What was accepted on any of them, which is learned from whole: nothing is held out.
     """
 
     image: SourceImage
@@ -56,6 +58,7 @@ class FinetuneRequest:
     seconds: float | None = None
     steps: int | None = None
     others: tuple[AnnotatedImage, ...] = ()
+    accepted: tuple[AnnotatedImage, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in (("seconds", self.seconds), ("steps", self.steps)):
@@ -184,13 +187,11 @@ class _Clock:
 
 
 class _Lesson:
-    """One image to learn from, without the strokes that are held out."""
+    """One image to learn from: labels that are not held out, and their weights."""
 
     def __init__(
-        self, trainer: Trainer, image: SourceImage, annotations: NDArray[np.uint8]
+        self, image: SourceImage, learned: NDArray[np.uint8], config: FinetuneConfig
     ) -> None:
-        config = trainer.config
-        learned = trainer.hold_out(image, annotations)
         weights = annotation_weights(learned, config.w0, config.sigma, balance=config.balance)
         self.pixels = {
             int(label): np.argwhere(learned == label) for label in np.unique(learned) if label
@@ -213,10 +214,15 @@ class _PatchSource:
         self.annotations = check_annotations(
             request.annotations, request.image.shape, classes, alone=not request.others
         )
-        self._lessons = [_Lesson(trainer, request.image, self.annotations)]
-        for other in request.others:
-            painted = check_annotations(other.annotations, other.image.shape, classes, alone=False)
-            self._lessons.append(_Lesson(trainer, other.image, painted))
+        painted = [AnnotatedImage(request.image, self.annotations), *request.others]
+        self._lessons = [
+            _Lesson(each.image, trainer.hold_out(each.image, _checked(each, classes)), config)
+            for each in painted
+        ]
+        for each in request.accepted:
+            held_out = trainer.held_out.get(each.image)
+            labels = each.annotations if held_out is None else each.annotations * ~held_out.mask
+            self._lessons.append(_Lesson(each.image, labels.astype(np.uint8), config))
         self._labels = sorted({label for lesson in self._lessons for label in lesson.pixels})
         if len(self._labels) < 2:
             raise InputError("strokes of one class alone teach nothing; paint another class too")
@@ -271,3 +277,7 @@ class _PatchSource:
 
     def _integer(self, stop: int) -> int:
         return int(torch.randint(stop, (1,), generator=self._generator))
+
+
+def _checked(painted: AnnotatedImage, classes: int) -> NDArray[np.uint8]:
+    return check_annotations(painted.annotations, painted.image.shape, classes, alone=False)

@@ -182,7 +182,10 @@ class InstantLearner:
         if int(present.sum()) < 2:
             raise InputError("paint strokes of at least two classes first")
         features = torch.cat([each.features for each in samples])
-        weights = (1 / counts / present.sum())[painted]
+        # Between equal shares of the classes and the shares that were painted: with either, more
+        # pixels are wrong on images that nothing was painted on.
+        weights = counts.clamp(min=1).rsqrt()[painted]
+        weights = weights / weights.sum()
         targets = functional.one_hot(painted, classes).float() * 2 - 1
         penalty = torch.tensor(self._starter.penalty)
         sizes = _equal_sizes(features, weights, samples[-1].responses)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +16,23 @@ from numpy.typing import NDArray
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import (
     JobEvent,
+    RoundChecked,
+    RoundUndone,
     ScoreMeasured,
+    StepCompleted,
     TrainingFinished,
 )
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox, finetune
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.instant import InstantLearner
 from napari_unet.engine.predict import PredictRequest, assemble, check_channels, predict_tiles
+from napari_unet.engine.rounds import (
+    Accepted,
+    Rounds,
+    as_annotations,
+    check_accepted,
+    is_too_much,
+)
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.engine.usage import Usage, load_usage
 from napari_unet.model.checkpoint import load_model
@@ -100,6 +110,8 @@ class Segmenter:
     ----------
     usage
         How the network is meant to be used, as its file says.
+    accepted
+        Regions whose prediction was accepted.
     speaker
         Whose answer is the better one on strokes that were held out, and is given by `predict`:
         "at once" (a linear classifier on the starter's features) or "network" (fine-tuned).
@@ -126,6 +138,9 @@ class Segmenter:
         self._instant: InstantLearner | None = None
         self.image: SourceImage | None = None
         self._painted: dict[SourceImage, NDArray[np.uint8]] = {}
+        self.accepted: tuple[Accepted, ...] = ()
+        self._rounds = Rounds()
+        self._has_stepped = False
         self._seed = seed
         self._classes = classes
         self._model: UNet | None = None
@@ -175,7 +190,7 @@ class Segmenter:
     @property
     def is_fine_tuned(self) -> bool:
         """Whether the network made a step, or was loaded."""
-        return self._loaded or (self._trainer is not None and self._trainer.step > 0)
+        return self._loaded or self._has_stepped
 
     @property
     def answers_at_once(self) -> bool:
@@ -195,6 +210,7 @@ class Segmenter:
         if self.image is not None:
             check_channels(network, self.image)
         self._model, self._trainer, self._loaded = network, None, True
+        self._rounds.clear()
         self._instant = None
         self.usage = usage
 
@@ -204,6 +220,9 @@ class Segmenter:
         self._model, self._trainer, self._loaded = None, None, False
         self._instant = None
         self._painted.clear()
+        self.accepted = ()
+        self._rounds.clear()
+        self._has_stepped = False
         self.usage = Usage()
         if self.image is not None:
             self._ensure_model(self.image)
@@ -328,14 +347,69 @@ class Segmenter:
         if self._trainer is None or self._trainer.config != self.config:
             settled = self._instant is not None or self._loaded
             self._trainer = Trainer(self.model, self.config, settled=settled)
-        if self._trainer.step == 0 and self._instant is not None:
+        if not self.is_fine_tuned and self._instant is not None:
             lessons = (*request.others, AnnotatedImage(request.image, request.annotations))
             self._set_head([self._without_held_out(each) for each in lessons])
+        self._rounds.begin(self._trainer, is_first=not self._has_stepped)
         rival = None if self._instant is None else partial(self._rival, request.others)
+        accepted = tuple(AnnotatedImage(*each) for each in as_annotations(self.accepted).items())
+        request = replace(request, accepted=accepted)
         for event in finetune(self._trainer, request, inbox=inbox, stop=stop, rival=rival):
+            self._has_stepped = self._has_stepped or isinstance(event, StepCompleted)
             if isinstance(event, ScoreMeasured):
                 self._choose_speaker(event)
             yield event
+        if self.accepted:
+            yield self._check_round()
+
+    def accept(self, image: SourceImage, box: Box, labels: NDArray[np.uint8]) -> None:
+        """Accept the prediction of a region: later rounds learn from it and must not change it.
+
+        Parameters
+        ----------
+        image
+            The image.
+        box
+            Its rows and columns.
+        labels
+            Shape of `box`: classes 1, 2, ...; 0 is not accepted.
+        """
+        self.accepted = (*self.accepted, Accepted(image, box, labels.astype(np.uint8)))
+
+    def withdraw(self, image: SourceImage) -> None:
+        """Accept nothing of an image any more."""
+        self.accepted = tuple(each for each in self.accepted if each.image is not image)
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds of learning can be taken back."""
+        return len(self._rounds)
+
+    def undo_round_job(self) -> Iterator[RoundUndone]:
+        """Take back the latest round of learning.
+
+        Raises
+        ------
+        NotReady
+            If there is none.
+        """
+        if not self._rounds or self._trainer is None:
+            raise NotReady("there is no round of learning to take back")
+        self._take_back_round()
+        yield RoundUndone(self._trainer.step, len(self._rounds))
+
+    def _take_back_round(self) -> None:
+        assert self._trainer is not None
+        self._has_stepped = not self._rounds.undo(self._trainer)
+        if not self._has_stepped and self._instant is not None and self._instant.has_learned:
+            self.speaker = "at once"
+
+    def _check_round(self) -> RoundChecked:
+        checked = check_accepted(self.speaking_model(), self.accepted, self.config.device)
+        if not is_too_much(checked):
+            return checked
+        self._take_back_round()
+        return replace(checked, taken_back=True)
 
     def _rival(
         self,
@@ -409,7 +483,7 @@ class Segmenter:
         if self._instant is None:
             return
         self._instant.learn(lessons, self.classes, self._seed)
-        if self._trainer is None or self._trainer.step == 0:
+        if not self.is_fine_tuned:
             self.speaker = "at once"
             set_head(self.model, self._instant.coefficients)
 
