@@ -471,3 +471,61 @@ def test_the_network_takes_over_when_it_is_better(quick_session, qtbot, two_halv
     assert segmenter.is_fine_tuned
     expected = SPEAKERS[segmenter.speaker]
     assert quick_session.status.speaker == expected
+
+
+# ---------------------------------------------------------------- rounds and what is accepted
+
+
+def accept_everything(session, monkeypatch):
+    """Accept the whole image, as if all of it were on screen."""
+    monkeypatch.setattr(
+        "napari_unet.viewer.controller.visible_box",
+        lambda layer: tuple(slice(0, length) for length in layer.data.shape[:2]),
+    )
+    session.accept_view()
+
+
+def test_a_round_can_be_undone(session, qtbot):
+    assert session.why_not(Action.UNDO_LEARNING) is not None
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    assert session.status.step > 0
+    session.undo_learning()
+    wait_idle(session, qtbot)
+    assert session.status.step == 0
+    assert session.history.losses == []
+    assert session.why_not(Action.UNDO_LEARNING) is not None
+
+
+def test_nothing_can_be_accepted_before_it_is_predicted(quick_session):
+    assert quick_session.why_not(Action.ACCEPT) is not None
+
+
+def test_what_is_accepted_is_outlined_and_checked(session, qtbot, monkeypatch):
+    session.learn(seconds=1.0)
+    wait_idle(session, qtbot)
+    accept_everything(session, monkeypatch)
+    assert session.viewer.layers["halves: accepted"].data.all()
+    assert session.segmenter.accepted[0].labels.shape == (64, 80)
+    session.learn(seconds=0.3)
+    qtbot.waitUntil(lambda: "accepted pixels changed" in session.status.message, timeout=20_000)
+    wait_idle(session, qtbot)
+    session.withdraw()
+    assert session.segmenter.accepted == ()
+    assert "halves: accepted" not in names(session)
+
+
+def test_a_round_that_changes_what_was_accepted_is_taken_back(session, qtbot, monkeypatch, notices):
+    session.learn(seconds=1.0)
+    wait_idle(session, qtbot)
+    accept_everything(session, monkeypatch)
+    step = session.status.step
+    accepted = session.segmenter.accepted[0]
+    wrong = type(accepted)(accepted.image, accepted.box, 3 - accepted.labels)
+    session.segmenter.accepted = (wrong,)  # as if the classes had been the other way round
+    monkeypatch.setattr("napari_unet.engine.segmenter.as_annotations", lambda accepted: {})
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    assert any("was taken back" in text for _, text in notices)
+    assert session.segmenter._trainer.step == step
+    assert session.viewer.layers["halves: changed"].data.mean() > 0.5

@@ -174,7 +174,10 @@ class InstantLearner:
 
     def fit(self, lessons: Sequence[AnnotatedImage], classes: int, seed: int = 0) -> Tensor:
         """Return the linear function that `learn` would answer with, shape (D + 1, classes)."""
-        samples = [self._sampled(lesson, seed) for lesson in lessons]
+        painted_on = [lesson for lesson in lessons if np.any(lesson.annotations)]
+        if not painted_on:
+            raise InputError("paint strokes of at least two classes first")
+        samples = [self._sampled(lesson, seed) for lesson in painted_on]
         labels = np.concatenate([each.labels for each in samples])
         painted = torch.from_numpy(labels.astype(np.int64) - 1)
         counts = torch.bincount(painted, minlength=classes).float()

@@ -23,6 +23,9 @@ class Action(StrEnum):
     SAVE_MODEL = "save model"
     LOAD_MODEL = "load model"
     NEW_MODEL = "new model"
+    ACCEPT = "accept"
+    WITHDRAW = "withdraw"
+    UNDO_LEARNING = "undo learning"
 
 
 def why_not(action: Action, session: SegmentationController) -> str | None:
@@ -39,8 +42,20 @@ def why_not(action: Action, session: SegmentationController) -> str | None:
         return None
     if action is Action.NEW_MODEL:
         return None if session.segmenter.has_learned else "The model is new already."
+    if action is Action.UNDO_LEARNING:
+        if session.is_learning:
+            return "It is learning; press Stop first."
+        return None if session.segmenter.rounds else "Nothing was learned that could be undone."
     if (reason := why_not_usable(session.layers.image)) is not None:
         return reason
+    if action is Action.WITHDRAW:
+        accepted = (each.image for each in session.segmenter.accepted)
+        return None if session.layers.source in accepted else "Nothing of this image is accepted."
+    if action is Action.ACCEPT:
+        results = session.layers.results
+        if results is None or results.predicted is None or not results.predicted.any():
+            return "Predict first."
+        return None
     if action is Action.LEARN:
         if session.is_learning:
             return "It is learning already; new strokes are taken in as you paint."

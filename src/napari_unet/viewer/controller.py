@@ -215,6 +215,40 @@ class SegmentationController(QObject):
             snapshot = probability.copy()
             self._submit("Finding objects", lambda stop: instances_job(snapshot, settings))
 
+    def accept_view(self) -> None:
+        """Accept the prediction of what is on screen: learning must not change it any more."""
+        image, source, results = self.layers.image, self.layers.source, self.layers.results
+        if self._refuse(Action.ACCEPT) or image is None or source is None or results is None:
+            return
+        box = visible_box(image)
+        if box is None or (labels := results.classes_of(box)) is None:
+            show_warning("Nothing of what is on screen was predicted; press Predict first.")
+            return
+        self.segmenter.accept(source, box, labels)
+        results.show_accepted(box, labels)
+        self.changed.emit()
+
+    def withdraw(self) -> None:
+        """Accept nothing of the image any more."""
+        if not self._refuse(Action.WITHDRAW) and self.layers.source is not None:
+            self.segmenter.withdraw(self.layers.source)
+            if self.layers.results is not None:
+                self.layers.results.remove_accepted()
+            self.changed.emit()
+
+    def undo_learning(self) -> None:
+        """Go back to the weights before the latest round of learning."""
+        if not self._refuse(Action.UNDO_LEARNING):
+            self._submit(
+                "Undoing the last learning",
+                lambda stop: self.segmenter.undo_round_job(),
+                then=self._on_round_undone,
+            )
+
+    def _on_round_undone(self) -> None:
+        self._reports.show_speaker(self.segmenter.speaker)
+        self._on_image_chosen()
+
     def save_result(self, folder: str | Path) -> None:
         """Write probabilities, classes and objects as TIFF into a folder."""
         if (

@@ -64,6 +64,8 @@ class FinetuneWidget(Dock):
             self.learn_or_stop,
             self.controller.predict,
             self.controller.guidance.next,
+            self.controller.accept_view,
+            self.controller.undo_learning,
             self.paint_class,
         )
         for name in ("score", "score_reason", "speaker"):
@@ -167,6 +169,31 @@ class FinetuneWidget(Dock):
         self.add_section("4  Correct")
         self.guidance = GuidancePanel(self.controller.guidance, self.controller.layers)
         self.rows.addWidget(self.guidance)
+        controller = self.controller
+        self.accept = RunButton(
+            "Accept view",
+            "What is on screen is right: later learning must not change it (Shift+K). What changes "
+            "all the same is shown, and if it is much, the learning is taken back.",
+            action_reason(controller, Action.ACCEPT),
+        )
+        self.accept.clicked.connect(controller.accept_view)
+        self.withdraw = RunButton(
+            "Accept nothing",
+            "Let later learning change this image again.",
+            action_reason(controller, Action.WITHDRAW),
+        )
+        self.withdraw.clicked.connect(controller.withdraw)
+        self.undo = RunButton(
+            "Undo last learning",
+            "Go back to the weights before the last time you pressed Learn (Shift+U).",
+            action_reason(controller, Action.UNDO_LEARNING),
+        )
+        self.undo.clicked.connect(controller.undo_learning)
+        row = QHBoxLayout()
+        row.addWidget(self.accept)
+        row.addWidget(self.withdraw)
+        self.rows.addLayout(row)
+        self.rows.addWidget(self.undo)
 
     def _add_folded_parts(self) -> None:
         self.options = LearningOptions(self.controller.segmenter.config)

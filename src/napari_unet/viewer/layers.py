@@ -196,6 +196,49 @@ class ResultLayers:
                 ),
             )
 
+    def classes_of(self, box: Box) -> NDArray[np.uint8] | None:
+        """Return the classes of a region, 0 where it was not predicted; None if nothing was."""
+        if self.probability is None or self.predicted is None or not self.predicted[box].any():
+            return None
+        labels = self.probability[(slice(None), *box)].argmax(axis=0) + 1
+        return np.where(self.predicted[box], labels, 0).astype(np.uint8)
+
+    def show_accepted(self, box: Box, labels: NDArray[np.uint8]) -> None:
+        """Outline what was accepted, beside what was before."""
+        layer = self._get("accepted")
+        if layer is None:
+            layer = self._marks("accepted", "#56B4E9")
+            layer.contour = 2
+        layer.data[box] |= labels > 0
+        self._refresh(layer)
+
+    def remove_accepted(self) -> None:
+        """Take away what was accepted, and what of it changed."""
+        self._remove("accepted")
+        self._remove("changed")
+
+    def show_changed(self, box: Box, mask: NDArray[np.bool_]) -> None:
+        """Show which accepted pixels another round of learning changed."""
+        layer = self._get("changed")
+        if layer is None and not mask.any():
+            return
+        layer = layer or self._marks("changed", "#D55E00")
+        layer.data[box] = mask
+        self._refresh(layer)
+
+    def _marks(self, role: str, colour: str) -> Labels:
+        colours: dict[int | None, Any] = {None: "transparent", 0: "transparent", 1: colour}
+        layer: Labels = self._add(
+            role,
+            Labels(
+                np.zeros(self.shape, np.uint8),
+                opacity=0.9,
+                colormap=DirectLabelColormap(color_dict=colours),
+            ),
+        )
+        layer.editable = False
+        return layer
+
     def remove_uncertainty(self) -> None:
         """Take the uncertainty away."""
         self._remove("uncertainty")

@@ -6,7 +6,7 @@ import time
 from functools import singledispatchmethod
 from typing import Final
 
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_info, show_warning
 
 from napari_unet.engine.events import (
     FileSaved,
@@ -14,6 +14,8 @@ from napari_unet.engine.events import (
     JobEvent,
     Noticed,
     PredictionFinished,
+    RoundChecked,
+    RoundUndone,
     ScoreMeasured,
     StepCompleted,
     TilePredicted,
@@ -130,6 +132,28 @@ class JobReports:
         if self._layers.has_image() and self._layers.results is not None:
             self._layers.results.show_instances(event)
             self._status.message = f"{event.count} objects"
+
+    @show.register
+    def _(self, event: RoundChecked) -> None:
+        for image, box, mask in event.flips:
+            if self._layers.results is not None and image is self._layers.source:
+                self._layers.results.show_changed(box, mask)
+        share = event.changed / max(event.total, 1)
+        changed = f"{share:.1%} of the accepted pixels changed"
+        self._status.message = changed
+        if event.taken_back:
+            self._status.message = f"Taken back: {changed}"
+            show_warning(
+                f"{changed}, so what was just learned was taken back. Accepted regions and strokes "
+                "may contradict each other; look at the layer of changed pixels."
+            )
+
+    @show.register
+    def _(self, event: RoundUndone) -> None:
+        self._history.shorten(event.step)
+        self._status.step = event.step
+        self._status.score, self._status.score_reason = None, ""
+        self._status.message = f"Back at step {event.step}"
 
     @show.register
     def _(self, event: FileSaved) -> None:

@@ -16,6 +16,8 @@ from typing import Any, Final
 LEARN_KEY: Final = "Shift-L"
 PREDICT_KEY: Final = "Shift-P"
 NEXT_KEY: Final = "N"
+ACCEPT_KEY: Final = "Shift-K"
+UNDO_KEY: Final = "Shift-U"
 _CLASS_LABELS = range(1, 10)
 
 _HELP: Final = MappingProxyType(
@@ -23,6 +25,8 @@ _HELP: Final = MappingProxyType(
         "Shift+L": "learn, or stop",
         "Shift+P": "predict the whole image",
         "N": "go where strokes help most",
+        "Shift+K": "accept what is on screen",
+        "Shift+U": "undo the last learning",
         "Ctrl+1 ... 9": "paint class 1 ... 9",
         "[ and ]": "smaller, larger brush",
         "E and P": "erase, paint",
@@ -47,6 +51,8 @@ def bind_keys(
     learn_or_stop: Callable[[], None],
     predict: Callable[[], None],
     go_next: Callable[[], None],
+    accept: Callable[[], None],
+    undo: Callable[[], None],
     paint: Callable[[int], None],
 ) -> None:
     """Bind the keys of a viewer; of several docks the latest has them.
@@ -55,7 +61,7 @@ def bind_keys(
     ----------
     viewer
         The napari viewer.
-    learn_or_stop, predict, go_next
+    learn_or_stop, predict, go_next, accept, undo
         Bound methods, held weakly.
     paint
         Bound method, held weakly; called with the label.
@@ -63,13 +69,16 @@ def bind_keys(
     _bind(viewer, LEARN_KEY, learn_or_stop)
     _bind(viewer, PREDICT_KEY, predict)
     _bind(viewer, NEXT_KEY, go_next)
+    _bind(viewer, ACCEPT_KEY, accept)
+    _bind(viewer, UNDO_KEY, undo)
     for label in _CLASS_LABELS:
         _bind(viewer, f"Control-{label}", paint, label)
 
 
 def unbind_keys(viewer: Any) -> None:
     """Give the keys back."""
-    for key in (LEARN_KEY, PREDICT_KEY, NEXT_KEY, *(f"Control-{label}" for label in _CLASS_LABELS)):
+    own = (LEARN_KEY, PREDICT_KEY, NEXT_KEY, ACCEPT_KEY, UNDO_KEY)
+    for key in (*own, *(f"Control-{label}" for label in _CLASS_LABELS)):
         viewer.bind_key(key, None, overwrite=True)
 
 

@@ -90,6 +90,12 @@ class TrainingHistory:
         self.scores.append((step, score))
         self.extended.emit()
 
+    def shorten(self, step: int) -> None:
+        """Forget what came after a step: it was taken back."""
+        self.losses = [point for point in self.losses if point[0] <= step]
+        self.scores = [point for point in self.scores if point[0] <= step]
+        self.extended.emit()
+
     def clear(self) -> None:
         """Forget the curves: another network begins."""
         self.losses.clear()
