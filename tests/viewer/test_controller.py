@@ -508,7 +508,7 @@ def test_what_is_accepted_is_outlined_and_checked(session, qtbot, monkeypatch):
     assert session.viewer.layers["halves: accepted"].data.all()
     assert session.segmenter.accepted[0].labels.shape == (64, 80)
     session.learn(seconds=0.3)
-    qtbot.waitUntil(lambda: "accepted pixels changed" in session.status.message, timeout=20_000)
+    qtbot.waitUntil(lambda: "accepted pixels changed" in session.status.kept, timeout=20_000)
     wait_idle(session, qtbot)
     session.withdraw()
     assert session.segmenter.accepted == ()

@@ -49,8 +49,9 @@ def why_not(action: Action, session: SegmentationController) -> str | None:
     if (reason := why_not_usable(session.layers.image)) is not None:
         return reason
     if action is Action.WITHDRAW:
-        accepted = (each.image for each in session.segmenter.accepted)
-        return None if session.layers.source in accepted else "Nothing of this image is accepted."
+        source = session.layers.source
+        accepted = any(each.image is source for each in session.segmenter.accepted)
+        return None if accepted else "Nothing of this image is accepted."
     if action is Action.ACCEPT:
         results = session.layers.results
         if results is None or results.predicted is None or not results.predicted.any():

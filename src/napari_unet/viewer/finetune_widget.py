@@ -68,7 +68,7 @@ class FinetuneWidget(Dock):
             self.controller.undo_learning,
             self.paint_class,
         )
-        for name in ("score", "score_reason", "speaker"):
+        for name in ("score", "score_reason", "speaker", "kept"):
             self.links.connect(getattr(self.controller.status.events, name), self._show_score)
         if self.controller.layers.image is None:
             self.image.pick_first()

@@ -74,7 +74,7 @@ class JobReports:
         self._status.step, self._status.loss = 0, None
         self._status.score, self._status.score_reason = None, ""
         self._status.score_interval, self._status.scores = None, ()
-        self._status.speaker = ""
+        self._status.speaker = self._status.kept = ""
 
     def show_quietly(self, event: JobEvent) -> None:
         """Show a tile of a preview, without progress."""
@@ -140,9 +140,9 @@ class JobReports:
                 self._layers.results.show_changed(box, mask)
         share = event.changed / max(event.total, 1)
         changed = f"{share:.1%} of the accepted pixels changed"
-        self._status.message = changed
+        self._status.kept = changed
         if event.taken_back:
-            self._status.message = f"Taken back: {changed}"
+            self._status.kept = f"Taken back: {changed}"
             show_warning(
                 f"{changed}, so what was just learned was taken back. Accepted regions and strokes "
                 "may contradict each other; look at the layer of changed pixels."

@@ -10,7 +10,7 @@ _RELIABLE_WIDTH = 0.2
 
 def describe_score(status: JobStatus) -> str:
     """Return the score on held-out strokes, how sure it is, and every class, as rich text."""
-    lines = [status.speaker] if status.speaker else []
+    lines = [line for line in (status.speaker, status.kept) if line]
     if status.score is None:
         return "<br>".join([*lines, *([status.score_reason] if status.score_reason else [])])
     value = f"Held-out Dice <b>{status.score:.2f}</b>"

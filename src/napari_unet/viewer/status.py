@@ -48,6 +48,8 @@ class JobStatus:
         The score of every class, background first; None for one without held-out strokes.
     speaker
         Whose answer is shown, in a sentence; empty before there is one.
+    kept
+        What the last round of learning changed of what was accepted; empty if nothing was.
     last_error
         The latest error, cleared when the next job begins.
     """
@@ -63,6 +65,7 @@ class JobStatus:
     score_interval: tuple[float, float] | None = None
     scores: tuple[float | None, ...] = ()
     speaker: str = ""
+    kept: str = ""
     last_error: str = ""
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
