@@ -22,9 +22,6 @@ from napari_unet.ops.errors import InputError
 # Learning rates that went furthest in 30 s on a few strokes; see docs/architecture.md.
 _LEARNING_RATE = {"adamw": 1e-3, "sgd": 1e-3}
 _SETTLED_RATE = {"adamw": 2e-4, "sgd": 2e-4}
-# BatchNorm's statistics for prediction are averaged over a tenth of the steps made so far, within
-# these bounds: early ones soon are those of other weights, and of batches of one, ten say little.
-_STEPS_OF_STATISTICS = (10, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +193,8 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._dropout_state)
             self.model.train()
-            _prepare_statistics(self.model, self.step, self.settled)
+            if self.settled:
+                _keep_statistics(self.model)
             with self.plan.autocast():
                 logits = self.model(image)
             loss = weighted_cross_entropy(
@@ -211,11 +209,8 @@ class Trainer:
         return float(loss.detach())
 
 
-def _prepare_statistics(model: nn.Module, step: int, freeze: bool) -> None:
-    """Let BatchNorm take its statistics from the patch and follow them, or leave them alone."""
-    fewest, most = _STEPS_OF_STATISTICS
-    momentum = 1 / min(max(step / 10, fewest), most)
+def _keep_statistics(model: nn.Module) -> None:
+    """Let BatchNorm normalise by its running statistics, and leave them as they are."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = momentum
-            module.train(not freeze)
+            module.eval()
