@@ -7,7 +7,7 @@ import torch
 from networks import make_unet
 
 from napari_unet.engine.events import Noticed, ScoreMeasured, StepCompleted, TrainingFinished
-from napari_unet.engine.finetune import FinetuneRequest, Mailbox, finetune
+from napari_unet.engine.finetune import FinetuneRequest, Mailbox, _PatchSource, finetune
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.predict import predict
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
@@ -125,7 +125,7 @@ def test_strokes_that_are_added_are_taken_in_at_the_next_step(two_halves):
     running = job(trainer, source, first, steps=4, inbox=inbox)
     next(running)
     np.testing.assert_array_equal(trainer.held_out[source].labels, first)
-    inbox.put(annotations)
+    inbox.put(AnnotatedImage(source, annotations))
     next(running)
     assert inbox.take() is None
     np.testing.assert_array_equal(trainer.held_out[source].labels, annotations)
@@ -139,7 +139,7 @@ def test_new_strokes_that_cannot_be_used_do_not_end_the_job(two_halves):
     trainer, inbox = Trainer(make_unet(), QUICK), Mailbox()
     running = job(trainer, image, annotations, steps=2, inbox=inbox)
     next(running)
-    inbox.put(np.zeros((3, 3), np.uint8))
+    inbox.put(AnnotatedImage(SourceImage(image), np.zeros((3, 3), np.uint8)))
     events = list(running)
     assert any(isinstance(e, Noticed) and "earlier strokes" in e.message for e in events)
     assert trainer.step == 2
@@ -281,3 +281,27 @@ def test_the_score_says_how_good_another_answer_is(two_halves):
 
     *_, score, _finished = job(trainer, image, annotations, steps=2, rival=all_background)
     assert 0.2 < score.at_once < 0.5  # half is right, and the class is never found
+
+
+def test_a_border_between_objects_weighs_as_much_as_between_touching_ones(two_halves):
+    image, annotations = two_halves
+    borders = np.zeros(annotations.shape, bool)
+    borders[30:33, 5:25] = True  # a stroke of background
+    request = FinetuneRequest(SourceImage(image), annotations, borders=borders)
+    trainer = Trainer(make_unet(), replace(QUICK, held_out=0))
+    with_border, without = (
+        _PatchSource(trainer, each)._lessons[0].weights.numpy()
+        for each in (request, replace(request, borders=None))
+    )
+    np.testing.assert_allclose((with_border - without)[borders], trainer.config.w0)
+    np.testing.assert_array_equal(with_border[~borders], without[~borders])
+
+
+def test_half_of_the_patches_lie_where_the_focus_is(two_halves):
+    image, annotations = two_halves
+    box = (slice(0, 20), slice(0, 40))
+    request = FinetuneRequest(SourceImage(image), annotations, focus=box)
+    source = _PatchSource(Trainer(make_unet(), replace(QUICK, held_out=0)), request)
+    assert set(source._focus) == {1}  # of the other class nothing lies there
+    assert (source._focus[1] < 40).all()
+    source.draw()

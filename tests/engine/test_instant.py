@@ -138,3 +138,14 @@ def test_what_is_classified_is_what_would_be_predicted(learner, image, strokes):
     learner.learn([AnnotatedImage(image, strokes)], 2)
     expected = answer(learner, image).argmax(axis=0)[mask] + 1
     assert (labels == expected).mean() > 0.95
+
+
+def test_a_border_between_objects_counts_for_more(learner, image, strokes):
+    strokes[30, 5:20] = 1  # background across the bright half
+    borders = strokes == 1
+    borders[:, 40:] = False
+    darkest = []
+    for drawn in (None, borders):
+        learner.learn([AnnotatedImage(image, strokes, drawn)], 2)
+        darkest.append(answer(learner, image)[1][30, 5:20].mean())
+    assert darkest[1] < darkest[0]

@@ -529,3 +529,55 @@ def test_a_round_that_changes_what_was_accepted_is_taken_back(session, qtbot, mo
     assert any("was taken back" in text for _, text in notices)
     assert session.segmenter._trainer.step == step
     assert session.viewer.layers["halves: changed"].data.mean() > 0.5
+
+
+# ---------------------------------------------------------------- borders between objects
+
+
+def draw_border(session):
+    """Draw a line of background across the bright half."""
+    session.layers.draw_borders(True)
+    session.layers.annotations.data[40, 45:75] = 1
+    session.layers.look_at_strokes()
+
+
+def test_a_border_is_adapted_to_at_once(session, qtbot):
+    session.learn(seconds=0.5)
+    wait_idle(session, qtbot)
+    step = session.segmenter._trainer.step
+    draw_border(session)
+    assert session.layers.borders()[40, 45:75].all()
+    assert session.layers.borders().sum() == 30
+    wait_idle(session, qtbot)
+    assert session.segmenter._trainer.step == step + 15
+    assert session.segmenter.rounds == 2
+
+
+def test_a_border_that_is_undone_is_none_any_more(session, qtbot):
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    draw_border(session)
+    wait_idle(session, qtbot)
+    session.layers.annotations.data[40, 45:75] = 0
+    session.layers.look_at_strokes()
+    assert session.layers.borders() is None
+
+
+def test_strokes_are_ordinary_again_when_the_brush_is(session, qtbot):
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    session.layers.draw_borders(True)
+    session.layers.draw_borders(False)
+    session.layers.annotations.data[40, 45:75] = 1
+    session.layers.look_at_strokes()
+    assert session.layers.borders() is None
+    wait_idle(session, qtbot)
+
+
+def test_a_border_is_answered_at_once_where_that_speaks(quick_session, qtbot, two_halves):
+    paint_halves(quick_session, two_halves[1])
+    wait_idle(quick_session, qtbot)
+    draw_border(quick_session)
+    wait_idle(quick_session, qtbot)
+    assert not quick_session.segmenter.is_fine_tuned
+    assert quick_session.layers.borders() is not None

@@ -304,7 +304,7 @@ def test_the_keys_are_not_taken_by_the_viewer_or_by_labels_and_images(dock, view
     from napari.viewer import Viewer
 
     ours = set(viewer.keymap)
-    assert len(ours) == 14  # learn, predict, go on, accept, undo, nine classes
+    assert len(ours) == 15  # learn, predict, go on, accept, undo, part, nine classes
     for kind in (Viewer, Labels, Image):
         assert ours.isdisjoint(kind.class_keymap)
     elsewhere = ("shape", "polyline", "polygon", "lasso")

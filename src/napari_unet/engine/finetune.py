@@ -24,8 +24,9 @@ from napari_unet.engine.predict import check_channels
 from napari_unet.engine.scoring import Rival, Scoring
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.model.augment import Patch, sample_patch
-from napari_unet.ops.annotations import check_annotations
+from napari_unet.ops.annotations import BACKGROUND, check_annotations
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.tiling import Box
 from napari_unet.ops.weight_map import annotation_weights
 
 T = TypeVar("T")
@@ -49,6 +50,11 @@ class FinetuneRequest:
         The budget; the job ends with whichever is used up first. Both None: until it is stopped.
     others
         Other images with strokes, which are learned from as well.
+    borders
+        Shape (Y, X): background on the image at hand that was drawn to part objects. It weighs as
+        much as the border between two touching objects (equation 2).
+    focus
+        Draw every other patch around strokes in this part of the image; None: around any.
     accepted
         What was accepted on any of them, which is learned from whole: nothing is held out.
     """
@@ -59,6 +65,8 @@ class FinetuneRequest:
     steps: int | None = None
     others: tuple[AnnotatedImage, ...] = ()
     accepted: tuple[AnnotatedImage, ...] = ()
+    borders: NDArray[np.bool_] | None = None
+    focus: Box | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("seconds", self.seconds), ("steps", self.steps)):
@@ -89,7 +97,7 @@ def finetune(
     trainer: Trainer,
     request: FinetuneRequest,
     *,
-    inbox: Mailbox[NDArray[np.integer]] | None = None,
+    inbox: Mailbox[AnnotatedImage] | None = None,
     stop: threading.Event | None = None,
     rival: Rival | None = None,
 ) -> Iterator[StepCompleted | ScoreMeasured | Noticed | TrainingFinished]:
@@ -102,7 +110,7 @@ def finetune(
     request
         What to learn from, and for how long.
     inbox
-        New annotations of the whole image, taken in before the next step.
+        What is painted on the image by now, taken in before the next step.
     stop
         Checked before every step; when it is set, the job ends.
     rival
@@ -130,9 +138,10 @@ def finetune(
     scoring = Scoring(trainer, request.image, rival)
     losses: list[float] = []
     while not clock.is_over(len(losses)) and not (stop is not None and stop.is_set()):
-        if inbox is not None and (annotations := inbox.take()) is not None:
+        if inbox is not None and (new := inbox.take()) is not None:
+            changed = replace(request, annotations=new.annotations, borders=new.borders)
             try:
-                source = _PatchSource(trainer, replace(request, annotations=annotations))
+                source = _PatchSource(trainer, changed)
             except InputError as error:
                 yield Noticed(f"learning goes on with the earlier strokes: {error}")
         try:
@@ -190,9 +199,15 @@ class _Lesson:
     """One image to learn from: labels that are not held out, and their weights."""
 
     def __init__(
-        self, image: SourceImage, learned: NDArray[np.uint8], config: FinetuneConfig
+        self,
+        image: SourceImage,
+        learned: NDArray[np.uint8],
+        config: FinetuneConfig,
+        borders: NDArray[np.bool_] | None = None,
     ) -> None:
         weights = annotation_weights(learned, config.w0, config.sigma, balance=config.balance)
+        if borders is not None:
+            weights[borders & (learned == BACKGROUND)] += config.w0
         self.pixels = {
             int(label): np.argwhere(learned == label) for label in np.unique(learned) if label
         }
@@ -214,11 +229,17 @@ class _PatchSource:
         self.annotations = check_annotations(
             request.annotations, request.image.shape, classes, alone=not request.others
         )
-        painted = [AnnotatedImage(request.image, self.annotations), *request.others]
+        here = AnnotatedImage(request.image, self.annotations, request.borders)
         self._lessons = [
-            _Lesson(each.image, trainer.hold_out(each.image, _checked(each, classes)), config)
-            for each in painted
+            _Lesson(
+                each.image,
+                trainer.hold_out(each.image, _checked(each, classes)),
+                config,
+                each.borders,
+            )
+            for each in (here, *request.others)
         ]
+        self._focus = _within(self._lessons[0].pixels, request.focus)
         for each in request.accepted:
             held_out = trainer.held_out.get(each.image)
             labels = each.annotations if held_out is None else each.annotations * ~held_out.mask
@@ -253,8 +274,11 @@ class _PatchSource:
 
     def _draw_around(self, label: int) -> Patch:
         """Draw a patch with a pixel of this label somewhere in its output, not always amid it."""
-        lesson = self._choose([each for each in self._lessons if label in each.pixels])
-        pixels = lesson.pixels[label]
+        if label in self._focus and self._integer(2):
+            lesson, pixels = self._lessons[0], self._focus[label]
+        else:
+            lesson = self._choose([each for each in self._lessons if label in each.pixels])
+            pixels = lesson.pixels[label]
         row, column = (float(v) for v in pixels[self._integer(len(pixels))])
         jitter = (torch.rand(2, generator=self._generator) - 0.5) * self._inner / 2
         return sample_patch(
@@ -277,6 +301,19 @@ class _PatchSource:
 
     def _integer(self, stop: int) -> int:
         return int(torch.randint(stop, (1,), generator=self._generator))
+
+
+def _within(pixels: dict[int, NDArray[np.intp]], box: Box | None) -> dict[int, NDArray[np.intp]]:
+    """Return the pixels of each label that lie in a box; labels without any are left out."""
+    if box is None:
+        return {}
+    first = np.array([span.start for span in box])
+    last = np.array([span.stop for span in box])
+    found = {
+        label: places[((places >= first) & (places < last)).all(axis=1)]
+        for label, places in pixels.items()
+    }
+    return {label: places for label, places in found.items() if len(places)}
 
 
 def _checked(painted: AnnotatedImage, classes: int) -> NDArray[np.uint8]:

@@ -69,7 +69,11 @@ class AnnotatedImage:
         The image.
     annotations
         Shape (Y, X), integers: 0 not annotated, 1 background, 2 and up classes.
+    borders
+        Shape (Y, X): background that was drawn between objects to part them, which counts for
+        more; None if there is none.
     """
 
     image: SourceImage
     annotations: NDArray[np.integer]
+    borders: NDArray[np.bool_] | None = None

@@ -27,7 +27,7 @@ from napari_unet.engine.plan import choose_plan
 from napari_unet.model.linear import apply_linear, gather, solve_ridge
 from napari_unet.model.starter import Starter, adapted
 from napari_unet.model.unet import UNet
-from napari_unet.ops.annotations import NOT_ANNOTATED
+from napari_unet.ops.annotations import BACKGROUND, NOT_ANNOTATED
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box, Tile, overlap, plan_tiles, read_tile, visible_first
 
@@ -41,6 +41,8 @@ _PIXELS_OF_A_CLASS = 2000
 # How much filter responses vary, compared with the network's features: chosen with five strokes a
 # class on the sets of docs/benchmarks.md.
 _FILTERS = 0.3
+# So many times does a pixel count that was drawn between objects to part them.
+_BORDER = 10.0
 # The logit of a class without strokes: its probability is 0, and it is a finite weight in a file.
 _NEVER = -1e4
 
@@ -188,6 +190,7 @@ class InstantLearner:
         # Between equal shares of the classes and the shares that were painted: with either, more
         # pixels are wrong on images that nothing was painted on.
         weights = counts.clamp(min=1).rsqrt()[painted]
+        weights = weights * torch.cat([each.importance for each in samples])
         weights = weights / weights.sum()
         targets = functional.one_hot(painted, classes).float() * 2 - 1
         penalty = torch.tensor(self._starter.penalty)
@@ -236,12 +239,16 @@ class InstantLearner:
     def _sampled(self, lesson: AnnotatedImage, seed: int) -> _Samples:
         """Features under the strokes of an image; those of other images are remembered."""
         rows, columns, labels = _chosen_pixels(lesson.annotations, np.random.default_rng(seed))
+        importance = torch.ones(len(labels))
+        if lesson.borders is not None:
+            drawn = torch.from_numpy(lesson.borders[rows, columns] & (labels == BACKGROUND))
+            importance[drawn] = _BORDER
         known = self._samples.get(lesson.image)
         if known is not None and known.is_of(rows, columns):
-            return replace(known, labels=labels)
+            return replace(known, labels=labels, importance=importance)
         tiles = self._tiles_of(lesson.image)
         features = tiles.under(rows, columns)
-        found = _Samples(rows, columns, labels, features, tiles.responses)
+        found = _Samples(rows, columns, labels, importance, features, tiles.responses)
         self._samples[lesson.image] = found
         return found
 
@@ -286,6 +293,7 @@ class _Samples:
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     labels: NDArray[np.integer]
+    importance: Tensor
     features: Tensor
     responses: int
 

@@ -69,6 +69,8 @@ class AnswerRequest:
         Answer only this part of the image; None is all of it.
     others
         Other images with strokes, which are learned from as well.
+    borders
+        Shape (Y, X): background on the image that was drawn to part objects.
     """
 
     image: SourceImage
@@ -76,6 +78,7 @@ class AnswerRequest:
     visible: Box | None = None
     region: Box | None = None
     others: tuple[AnnotatedImage, ...] = ()
+    borders: NDArray[np.bool_] | None = None
 
 
 class Segmenter:
@@ -339,7 +342,7 @@ class Segmenter:
     def fine_tune_job(
         self,
         request: FinetuneRequest,
-        inbox: Mailbox[NDArray[np.integer]] | None = None,
+        inbox: Mailbox[AnnotatedImage] | None = None,
         stop: threading.Event | None = None,
     ) -> Iterator[JobEvent]:
         """Return the fine-tuning job on this network, see `napari_unet.engine.finetune`."""
@@ -348,7 +351,8 @@ class Segmenter:
             settled = self._instant is not None or self._loaded
             self._trainer = Trainer(self.model, self.config, settled=settled)
         if not self.is_fine_tuned and self._instant is not None:
-            lessons = (*request.others, AnnotatedImage(request.image, request.annotations))
+            here = AnnotatedImage(request.image, request.annotations, request.borders)
+            lessons = (*request.others, here)
             self._set_head([self._without_held_out(each) for each in lessons])
         self._rounds.begin(self._trainer, is_first=not self._has_stepped)
         rival = None if self._instant is None else partial(self._rival, request.others)
@@ -475,7 +479,8 @@ class Segmenter:
             request.annotations, request.image.shape, self.classes, alone=not request.others
         )
         self._instant.look_at(request.image)
-        self._answer((*request.others, AnnotatedImage(request.image, annotations)))
+        here = AnnotatedImage(request.image, annotations, request.borders)
+        self._answer((*request.others, here))
         yield from self._instant.predict(request.image, request.visible, request.region, stop)
 
     def _answer(self, lessons: Sequence[AnnotatedImage]) -> None:
@@ -490,7 +495,8 @@ class Segmenter:
     def _without_held_out(self, lesson: AnnotatedImage) -> AnnotatedImage:
         assert self._trainer is not None
         painted = lesson.annotations.astype(np.uint8)
-        return AnnotatedImage(lesson.image, self._trainer.hold_out(lesson.image, painted))
+        learned = self._trainer.hold_out(lesson.image, painted)
+        return AnnotatedImage(lesson.image, learned, lesson.borders)
 
     def _set_head(self, lessons: Sequence[AnnotatedImage]) -> None:
         assert self._instant is not None

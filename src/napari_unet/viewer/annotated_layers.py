@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
+from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet.engine.image import AnnotatedImage, SourceImage
+from napari_unet.ops.annotations import BACKGROUND
 from napari_unet.ops.labels import connected_regions
 from napari_unet.viewer.layers import present_labels
 
@@ -51,6 +53,7 @@ class AnnotatedLayers(QObject):
         super().__init__()
         self._viewer = weakref.ref(viewer)
         self._pairs: dict[Image, tuple[SourceImage, Labels]] = {}
+        self._borders: dict[Labels, NDArray[np.bool_]] = {}
         self._counted: dict[Image, dict[int, int]] = {}
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -87,9 +90,22 @@ class AnnotatedLayers(QObject):
     def others(self, current: Image | None) -> tuple[AnnotatedImage, ...]:
         """Return copies of the strokes on all images but one."""
         return tuple(
-            AnnotatedImage(source, np.array(layer.data))
+            AnnotatedImage(source, np.array(layer.data), self.borders_of(layer))
             for _, source, layer in self._painted_on(except_for=current)
         )
+
+    def add_border(self, annotations: Labels, mask: NDArray[np.bool_]) -> None:
+        """Note which pixels were drawn between objects to part them; shape (Y, X)."""
+        known = self._borders.get(annotations)
+        self._borders[annotations] = mask if known is None else known | mask
+
+    def borders_of(self, annotations: Labels | None) -> NDArray[np.bool_] | None:
+        """Return those of them that are still painted; None if there are none."""
+        known = None if annotations is None else self._borders.get(annotations)
+        if annotations is None or known is None or known.shape != annotations.data.shape:
+            return None
+        still: NDArray[np.bool_] = known & (np.asarray(annotations.data) == BACKGROUND)
+        return still if still.any() else None
 
     def painted_elsewhere(self, current: Image | None) -> set[int]:
         """Return the labels that are painted on other images."""
@@ -125,6 +141,7 @@ class AnnotatedLayers(QObject):
             for image, (_, layer) in self._pairs.items()
             if event.value is image or event.value is layer
         ]
+        self._borders.pop(event.value, None)
         for image in gone:
             del self._pairs[image]
             self._counted.pop(image, None)

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from napari.utils.notifications import show_error, show_warning
-from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, QObject, Signal
 
 from napari_unet.engine.events import (
@@ -23,6 +21,7 @@ from napari_unet.engine.events import (
     StepCompleted,
 )
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox
+from napari_unet.engine.image import AnnotatedImage
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.results import (
     InstanceSettings,
@@ -31,6 +30,7 @@ from napari_unet.engine.results import (
     save_results_job,
 )
 from napari_unet.engine.segmenter import Segmenter
+from napari_unet.ops.tiling import Box
 from napari_unet.viewer.actions import Action, why_not
 from napari_unet.viewer.guidance import Guidance
 from napari_unet.viewer.instant_answer import InstantAnswer
@@ -41,6 +41,9 @@ from napari_unet.viewer.reports import JobReports, as_sentence
 from napari_unet.viewer.session_layers import SessionLayers, unwrap
 from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
 from napari_unet.viewer.weight_preview import WeightPreview
+
+# Steps after a border between objects was drawn: a second or two on two cores.
+_STEPS_OF_BORDER = 15
 
 
 class SegmentationController(QObject):
@@ -86,7 +89,7 @@ class SegmentationController(QObject):
         self.guidance = Guidance(unwrap(viewer), self.lane, self.layers)
         self.weights = WeightPreview(weakref.proxy(unwrap(viewer)), self.lane)
         self._reports = JobReports(self.status, self.history, self.layers)
-        self._inbox: Mailbox[NDArray[np.integer[Any]]] = Mailbox()
+        self._inbox: Mailbox[AnnotatedImage] = Mailbox()
         self._training: JobTicket | None = None
         self._preview = LivePreview(self.segmenter, self.lane, self.layers)
         self._answer = InstantAnswer(self.segmenter, self.lane, self.layers)
@@ -95,6 +98,7 @@ class SegmentationController(QObject):
         self.layers.changed.connect(self.changed)
         self.layers.painting_paused.connect(self._on_strokes_painted)
         self.layers.image_chosen.connect(self._on_image_chosen)
+        self.layers.border_drawn.connect(self._on_border_drawn)
         self.layers.image_lost.connect(self._on_image_lost)
         self.layers.image_replaced.connect(self._on_image_replaced)
         self.layers.annotations_lost.connect(self._on_annotations_lost)
@@ -150,7 +154,13 @@ class SegmentationController(QObject):
         if self._refuse(Action.LEARN) or source is None:
             return
         others = self.layers.annotated.others(self.layers.image)
-        request = FinetuneRequest(source, self.layers.fitting_strokes(), seconds, others=others)
+        request = FinetuneRequest(
+            source,
+            self.layers.fitting_strokes(),
+            seconds,
+            others=others,
+            borders=self.layers.borders(),
+        )
         inbox = self._inbox = Mailbox()
         self._training = self.lane.submit(
             lambda stop: self.segmenter.fine_tune_job(request, inbox, stop),
@@ -395,7 +405,8 @@ class SegmentationController(QObject):
         if self.layers.source is None:
             return
         if self.is_learning:
-            self._inbox.put(self.layers.fitting_strokes())
+            strokes, borders = self.layers.fitting_strokes(), self.layers.borders()
+            self._inbox.put(AnnotatedImage(self.layers.source, strokes, borders))
         if self._answer.is_possible(self.classes):
             self._answer.ask(visible_only=self.is_learning)
 
@@ -405,6 +416,34 @@ class SegmentationController(QObject):
             self._answer.ask()
         elif self.segmenter.is_fine_tuned and self.why_not(Action.PREDICT) is None:
             self.predict()
+
+    def _on_border_drawn(self, box: Box) -> None:
+        """Adapt to a border between objects at once, and predict what it touches again."""
+        source = self.layers.source
+        if self.is_learning or self._answer.is_possible(self.classes) or source is None:
+            return  # it is taken in anyway
+        if not self.segmenter.is_fine_tuned or self.why_not(Action.LEARN) is not None:
+            return
+        request = FinetuneRequest(
+            source,
+            self.layers.fitting_strokes(),
+            steps=_STEPS_OF_BORDER,
+            others=self.layers.annotated.others(self.layers.image),
+            borders=self.layers.borders(),
+            focus=box,
+        )
+        self._submit(
+            "Parting objects",
+            lambda stop: self._part_objects(request, box, stop),
+            replaces="border",
+        )
+
+    def _part_objects(
+        self, request: FinetuneRequest, box: Box, stop: threading.Event
+    ) -> Iterator[JobEvent]:
+        yield from self.segmenter.fine_tune_job(request, None, stop)
+        region = PredictRequest(request.image, region=box, precision="fast")
+        yield from self.segmenter.predict_job(region, stop)
 
     def _on_image_replaced(self) -> None:
         if self.lane.is_busy():

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.engine.trainer import FinetuneConfig
+from napari_unet.ops.annotations import BACKGROUND
 from napari_unet.viewer.actions import Action
 from napari_unet.viewer.annotated_table import AnnotatedTable
 from napari_unet.viewer.class_list import ClassList
@@ -40,6 +41,10 @@ BUDGETS: dict[str, float | None] = {
 }
 
 
+# Pixels: as thin as a line between two objects.
+_BORDER_BRUSH = 3
+
+
 class FinetuneWidget(Dock):
     """Paint and learn.
 
@@ -66,6 +71,7 @@ class FinetuneWidget(Dock):
             self.controller.guidance.next,
             self.controller.accept_view,
             self.controller.undo_learning,
+            self.draw_borders,
             self.paint_class,
         )
         for name in ("score", "score_reason", "speaker", "kept"):
@@ -170,6 +176,15 @@ class FinetuneWidget(Dock):
         self.guidance = GuidancePanel(self.controller.guidance, self.controller.layers)
         self.rows.addWidget(self.guidance)
         controller = self.controller
+        self.border = RunButton(
+            "Part objects",
+            "Draw lines between objects that came out as one: they become background, weigh more, "
+            "and the prediction is adapted there at once (Shift+B). Press again for the brush.",
+            controller.layers.why_no_borders,
+        )
+        self.border.setCheckable(True)
+        self.border.clicked.connect(self.draw_borders)
+        self.rows.addWidget(self.border)
         self.accept = RunButton(
             "Accept view",
             "What is on screen is right: later learning must not change it (Shift+K). What changes "
@@ -213,6 +228,7 @@ class FinetuneWidget(Dock):
         reason = why_not_usable(layer)
         self.description.setText(describe_image(layer) if reason is None else reason)
         self.class_list.set_count(controller.classes)
+        self.border.setChecked(controller.layers.draws_borders)
         self.pause.setText("Resume" if controller.status.phase is Phase.PAUSED else "Pause")
         self._follow_brush(controller.layers.annotations)
 
@@ -259,10 +275,23 @@ class FinetuneWidget(Dock):
         """Take the brush for a class; without an annotation layer, one is added."""
         if label > self.controller.classes or self._why_not_paint() is not None:
             return
-        layer = self.controller.layers.annotations or self.controller.layers.add_annotations()
+        layers = self.controller.layers
+        if layers.draws_borders:
+            layers.draw_borders(False)
+        layer = layers.annotations or layers.add_annotations()
         layer.selected_label = label
         layer.mode = "paint"
         self.controller.viewer.layers.selection.active = layer
+
+    def draw_borders(self, wanted: bool | None = None) -> None:
+        """Take the brush that parts objects, or the ordinary one again; None: the other one."""
+        layers = self.controller.layers
+        wanted = not layers.draws_borders if wanted is None else wanted
+        if wanted and layers.why_no_borders() is None:
+            self.paint_class(BACKGROUND)
+            if layers.annotations is not None:
+                layers.annotations.brush_size = _BORDER_BRUSH
+        layers.draw_borders(wanted)
 
     def _why_not_paint(self) -> str | None:
         return why_not_usable(self.controller.layers.image)

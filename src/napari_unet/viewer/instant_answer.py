@@ -69,6 +69,7 @@ class InstantAnswer(QObject):
             visible,
             visible if visible_only else None,
             self._layers.annotated.others(image),
+            self._layers.borders(),
         )
         self._ticket = self._lane.submit(
             lambda stop: self._segmenter.answer_job(request, stop),

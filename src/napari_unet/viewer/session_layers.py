@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
 
 from napari_unet.engine.image import SourceImage
+from napari_unet.ops.annotations import BACKGROUND, annotated_box
 from napari_unet.ops.errors import InputError
 from napari_unet.viewer.annotated_layers import AnnotatedLayers
 from napari_unet.viewer.layers import (
@@ -24,6 +25,8 @@ from napari_unet.viewer.layers import (
 
 # A stroke often comes in several dabs; those within this time are taken in together.
 _STROKE_PAUSE_MS = 200
+# Pixels around a border that may come out otherwise after it was drawn.
+_AROUND_BORDER = 32
 #: As many classes as have colours that can be told apart.
 MOST_CLASSES = 9
 
@@ -61,6 +64,8 @@ class SessionLayers(QObject):
     annotations_lost = Signal(str)
     #: Another array was put into the image layer.
     image_replaced = Signal()
+    #: (row slice, column slice): a border was drawn between objects; where.
+    border_drawn = Signal(object)
     #: There is another image that can be used.
     image_chosen = Signal()
 
@@ -73,6 +78,8 @@ class SessionLayers(QObject):
         self.results: ResultLayers | None = None
         self.painted: set[int] = set()
         self.annotated = AnnotatedLayers(viewer)
+        # What was painted when a border began to be drawn; None while ordinary strokes are.
+        self._before_border: NDArray[Any] | None = None
         self._stroke_pause = QSignalDebouncer(parent=self)
         self._stroke_pause.setTimeout(_STROKE_PAUSE_MS)
         self._stroke_pause.triggered.connect(self.look_at_strokes)
@@ -130,6 +137,7 @@ class SessionLayers(QObject):
             self.annotations.events.paint.disconnect(self._on_painted)
             self.annotations.events.set_data.disconnect(self._on_painted)
         self.annotations = layer
+        self._before_border = None
         if layer is not None:
             layer.events.paint.connect(self._on_painted)
             layer.events.set_data.connect(self._on_painted)  # undo and redo come this way
@@ -161,6 +169,40 @@ class SessionLayers(QObject):
         layer.mode = "paint"
         self.set_annotations(layer)
         return layer
+
+    @property
+    def draws_borders(self) -> bool:
+        """Whether the brush parts objects."""
+        return self._before_border is not None
+
+    def draw_borders(self, wanted: bool) -> None:
+        """Let what is painted from now on part objects, or be ordinary strokes again."""
+        if wanted and self.strokes_fit():
+            self._before_border = self.strokes()
+        elif not wanted:
+            self._before_border = None
+        self.changed.emit()
+
+    def why_no_borders(self) -> str | None:
+        """Say why no border can be drawn, with the cure; None if one can."""
+        if not self.strokes_fit():
+            return "Paint a few strokes first."
+        predicted = self.results is not None and self.results.predicted is not None
+        return None if predicted else "Predict first: what came out as one is known only then."
+
+    def borders(self) -> NDArray[np.bool_] | None:
+        """Return the pixels of the image that were drawn to part objects; None without any."""
+        return self.annotated.borders_of(self.annotations) if self.strokes_fit() else None
+
+    def _take_in_border(self) -> None:
+        now, before = self.strokes(), self._before_border
+        if now is None or before is None or now.shape != before.shape:
+            return
+        drawn = (now == BACKGROUND) & (before != BACKGROUND)
+        self._before_border = now
+        if self.annotations is not None and (box := annotated_box(drawn, _AROUND_BORDER)):
+            self.annotated.add_border(self.annotations, drawn)
+            self.border_drawn.emit(box)
 
     def strokes(self) -> NDArray[Any] | None:
         """Return a copy of the annotations as they are now."""
@@ -229,6 +271,8 @@ class SessionLayers(QObject):
             known = self.annotated.annotations_of(self.image) is self.annotations
             if self.strokes_fit() and (self.painted or known):
                 self.annotated.remember(self.image, self.source, self.annotations)
+        if self.draws_borders:
+            self._take_in_border()
         self.painting_paused.emit()
         self.changed.emit()
 

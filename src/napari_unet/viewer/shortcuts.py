@@ -18,6 +18,7 @@ PREDICT_KEY: Final = "Shift-P"
 NEXT_KEY: Final = "N"
 ACCEPT_KEY: Final = "Shift-K"
 UNDO_KEY: Final = "Shift-U"
+BORDER_KEY: Final = "Shift-B"
 _CLASS_LABELS = range(1, 10)
 
 _HELP: Final = MappingProxyType(
@@ -27,6 +28,7 @@ _HELP: Final = MappingProxyType(
         "N": "go where strokes help most",
         "Shift+K": "accept what is on screen",
         "Shift+U": "undo the last learning",
+        "Shift+B": "part objects, or paint again",
         "Ctrl+1 ... 9": "paint class 1 ... 9",
         "[ and ]": "smaller, larger brush",
         "E and P": "erase, paint",
@@ -53,6 +55,7 @@ def bind_keys(
     go_next: Callable[[], None],
     accept: Callable[[], None],
     undo: Callable[[], None],
+    part: Callable[[], None],
     paint: Callable[[int], None],
 ) -> None:
     """Bind the keys of a viewer; of several docks the latest has them.
@@ -61,7 +64,7 @@ def bind_keys(
     ----------
     viewer
         The napari viewer.
-    learn_or_stop, predict, go_next, accept, undo
+    learn_or_stop, predict, go_next, accept, undo, part
         Bound methods, held weakly.
     paint
         Bound method, held weakly; called with the label.
@@ -71,13 +74,14 @@ def bind_keys(
     _bind(viewer, NEXT_KEY, go_next)
     _bind(viewer, ACCEPT_KEY, accept)
     _bind(viewer, UNDO_KEY, undo)
+    _bind(viewer, BORDER_KEY, part)
     for label in _CLASS_LABELS:
         _bind(viewer, f"Control-{label}", paint, label)
 
 
 def unbind_keys(viewer: Any) -> None:
     """Give the keys back."""
-    own = (LEARN_KEY, PREDICT_KEY, NEXT_KEY, ACCEPT_KEY, UNDO_KEY)
+    own = (LEARN_KEY, PREDICT_KEY, NEXT_KEY, ACCEPT_KEY, UNDO_KEY, BORDER_KEY)
     for key in (*own, *(f"Control-{label}" for label in _CLASS_LABELS)):
         viewer.bind_key(key, None, overwrite=True)
 
