@@ -21,7 +21,7 @@ from skimage.feature import multiscale_basic_features
 
 from napari_unet import Segmenter
 from napari_unet.engine.image import SourceImage
-from napari_unet.engine.segmenter import AnswerRequest
+from napari_unet.engine.learning_network import AnswerRequest
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.starter import USUAL
 from napari_unet.ops.errors import InputError

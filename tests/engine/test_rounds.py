@@ -71,7 +71,7 @@ def test_accepted_pixels_that_stay_keep_the_round(segmenter, two_halves):
     labels = np.where(np.indices((64, 80))[1] < 40, 1, 2).astype(np.uint8)
     labels[:, 36:44] = 0
     segmenter.accept(segmenter.image, BOX, labels)
-    checked = learn(segmenter, steps=60)[-1]
+    checked = learn(segmenter, steps=150)[-1]
     assert isinstance(checked, RoundChecked)
     assert checked.total == (labels > 0).sum()
     assert not checked.taken_back
@@ -84,7 +84,7 @@ def test_a_round_that_changes_too_much_is_taken_back(segmenter, two_halves, monk
     accepted = (segmenter.predict().argmax(axis=0) + 1).astype(np.uint8)
     segmenter.accept(segmenter.image, BOX, accepted)
     # Accepted regions are learned from; without that, strokes that say the opposite change all.
-    monkeypatch.setattr("napari_unet.engine.segmenter.as_annotations", lambda accepted: {})
+    monkeypatch.setattr("napari_unet.engine.learning_network.as_annotations", lambda accepted: {})
     painted = two_halves[1]
     opposite = np.where(painted > 0, 3 - painted, 0).astype(np.uint8)
     checked = learn(segmenter, opposite, steps=150)[-1]

@@ -80,7 +80,7 @@ def test_predicting_does_not_touch_the_annotations(session, qtbot, two_halves):
 def test_strokes_painted_while_it_learns_are_taken_in(session, qtbot):
     session.learn(seconds=None)
     qtbot.waitUntil(lambda: len(session.history.losses) > 1, timeout=10_000)
-    trainer = session.segmenter._trainer
+    trainer = session.segmenter._network._trainer
     session.layers.annotations.paint((20, 60), 2)  # three strokes of class 2 become four
     qtbot.waitUntil(
         lambda: "7 strokes" in trainer.held_out[session.layers.source].reason, timeout=10_000
@@ -523,11 +523,11 @@ def test_a_round_that_changes_what_was_accepted_is_taken_back(session, qtbot, mo
     accepted = session.segmenter.accepted[0]
     wrong = type(accepted)(accepted.image, accepted.box, 3 - accepted.labels)
     session.segmenter.accepted = (wrong,)  # as if the classes had been the other way round
-    monkeypatch.setattr("napari_unet.engine.segmenter.as_annotations", lambda accepted: {})
+    monkeypatch.setattr("napari_unet.engine.learning_network.as_annotations", lambda accepted: {})
     session.learn(seconds=0.3)
     wait_idle(session, qtbot)
     assert any("was taken back" in text for _, text in notices)
-    assert session.segmenter._trainer.step == step
+    assert session.segmenter._network._trainer.step == step
     assert session.viewer.layers["halves: changed"].data.mean() > 0.5
 
 
@@ -544,12 +544,12 @@ def draw_border(session):
 def test_a_border_is_adapted_to_at_once(session, qtbot):
     session.learn(seconds=0.5)
     wait_idle(session, qtbot)
-    step = session.segmenter._trainer.step
+    step = session.segmenter._network._trainer.step
     draw_border(session)
     assert session.layers.borders()[40, 45:75].all()
     assert session.layers.borders().sum() == 30
     wait_idle(session, qtbot)
-    assert session.segmenter._trainer.step == step + 15
+    assert session.segmenter._network._trainer.step == step + 15
     assert session.segmenter.rounds == 2
 
 

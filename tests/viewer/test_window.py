@@ -108,7 +108,7 @@ def test_strokes_painted_while_it_learns_are_taken_in_and_the_window_stays_alive
     robot.stroke([(180, 130), (185, 190)])
     assert controller.layers.annotations.data[183, 160] == 2
     robot.wait_until(lambda: controller.status.step > step)
-    trainer = controller.segmenter._trainer
+    trainer = controller.segmenter._network._trainer
     robot.wait_until(lambda: "7 strokes" in trainer.held_out[controller.layers.source].reason)
     robot.press("Stop")
     settle(robot, controller)

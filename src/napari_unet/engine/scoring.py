@@ -74,11 +74,12 @@ class Scoring:
             reason = held_out.reason if held_out is not None else ""
             return ScoreMeasured(trainer.step, None, (), reason)
         prediction = np.zeros(self._image.shape, np.uint8)
+        model = trainer.shown_model()
         for region in stroke_boxes(held_out.mask):
             request = PredictRequest(
                 self._image, region=region, precision="fast", device=trainer.config.device
             )
-            for event in predict_tiles(trainer.model, request):
+            for event in predict_tiles(model, request):
                 if isinstance(event, TilePredicted):
                     prediction[event.inner] = class_labels(event.probability)
         mask, classes = held_out.mask, trainer.model.config.classes

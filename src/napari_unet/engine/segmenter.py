@@ -3,82 +3,38 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import (
     JobEvent,
-    RoundChecked,
     RoundUndone,
     ScoreMeasured,
-    StepCompleted,
     TrainingFinished,
 )
-from napari_unet.engine.finetune import FinetuneRequest, Mailbox, finetune
+from napari_unet.engine.finetune import FinetuneRequest, Mailbox
 from napari_unet.engine.image import AnnotatedImage, SourceImage
-from napari_unet.engine.instant import InstantLearner
+from napari_unet.engine.learning_network import AnswerRequest, LearningNetwork, Speaker
 from napari_unet.engine.predict import PredictRequest, assemble, check_channels, predict_tiles
 from napari_unet.engine.rounds import (
     Accepted,
-    Rounds,
-    as_annotations,
-    check_accepted,
-    is_too_much,
 )
-from napari_unet.engine.trainer import FinetuneConfig, Trainer
+from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.engine.usage import Usage, load_usage
 from napari_unet.model.checkpoint import load_model
-from napari_unet.model.starter import USUAL, Starter, adapted, load_starter, set_head
-from napari_unet.model.unet import UNet, UNetConfig
+from napari_unet.model.starter import USUAL, Starter, load_starter
+from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import check_annotations
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box
 
-# A new network with random weights is narrower and flatter than the paper's and has BatchNorm: it
-# gets further in the first minute on two cores. Figures: docs/architecture.md.
-_NEW_BASE_CHANNELS = 16
-_NEW_DEPTH = 3
 # Labels are stored in 8 bits and shown in colours that can be told apart.
 _MOST_CLASSES = 16
-
-
-Speaker = Literal["at once", "network"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AnswerRequest:
-    """Which strokes to answer at once.
-
-    Attributes
-    ----------
-    image
-        The image.
-    annotations
-        Shape (Y, X), integers: 0 not annotated, 1 background, 2 and up classes.
-    visible
-        What is on screen; its tiles come first.
-    region
-        Answer only this part of the image; None is all of it.
-    others
-        Other images with strokes, which are learned from as well.
-    borders
-        Shape (Y, X): background on the image that was drawn to part objects.
-    """
-
-    image: SourceImage
-    annotations: NDArray[np.integer]
-    visible: Box | None = None
-    region: Box | None = None
-    others: tuple[AnnotatedImage, ...] = ()
-    borders: NDArray[np.bool_] | None = None
 
 
 class Segmenter:
@@ -115,9 +71,6 @@ class Segmenter:
         How the network is meant to be used, as its file says.
     accepted
         Regions whose prediction was accepted.
-    speaker
-        Whose answer is the better one on strokes that were held out, and is given by `predict`:
-        "at once" (a linear classifier on the starter's features) or "network" (fine-tuned).
 
     Raises
     ------
@@ -138,26 +91,19 @@ class Segmenter:
             raise InputError(f"classes must be 2 to {_MOST_CLASSES}, background included")
         self.config = config or FinetuneConfig(seed=seed)
         self._starter = load_starter(starter) if isinstance(starter, (str, Path)) else starter
-        self._instant: InstantLearner | None = None
+        self._seed = seed
+        self._network = LearningNetwork(classes, self._starter, seed=seed)
         self.image: SourceImage | None = None
         self._painted: dict[SourceImage, NDArray[np.uint8]] = {}
         self.accepted: tuple[Accepted, ...] = ()
-        self._rounds = Rounds()
-        self._has_stepped = False
-        self._seed = seed
-        self._classes = classes
-        self._model: UNet | None = None
-        self._trainer: Trainer | None = None
-        self._loaded = False
         self.usage = Usage()
-        self.speaker: Speaker = "network"
         if model is not None:
             self.use_model(model)
 
     @property
     def classes(self) -> int:
         """How many classes there are, background included."""
-        return self._classes if self._model is None else self._model.config.classes
+        return self._network.classes
 
     @property
     def annotations(self) -> NDArray[np.uint8] | None:
@@ -178,27 +124,35 @@ class Segmenter:
         NotReady
             If there is none yet: a new one is made for the channels of the first image.
         """
-        if self._model is None:
-            raise NotReady("there is no network yet; call set_image(image) first, or give a model")
-        return self._model
+        return self._network.model
+
+    @property
+    def speaker(self) -> Speaker:
+        """Whose answer is better on strokes that were held out, and is given by `predict`.
+
+        "at once" is a linear classifier on the starter's features, "network" is fine-tuned.
+        """
+        return self._network.speaker
 
     @property
     def has_learned(self) -> bool:
-        """Whether the weights are more than random numbers: loaded, or trained for a step."""
-        if self._model is None:
-            return False
-        answered = self._instant is not None and self._instant.has_learned
-        return answered or self.is_fine_tuned
+        """Whether it knows anything of the classes: loaded, fine-tuned, or answered at once."""
+        return self._network.has_learned
 
     @property
     def is_fine_tuned(self) -> bool:
         """Whether the network made a step, or was loaded."""
-        return self._loaded or self._has_stepped
+        return self._network.is_fine_tuned
 
     @property
     def answers_at_once(self) -> bool:
         """Whether strokes are answered before anything was fine-tuned."""
-        return self._instant is not None or (self._model is None and self._starter is not None)
+        return self._network.answers_at_once
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds of learning can be taken back."""
+        return self._network.rounds
 
     def use_model(self, model: UNet | str | Path) -> None:
         """Go on with another network; training starts anew from its weights.
@@ -212,23 +166,18 @@ class Segmenter:
         usage = Usage() if isinstance(model, UNet) else load_usage(model)
         if self.image is not None:
             check_channels(network, self.image)
-        self._model, self._trainer, self._loaded = network, None, True
-        self._rounds.clear()
-        self._instant = None
+        self._network = LearningNetwork(self.classes, model=network, seed=self._seed)
         self.usage = usage
 
     def start_anew(self, classes: int | None = None) -> None:
-        """Forget the network; the next image or job gets a new one."""
-        self._classes = self.classes if classes is None else classes
-        self._model, self._trainer, self._loaded = None, None, False
-        self._instant = None
+        """Forget the network, strokes and what was accepted; the next image gets a new one."""
+        count = self.classes if classes is None else classes
+        self._network = LearningNetwork(count, self._starter, seed=self._seed)
+        self.usage = Usage()
         self._painted.clear()
         self.accepted = ()
-        self._rounds.clear()
-        self._has_stepped = False
-        self.usage = Usage()
         if self.image is not None:
-            self._ensure_model(self.image)
+            self._prepare(self.image)
 
     def set_image(self, image: Any) -> None:
         """Choose the image. Strokes on earlier ones are kept, and learned from as well.
@@ -245,7 +194,7 @@ class Segmenter:
             If the image cannot be used, or has other channels than a network that has learned.
         """
         source = image if isinstance(image, SourceImage) else SourceImage(np.asarray(image))
-        self._ensure_model(source)
+        self._prepare(source)
         self.image = source
 
     def annotate(self, labels: Any) -> None:
@@ -331,8 +280,8 @@ class Segmenter:
         """
         image = self._need_image("predict()")
         if self._painted:
-            self._ensure_model(image)
-            self._answer(self.annotated_images)
+            self._prepare(image)
+            self._network.learn_at_once(self.annotated_images)
         return assemble(
             self.predict_job(PredictRequest(image, device=self.config.device)),
             self.classes,
@@ -345,26 +294,15 @@ class Segmenter:
         inbox: Mailbox[AnnotatedImage] | None = None,
         stop: threading.Event | None = None,
     ) -> Iterator[JobEvent]:
-        """Return the fine-tuning job on this network, see `napari_unet.engine.finetune`."""
-        self._ensure_model(request.image)
-        if self._trainer is None or self._trainer.config != self.config:
-            settled = self._instant is not None or self._loaded
-            self._trainer = Trainer(self.model, self.config, settled=settled)
-        if not self.is_fine_tuned and self._instant is not None:
-            here = AnnotatedImage(request.image, request.annotations, request.borders)
-            lessons = (*request.others, here)
-            self._set_head([self._without_held_out(each) for each in lessons])
-        self._rounds.begin(self._trainer, is_first=not self._has_stepped)
-        rival = None if self._instant is None else partial(self._rival, request.others)
-        accepted = tuple(AnnotatedImage(*each) for each in as_annotations(self.accepted).items())
-        request = replace(request, accepted=accepted)
-        for event in finetune(self._trainer, request, inbox=inbox, stop=stop, rival=rival):
-            self._has_stepped = self._has_stepped or isinstance(event, StepCompleted)
-            if isinstance(event, ScoreMeasured):
-                self._choose_speaker(event)
-            yield event
-        if self.accepted:
-            yield self._check_round()
+        """Return the fine-tuning job on this network.
+
+        Yields
+        ------
+        JobEvent
+            See `napari_unet.engine.finetune`; `RoundChecked` last if anything is accepted.
+        """
+        self._prepare(request.image)
+        yield from self._network.fine_tune(request, self.config, self.accepted, inbox, stop)
 
     def accept(self, image: SourceImage, box: Box, labels: NDArray[np.uint8]) -> None:
         """Accept the prediction of a region: later rounds learn from it and must not change it.
@@ -384,11 +322,6 @@ class Segmenter:
         """Accept nothing of an image any more."""
         self.accepted = tuple(each for each in self.accepted if each.image is not image)
 
-    @property
-    def rounds(self) -> int:
-        """How many rounds of learning can be taken back."""
-        return len(self._rounds)
-
     def undo_round_job(self) -> Iterator[RoundUndone]:
         """Take back the latest round of learning.
 
@@ -397,61 +330,18 @@ class Segmenter:
         NotReady
             If there is none.
         """
-        if not self._rounds or self._trainer is None:
-            raise NotReady("there is no round of learning to take back")
-        self._take_back_round()
-        yield RoundUndone(self._trainer.step, len(self._rounds))
-
-    def _take_back_round(self) -> None:
-        assert self._trainer is not None
-        self._has_stepped = not self._rounds.undo(self._trainer)
-        if not self._has_stepped and self._instant is not None and self._instant.has_learned:
-            self.speaker = "at once"
-
-    def _check_round(self) -> RoundChecked:
-        checked = check_accepted(self.speaking_model(), self.accepted, self.config.device)
-        if not is_too_much(checked):
-            return checked
-        self._take_back_round()
-        return replace(checked, taken_back=True)
-
-    def _rival(
-        self,
-        others: tuple[AnnotatedImage, ...],
-        lesson: AnnotatedImage,
-        mask: NDArray[np.bool_],
-    ) -> NDArray[np.integer]:
-        assert self._instant is not None
-        lessons = [self._without_held_out(each) for each in others]
-        return self._instant.classify([*lessons, lesson], mask, self.classes, self._seed)
-
-    def _choose_speaker(self, score: ScoreMeasured) -> None:
-        """Let the network speak unless the answer at once is better on held-out strokes."""
-        if score.dice is None or score.at_once is None:
-            self.speaker = "network"
-        else:
-            self.speaker = "network" if score.dice >= score.at_once else "at once"
+        yield from self._network.undo_round()
 
     def predict_job(
         self, request: PredictRequest, stop: threading.Event | None = None
     ) -> Iterator[JobEvent]:
         """Return the prediction job on this network, see `napari_unet.engine.predict`."""
-        self._ensure_model(request.image)
+        self._prepare(request.image)
         yield from predict_tiles(self.speaking_model(), request, stop)
 
     def speaking_model(self) -> UNet:
-        """Return the network that `predict` asks.
-
-        It is the one that is fine-tuned, or one with the starter's weights and the head that was
-        fitted at once.
-        """
-        instant = self._instant
-        if self.speaker == "network" or instant is None or not instant.has_learned:
-            return self.model
-        assert self._starter is not None
-        network = adapted(self._starter.network, self.model.config.in_channels, self.classes)
-        set_head(network, instant.coefficients)
-        return network
+        """Return the network that `predict` asks: fine-tuned, or with the head fitted at once."""
+        return self._network.speaking_model()
 
     def answer_job(
         self, request: AnswerRequest, stop: threading.Event | None = None
@@ -472,60 +362,13 @@ class Segmenter:
         InputError
             If there are not strokes of at least two classes.
         """
-        self._ensure_model(request.image)
-        if self._instant is None:
-            raise NotReady("only a network that begins from a starter answers at once; fine-tune")
-        annotations = check_annotations(
-            request.annotations, request.image.shape, self.classes, alone=not request.others
-        )
-        self._instant.look_at(request.image)
-        here = AnnotatedImage(request.image, annotations, request.borders)
-        self._answer((*request.others, here))
-        yield from self._instant.predict(request.image, request.visible, request.region, stop)
-
-    def _answer(self, lessons: Sequence[AnnotatedImage]) -> None:
-        """Learn at once, and fit the last layer of a network that was not fine-tuned yet."""
-        if self._instant is None:
-            return
-        self._instant.learn(lessons, self.classes, self._seed)
-        if not self.is_fine_tuned:
-            self.speaker = "at once"
-            set_head(self.model, self._instant.coefficients)
-
-    def _without_held_out(self, lesson: AnnotatedImage) -> AnnotatedImage:
-        assert self._trainer is not None
-        painted = lesson.annotations.astype(np.uint8)
-        learned = self._trainer.hold_out(lesson.image, painted)
-        return AnnotatedImage(lesson.image, learned, lesson.borders)
-
-    def _set_head(self, lessons: Sequence[AnnotatedImage]) -> None:
-        assert self._instant is not None
-        set_head(self.model, self._instant.fit(lessons, self.classes, self._seed))
+        self._prepare(request.image)
+        yield from self._network.answer(request, stop)
 
     def _need_image(self, call: str) -> SourceImage:
         if self.image is None:
             raise NotReady(f"there is no image yet; call set_image(image) before {call}")
         return self.image
 
-    def _ensure_model(self, image: SourceImage) -> None:
-        """Make a new network for this image's channels, unless one that has learned is there."""
-        if self._model is not None and (
-            self.has_learned or self._model.config.in_channels == image.channels
-        ):
-            check_channels(self._model, image)
-            return
-        self._trainer, self._loaded = None, False
-        if self._starter is not None:
-            self._model = adapted(self._starter.network, image.channels, self._classes)
-            self._instant = InstantLearner(self._starter, self.config.device)
-            return
-        config = UNetConfig(
-            in_channels=image.channels,
-            classes=self._classes,
-            base_channels=_NEW_BASE_CHANNELS,
-            depth=_NEW_DEPTH,
-            batch_norm=True,
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
-            self._model = UNet.from_config(config)
+    def _prepare(self, image: SourceImage) -> None:
+        self._network.prepare(image, self.config.device)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qtpy.QtCore import QObject
 
-from napari_unet.engine.segmenter import AnswerRequest, Segmenter
+from napari_unet.engine.learning_network import AnswerRequest
+from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.layers import visible_box
 from napari_unet.viewer.session_layers import SessionLayers

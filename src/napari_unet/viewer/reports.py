@@ -21,7 +21,7 @@ from napari_unet.engine.events import (
     TilePredicted,
     TrainingFinished,
 )
-from napari_unet.engine.segmenter import Speaker
+from napari_unet.engine.learning_network import Speaker
 from napari_unet.viewer.activity import ActivityBar
 from napari_unet.viewer.session_layers import SessionLayers
 from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory

@@ -1,0 +1,324 @@
+"""The network of a session: it answers strokes at once, is fine-tuned, and speaks.
+
+Two answers stand beside each other: a linear classifier on the starter's features, fitted at the
+end of a stroke, and the fine-tuned network. Whichever is better on held-out strokes speaks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_unet.engine.errors import NotReady
+from napari_unet.engine.events import (
+    JobEvent,
+    RoundChecked,
+    RoundUndone,
+    ScoreMeasured,
+    StepCompleted,
+)
+from napari_unet.engine.finetune import FinetuneRequest, Mailbox, finetune
+from napari_unet.engine.image import AnnotatedImage, SourceImage
+from napari_unet.engine.instant import InstantLearner
+from napari_unet.engine.predict import check_channels
+from napari_unet.engine.rounds import (
+    Accepted,
+    Rounds,
+    as_annotations,
+    check_accepted,
+    is_too_much,
+)
+from napari_unet.engine.trainer import FinetuneConfig, Trainer
+from napari_unet.model.starter import Starter, adapted, set_head
+from napari_unet.model.unet import UNet, UNetConfig
+from napari_unet.ops.annotations import check_annotations
+from napari_unet.ops.tiling import Box
+
+# A new network with random weights is narrower and flatter than the paper's and has BatchNorm: it
+# gets further in the first minute on two cores. Figures: docs/architecture.md.
+_NEW_BASE_CHANNELS = 16
+_NEW_DEPTH = 3
+
+Speaker = Literal["at once", "network"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnswerRequest:
+    """Which strokes to answer at once.
+
+    Attributes
+    ----------
+    image
+        The image.
+    annotations
+        Shape (Y, X), integers: 0 not annotated, 1 background, 2 and up classes.
+    visible
+        What is on screen; its tiles come first.
+    region
+        Answer only this part of the image; None is all of it.
+    others
+        Other images with strokes, which are learned from as well.
+    borders
+        Shape (Y, X): background on the image that was drawn to part objects.
+    """
+
+    image: SourceImage
+    annotations: NDArray[np.integer]
+    visible: Box | None = None
+    region: Box | None = None
+    others: tuple[AnnotatedImage, ...] = ()
+    borders: NDArray[np.bool_] | None = None
+
+
+class LearningNetwork:
+    """A network and everything that it learned in a session.
+
+    It belongs to the thread that runs the jobs.
+
+    Parameters
+    ----------
+    classes
+        How many classes it tells apart.
+    starter
+        What it begins from; None: random weights, and no answer before it was fine-tuned.
+    model
+        A network that was trained before, to go on with in place of a starter.
+    seed
+        Of random weights and of the choice among many pixels.
+
+    Attributes
+    ----------
+    classes
+        How many classes it tells apart.
+    speaker
+        Whose answer is better, see the top of this file.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        starter: Starter | None = None,
+        model: UNet | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.classes = classes if model is None else model.config.classes
+        self.speaker: Speaker = "network"
+        self._starter = starter if model is None else None
+        self._model = model
+        self._seed = seed
+        self._is_loaded = model is not None
+        self._has_stepped = False
+        self._instant: InstantLearner | None = None
+        self._trainer: Trainer | None = None
+        self._rounds = Rounds()
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def model(self) -> UNet:
+        """The network that is fine-tuned, as its last step left it.
+
+        Raises
+        ------
+        NotReady
+            If there is none yet: a new one is made for the channels of the first image.
+        """
+        if self._model is None:
+            raise NotReady("there is no network yet; call set_image(image) first, or give a model")
+        return self._model
+
+    @property
+    def is_fine_tuned(self) -> bool:
+        """Whether it made a step, or was trained before."""
+        return self._is_loaded or self._has_stepped
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether it knows anything of the classes."""
+        answered = self._instant is not None and self._instant.has_learned
+        return answered or self.is_fine_tuned
+
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether strokes are answered before anything was fine-tuned."""
+        return self._starter is not None
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds of learning can be taken back."""
+        return len(self._rounds)
+
+    def prepare(self, image: SourceImage, device: str = "auto") -> None:
+        """Make a network for an image's channels, unless there is one that was fine-tuned.
+
+        Raises
+        ------
+        InputError
+            If that one takes other channels.
+        """
+        model = self._model
+        if model is not None:
+            if self.is_fine_tuned or model.config.in_channels == image.channels:
+                check_channels(model, image)
+                return
+        self._trainer = None
+        if self._starter is not None:
+            self._model = adapted(self._starter.network, image.channels, self.classes)
+            self._instant = InstantLearner(self._starter, device)
+            return
+        config = UNetConfig(
+            in_channels=image.channels,
+            classes=self.classes,
+            base_channels=_NEW_BASE_CHANNELS,
+            depth=_NEW_DEPTH,
+            batch_norm=True,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            self._model = UNet.from_config(config)
+
+    def speaking_model(self) -> UNet:
+        """Return whoever speaks as one network.
+
+        It is the one that is fine-tuned, or one with the starter's weights and the head that was
+        fitted at once.
+        """
+        instant = self._instant
+        if self.speaker == "network" or instant is None or not instant.has_learned:
+            return self.model if self._trainer is None else self._trainer.shown_model()
+        assert self._starter is not None
+        network = adapted(self._starter.network, self.model.config.in_channels, self.classes)
+        set_head(network, instant.coefficients)
+        return network
+
+    # ------------------------------------------------------------------ at once
+
+    def answer(
+        self, request: AnswerRequest, stop: threading.Event | None = None
+    ) -> Iterator[JobEvent]:
+        """Answer strokes at once; see `napari_unet.engine.segmenter.Segmenter.answer_job`."""
+        if self._instant is None:
+            raise NotReady("only a network that begins from a starter answers at once; fine-tune")
+        annotations = check_annotations(
+            request.annotations, request.image.shape, self.classes, alone=not request.others
+        )
+        self._instant.look_at(request.image)
+        here = AnnotatedImage(request.image, annotations, request.borders)
+        self.learn_at_once((*request.others, here))
+        yield from self._instant.predict(request.image, request.visible, request.region, stop)
+
+    def learn_at_once(self, lessons: Sequence[AnnotatedImage]) -> None:
+        """Fit the classifier, and the last layer of a network that was not fine-tuned yet."""
+        if self._instant is None:
+            return
+        self._instant.learn(self._alike(lessons), self.classes, self._seed)
+        if not self.is_fine_tuned:
+            self.speaker = "at once"
+            set_head(self.model, self._instant.coefficients)
+            if self._trainer is not None:
+                self._trainer.begin_from_here()
+
+    def _alike(self, lessons: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
+        """Leave out images of other channels than the network takes."""
+        channels = self.model.config.in_channels
+        return [lesson for lesson in lessons if lesson.image.channels == channels]
+
+    # ------------------------------------------------------------------ fine-tuned
+
+    def fine_tune(
+        self,
+        request: FinetuneRequest,
+        config: FinetuneConfig,
+        accepted: Sequence[Accepted] = (),
+        inbox: Mailbox[AnnotatedImage] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[JobEvent]:
+        """Learn for a round, see `napari_unet.engine.finetune.finetune`.
+
+        Yields
+        ------
+        JobEvent
+            Those of `finetune`, and `RoundChecked` last if anything is accepted.
+        """
+        if self._trainer is None or self._trainer.config != config:
+            settled = self._instant is not None or self._is_loaded
+            self._trainer = Trainer(self.model, config, settled=settled)
+        trainer = self._trainer
+        request = replace(
+            request,
+            others=tuple(self._alike(request.others)),
+            accepted=tuple(AnnotatedImage(*each) for each in as_annotations(accepted).items()),
+        )
+        if not self.is_fine_tuned and self._instant is not None:
+            here = AnnotatedImage(request.image, request.annotations, request.borders)
+            lessons = [_without_held_out(trainer, each) for each in (*request.others, here)]
+            set_head(self.model, self._instant.fit(lessons, self.classes, self._seed))
+            trainer.begin_from_here()
+        self._rounds.begin(trainer, is_first=not self._has_stepped)
+        rival = None if self._instant is None else partial(self._rival, request.others)
+        for event in finetune(trainer, request, inbox=inbox, stop=stop, rival=rival):
+            self._has_stepped = self._has_stepped or isinstance(event, StepCompleted)
+            if isinstance(event, ScoreMeasured):
+                self._choose_speaker(event)
+            yield event
+        if accepted:
+            yield self._check(accepted, config.device)
+
+    def _rival(
+        self,
+        others: tuple[AnnotatedImage, ...],
+        lesson: AnnotatedImage,
+        mask: NDArray[np.bool_],
+    ) -> NDArray[np.integer]:
+        assert self._instant is not None
+        assert self._trainer is not None
+        lessons = [_without_held_out(self._trainer, each) for each in others]
+        return self._instant.classify([*lessons, lesson], mask, self.classes, self._seed)
+
+    def _choose_speaker(self, score: ScoreMeasured) -> None:
+        """Let the network speak unless the answer at once is better on held-out strokes."""
+        if score.dice is None or score.at_once is None:
+            self.speaker = "network"
+        else:
+            self.speaker = "network" if score.dice >= score.at_once else "at once"
+
+    # ------------------------------------------------------------------ rounds
+
+    def undo_round(self) -> Iterator[RoundUndone]:
+        """Take back the latest round of learning.
+
+        Raises
+        ------
+        NotReady
+            If there is none.
+        """
+        if not self._rounds or self._trainer is None:
+            raise NotReady("there is no round of learning to take back")
+        self._take_back()
+        yield RoundUndone(self._trainer.step, len(self._rounds))
+
+    def _take_back(self) -> None:
+        assert self._trainer is not None
+        self._has_stepped = not self._rounds.undo(self._trainer)
+        if not self._has_stepped and self._instant is not None and self._instant.has_learned:
+            self.speaker = "at once"
+
+    def _check(self, accepted: Sequence[Accepted], device: str) -> RoundChecked:
+        checked = check_accepted(self.speaking_model(), accepted, device)
+        if not is_too_much(checked):
+            return checked
+        self._take_back()
+        return replace(checked, taken_back=True)
+
+
+def _without_held_out(trainer: Trainer, lesson: AnnotatedImage) -> AnnotatedImage:
+    painted = lesson.annotations.astype(np.uint8)
+    learned = trainer.hold_out(lesson.image, painted)
+    return AnnotatedImage(lesson.image, learned, lesson.borders)
