@@ -118,6 +118,71 @@ def test_a_new_image_of_another_shape_has_no_annotations(two_halves):
         segmenter.fine_tune(steps=1)
 
 
+def bundled_halves(two_halves, **options):
+    segmenter = Segmenter(classes=2, **options)
+    segmenter.set_image(two_halves[0])
+    return segmenter
+
+
+def test_strokes_are_answered_before_anything_is_fine_tuned(two_halves):
+    segmenter = bundled_halves(two_halves)
+    assert segmenter.answers_at_once
+    assert not segmenter.has_learned
+    segmenter.annotate(two_halves[1])
+    probability = segmenter.predict()
+    bright = probability[1] > 0.5
+    assert bright[:, 44:].mean() > 0.95
+    assert bright[:, :36].mean() < 0.05
+    assert segmenter.speaker == "at once"
+    assert not segmenter.is_fine_tuned
+
+
+def test_fine_tuning_begins_with_what_was_answered(two_halves):
+    """Two classes that are bright and dark are told apart before the first step."""
+    segmenter = bundled_halves(two_halves, config=replace(QUICK, learning_rate=1e-9))
+    segmenter.annotate(two_halves[1])
+    _, score = segmenter.fine_tune(steps=1)
+    assert score.dice > 0.95
+    assert score.at_once > 0.95
+
+
+def test_without_a_starter_nothing_is_known_before_it_is_fine_tuned(two_halves):
+    segmenter = bundled_halves(two_halves, starter=None)
+    segmenter.annotate(two_halves[1])
+    assert not segmenter.answers_at_once
+    segmenter.predict()
+    assert not segmenter.has_learned
+
+
+def test_strokes_on_earlier_images_are_learned_from(two_halves):
+    image, annotations = two_halves
+    segmenter = bundled_halves(two_halves)
+    segmenter.annotate(annotations)
+    segmenter.set_image(image[:, ::-1])
+    assert segmenter.annotations is None
+    bright = segmenter.predict()[1] > 0.5
+    assert bright[:, :36].mean() > 0.9
+    assert len(segmenter.annotated_images) == 1
+    segmenter.start_anew()
+    assert segmenter.annotated_images == ()
+
+
+def test_images_of_other_channels_are_answered_anew(two_halves):
+    image, annotations = two_halves
+    segmenter = bundled_halves(two_halves)
+    segmenter.annotate(annotations)
+    segmenter.predict()
+    segmenter.set_image(np.stack([image, image, 1 - image], axis=2))
+    segmenter.annotate(annotations)
+    assert segmenter.predict().shape == (2, 64, 80)
+
+
+def test_a_model_that_is_no_starter_is_refused(two_halves, tmp_path):
+    path = save_model(make_unet(), tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="no starter"):
+        Segmenter(starter=path)
+
+
 def test_the_public_names_are_there():
     for name in napari_unet.__all__:
         assert getattr(napari_unet, name) is not None

@@ -67,7 +67,9 @@ def demo_command(
         segmenter, training = _learn(chosen, image, annotations, seconds, seed, stop)
         files = [write_labels(output / f"{sample}_annotations.tif", annotations)]
         if training.losses:
-            files.append(save_model(segmenter.speaking_model(), output / f"{sample}_model.safetensors"))
+            files.append(
+                save_model(segmenter.speaking_model(), output / f"{sample}_model.safetensors")
+            )
         probability = None if stop.is_set() else _predict(segmenter, sample, stop)
         interrupted = stop.is_set()
     result: dict[str, Any] = {"sample": sample, **training.summary()}

@@ -256,11 +256,8 @@ class LearningNetwork:
             others=tuple(self._alike(request.others)),
             accepted=tuple(AnnotatedImage(*each) for each in as_annotations(accepted).items()),
         )
-        if not self.is_fine_tuned and self._instant is not None:
-            here = AnnotatedImage(request.image, request.annotations, request.borders)
-            lessons = [_without_held_out(trainer, each) for each in (*request.others, here)]
-            set_head(self.model, self._instant.fit(lessons, self.classes, self._seed))
-            trainer.begin_from_here()
+        if self._instant is not None:
+            self._prepare_to_speak(request, self._instant, trainer)
         self._rounds.begin(trainer, is_first=not self._has_stepped)
         rival = None if self._instant is None else partial(self._rival, request.others)
         for event in finetune(trainer, request, inbox=inbox, stop=stop, rival=rival):
@@ -270,6 +267,24 @@ class LearningNetwork:
             yield event
         if accepted:
             yield self._check(accepted, config.device)
+
+    def _prepare_to_speak(
+        self, request: FinetuneRequest, instant: InstantLearner, trainer: Trainer
+    ) -> None:
+        """Answer at once as well; a network that was not fine-tuned yet begins with that answer.
+
+        Held-out strokes are part of what is answered at once, as nothing is measured on it, but
+        not of what the network begins with.
+        """
+        annotations = check_annotations(
+            request.annotations, request.image.shape, self.classes, alone=not request.others
+        )
+        lessons = (*request.others, AnnotatedImage(request.image, annotations, request.borders))
+        instant.learn(lessons, self.classes, self._seed)
+        if not self.is_fine_tuned:
+            kept = [_without_held_out(trainer, each) for each in lessons]
+            set_head(self.model, instant.fit(kept, self.classes, self._seed))
+            trainer.begin_from_here()
 
     def _rival(
         self,
