@@ -45,6 +45,7 @@ def take(robot: Robot, strokes: list[Stroke], folder: Path, prefix: str, seconds
     controller = controller_for(robot.viewer)
     robot.screenshot(folder / f"{prefix}-1-open.png")
     paint(robot, strokes)
+    settle(robot)  # the answer at once
     robot.screenshot(folder / f"{prefix}-2-strokes.png")
     robot.press("Learn")
     robot.wait_until(lambda: controller.status.step > 5, 120)

@@ -146,6 +146,31 @@ def test_fine_tuning_begins_with_what_was_answered(two_halves):
     assert score.at_once > 0.95
 
 
+def many_strokes(two_halves):
+    """Ten strokes of each class."""
+    painted = np.zeros(two_halves[0].shape, np.uint8)
+    painted[2:62:6, 5:25] = 1
+    painted[2:62:6, 50:70] = 2
+    return painted
+
+
+def test_with_few_strokes_what_was_answered_at_once_speaks(two_halves):
+    segmenter = bundled_halves(two_halves, config=QUICK)
+    segmenter.annotate(two_halves[1])
+    segmenter.fine_tune(steps=3)
+    assert segmenter.is_fine_tuned
+    assert segmenter.speaker == "at once"
+
+
+def test_with_many_strokes_the_better_one_speaks(two_halves):
+    segmenter = bundled_halves(two_halves, config=replace(QUICK, learning_rate=1e-9))
+    segmenter.annotate(many_strokes(two_halves))
+    _, score = segmenter.fine_tune(steps=1)
+    assert score.strokes == 2
+    assert score.dice == score.at_once  # it begins with that answer
+    assert segmenter.speaker == "at once"
+
+
 def test_without_a_starter_nothing_is_known_before_it_is_fine_tuned(two_halves):
     segmenter = bundled_halves(two_halves, starter=None)
     segmenter.annotate(two_halves[1])

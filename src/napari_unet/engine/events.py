@@ -88,6 +88,8 @@ class ScoreMeasured:
     interval
         Within which nine of ten scores on other strokes like these are expected; None if there are
         too few strokes to know.
+    strokes
+        How many strokes of the class with the fewest were held out, of classes that have any.
     at_once
         The same Dice of the answer that is given at once, before anything is fine-tuned; None
         without one.
@@ -98,6 +100,7 @@ class ScoreMeasured:
     dice_per_class: tuple[float | None, ...] = ()
     reason: str = ""
     interval: tuple[float, float] | None = None
+    strokes: int = 0
     at_once: float | None = None
 
 

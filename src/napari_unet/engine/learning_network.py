@@ -46,6 +46,9 @@ from napari_unet.ops.tiling import Box
 _NEW_BASE_CHANNELS = 16
 _NEW_DEPTH = 3
 
+# Held-out strokes of each class that tell which of two answers is better.
+_FEWEST_TO_TELL = 2
+
 Speaker = Literal["at once", "network"]
 
 
@@ -298,11 +301,16 @@ class LearningNetwork:
         return self._instant.classify([*lessons, lesson], mask, self.classes, self._seed)
 
     def _choose_speaker(self, score: ScoreMeasured) -> None:
-        """Let the network speak unless the answer at once is better on held-out strokes."""
-        if score.dice is None or score.at_once is None:
-            self.speaker = "network"
-        else:
-            self.speaker = "network" if score.dice >= score.at_once else "at once"
+        """Let the network speak when it is better on enough held-out strokes.
+
+        With fewer, the answer at once speaks: it has learned from all strokes, and single strokes
+        do not tell which one is better (figures: docs/benchmarks.md).
+        """
+        if self._instant is None:
+            return
+        enough = score.dice is not None and score.strokes >= _FEWEST_TO_TELL
+        better = enough and (score.dice or 0.0) > (score.at_once or 0.0)
+        self.speaker = "network" if better else "at once"
 
     # ------------------------------------------------------------------ rounds
 

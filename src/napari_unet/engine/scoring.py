@@ -90,6 +90,7 @@ class Scoring:
             score.per_class,
             held_out.reason,
             score.interval,
+            score.strokes,
             self._rivals_dice(annotations, mask, classes),
         )
 

@@ -34,11 +34,14 @@ class StrokeScore:
     interval
         Within which nine of ten scores on other strokes like these are expected; None if a class
         has fewer than two held-out strokes.
+    strokes
+        How many of the class that has the fewest, classes without any left out.
     """
 
     dice: float
     per_class: tuple[float | None, ...]
     interval: tuple[float, float] | None
+    strokes: int
 
 
 def score_strokes(
@@ -78,12 +81,12 @@ def score_strokes(
     once = _dice(np.ones((1, count)), said, label)[0]
     present = np.unique(label)
     per_class = tuple(float(once[k]) if k in present else None for k in range(classes))
-    interval = None
-    if np.bincount(label, minlength=classes)[present].min() >= _FEWEST:
+    interval, fewest = None, int(np.bincount(label, minlength=classes)[present].min())
+    if fewest >= _FEWEST:
         drawn = _dice(_drawn(label, np.random.default_rng(seed)), said, label)[:, present]
         low, high = np.percentile(drawn.mean(axis=1), _INTERVAL)
         interval = (float(low), float(high))
-    return StrokeScore(float(once[present].mean()), per_class, interval)
+    return StrokeScore(float(once[present].mean()), per_class, interval, fewest)
 
 
 def _drawn(label: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
