@@ -20,6 +20,7 @@ from napari_unet.viewer.curve import CurvePlot
 from napari_unet.viewer.finetune_widget import BUDGETS, FinetuneWidget
 from napari_unet.viewer.form import RunButton
 from napari_unet.viewer.predict_widget import PredictWidget
+from napari_unet.viewer.reports import SPEAKERS
 from napari_unet.viewer.status import Phase, TrainingHistory
 from napari_unet.viewer.weight_map_widget import WeightMapWidget
 
@@ -379,12 +380,16 @@ def test_a_model_brings_its_settings_along(open_dock, viewer, two_halves, tmp_pa
 
 
 def test_the_model_in_use_is_told(open_dock, viewer):
-    controller_for(viewer).segmenter._loaded = False
+    network = controller_for(viewer).segmenter._network
+    network._is_loaded = False
     dock = open_dock(PredictWidget)
     assert "none yet" in dock.model.text()
-    dock.controller.segmenter._loaded = True
+    network._is_loaded = True
     dock.refresh()
     assert "from a file" in dock.model.text()
+    dock.controller.status.speaker = SPEAKERS["at once"]
+    dock.refresh()
+    assert "answered at once" in dock.model.text()
 
 
 # ---------------------------------------------------------------- weight map

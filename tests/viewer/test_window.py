@@ -119,10 +119,11 @@ def test_stop_answers_within_a_step(window):
     paint(robot, controller)
     robot.press("Learn")
     robot.wait_until(lambda: controller.status.step > 2)
-    step = controller.status.step
+    trainer = controller.segmenter._network._trainer
     robot.press("Stop")
+    step = trainer.step  # the dock shows an earlier one: it is told of steps four times a second
     robot.wait_until(lambda: not controller.is_learning)
-    assert controller.status.step <= step + 3
+    assert trainer.step <= step + 1
     settle(robot, controller)
 
 

@@ -20,6 +20,7 @@ from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.layers import describe_image, why_not_usable
 from napari_unet.viewer.model_files import ModelFiles
 from napari_unet.viewer.object_settings import ObjectSettings
+from napari_unet.viewer.reports import SPEAKERS
 
 if TYPE_CHECKING:
     import napari
@@ -153,6 +154,8 @@ class PredictWidget(Dock):
         controller = self.controller
         if controller.why_not(Action.SAVE_MODEL) is not None:
             text = "Model: none yet. Learn in the Fine-tune dock, or load one."
+        elif controller.status.speaker == SPEAKERS["at once"]:
+            text = f"Model: {controller.classes} classes, strokes answered at once"
         elif controller.status.step:
             text = f"Model: {controller.classes} classes, {controller.status.step} steps learned"
         else:
