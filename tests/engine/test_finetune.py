@@ -305,3 +305,15 @@ def test_half_of_the_patches_lie_where_the_focus_is(two_halves):
     assert set(source._focus) == {1}  # of the other class nothing lies there
     assert (source._focus[1] < 40).all()
     source.draw()
+
+
+def test_what_was_accepted_is_learned_from_but_for_held_out_strokes(two_halves):
+    image, annotations = two_halves
+    source = SourceImage(image)
+    accepted = np.full(annotations.shape, 2, np.uint8)
+    request = FinetuneRequest(source, annotations, accepted=(AnnotatedImage(source, accepted),))
+    trainer = Trainer(make_unet(), QUICK)
+    lesson = _PatchSource(trainer, request)._lessons[-1]
+    held_out = trainer.held_out[source].mask
+    assert held_out.any()
+    np.testing.assert_array_equal(lesson.annotations.numpy(), np.where(held_out, 0, 2))

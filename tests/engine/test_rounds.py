@@ -1,5 +1,7 @@
 """Rounds of learning: taken back by the user, or because they changed what was accepted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,8 @@ def learn(segmenter, annotations=None, steps=3):
 
 
 def weights(segmenter):
-    return torch.cat([value.flatten() for value in segmenter.model.state_dict().values()])
+    tensors = segmenter._network.model.state_dict().values()
+    return torch.cat([value.flatten() for value in tensors])
 
 
 def test_rounds_are_taken_back_one_by_one(segmenter):
@@ -78,7 +81,11 @@ def test_accepted_pixels_that_stay_keep_the_round(segmenter, two_halves):
     assert segmenter.rounds == 1
 
 
-def test_a_round_that_changes_too_much_is_taken_back(segmenter, two_halves, monkeypatch):
+def test_a_round_that_changes_too_much_is_taken_back(two_halves, monkeypatch):
+    torch.manual_seed(0)
+    segmenter = Segmenter(UNet(1, 2, 4, 2, batch_norm=True), config=CONFIG)
+    segmenter.set_image(two_halves[0])
+    segmenter.annotate(two_halves[1])
     learn(segmenter, steps=60)
     before = weights(segmenter)
     accepted = (segmenter.predict().argmax(axis=0) + 1).astype(np.uint8)
@@ -97,25 +104,16 @@ def test_a_round_that_changes_too_much_is_taken_back(segmenter, two_halves, monk
     assert torch.equal(weights(segmenter), before)
 
 
-def test_accepted_regions_are_learned_from(segmenter, two_halves):
-    """Of two images with the same strokes, only the accepted region says what lies elsewhere."""
-    labels = np.zeros((64, 80), np.uint8)
-    labels[20:40, 60:80] = 1  # bright, and yet background
-    segmenter.accept(segmenter.image, BOX, labels)
-    learn(segmenter, steps=200)
-    found = segmenter.speaking_model(), segmenter.predict()
-    assert (found[1][0][22:38, 62:78] > 0.5).mean() > 0.5 or segmenter.speaker == "at once"
-
-
 def test_what_is_withdrawn_is_not_checked(segmenter):
     segmenter.accept(segmenter.image, BOX, np.ones((64, 80), np.uint8))
     segmenter.withdraw(segmenter.image)
     assert not any(isinstance(event, RoundChecked) for event in learn(segmenter))
 
 
-def test_other_settings_go_on_from_the_learned_head(segmenter):
+def test_other_settings_go_on_from_what_is_shown(segmenter):
     learn(segmenter)
-    before = segmenter.model.output.weight.detach().clone()
-    segmenter.config = FinetuneConfig(patch_size=20, precision="fp32", learning_rate=1e-9)
+    before = segmenter._network._trainer.shown_model().output.weight
+    segmenter.config = replace(CONFIG, learning_rate=1e-9)
     learn(segmenter, steps=1)
-    torch.testing.assert_close(segmenter.model.output.weight.detach(), before, atol=1e-6, rtol=0)
+    after = segmenter._network._trainer.shown_model().output.weight
+    torch.testing.assert_close(after, before, atol=1e-6, rtol=0)

@@ -67,9 +67,7 @@ def demo_command(
         segmenter, training = _learn(chosen, image, annotations, seconds, seed, stop)
         files = [write_labels(output / f"{sample}_annotations.tif", annotations)]
         if training.losses:
-            files.append(
-                save_model(segmenter.speaking_model(), output / f"{sample}_model.safetensors")
-            )
+            files.append(save_model(segmenter.model, output / f"{sample}_model.safetensors"))
         probability = None if stop.is_set() else _predict(segmenter, sample, stop)
         interrupted = stop.is_set()
     result: dict[str, Any] = {"sample": sample, **training.summary()}
@@ -106,7 +104,7 @@ def _predict(segmenter: Any, title: str, stop: Any) -> NDArray[np.float32] | Non
     from napari_unet.cli.jobs import predict_image
     from napari_unet.engine.predict import PredictRequest
 
-    return predict_image(segmenter.speaking_model(), PredictRequest(segmenter.image), stop, title)
+    return predict_image(segmenter.model, PredictRequest(segmenter.image), stop, title)
 
 
 def _save(

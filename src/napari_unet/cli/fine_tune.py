@@ -82,7 +82,7 @@ def fine_tune_command(
         interrupted = stop.is_set()
     if not training.losses:
         sys.exit(INTERRUPTED)
-    path = save_model(segmenter.speaking_model(), output)
+    path = save_model(segmenter.model, output)
     if interrupted:
         note("Stopped; the model so far is saved.")
     result = {"model": path, "classes": segmenter.classes, **training.summary()}

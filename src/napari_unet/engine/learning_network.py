@@ -250,10 +250,7 @@ class LearningNetwork:
         JobEvent
             Those of `finetune`, and `RoundChecked` last if anything is accepted.
         """
-        if self._trainer is None or self._trainer.config != config:
-            settled = self._instant is not None or self._is_loaded
-            self._trainer = Trainer(self.model, config, settled=settled)
-        trainer = self._trainer
+        trainer = self._trainer_with(config)
         request = replace(
             request,
             others=tuple(self._alike(request.others)),
@@ -270,6 +267,17 @@ class LearningNetwork:
             yield event
         if accepted:
             yield self._check(accepted, config.device)
+
+    def _trainer_with(self, config: FinetuneConfig) -> Trainer:
+        """Return the trainer; with other settings a new one goes on from the same answer."""
+        if self._trainer is not None and self._trainer.config == config:
+            return self._trainer
+        if self._trainer is not None:
+            self.model.load_state_dict(self._trainer.shown_model().state_dict())
+            self._rounds.clear()  # their optimiser is another one
+        settled = self._instant is not None or self._is_loaded
+        self._trainer = Trainer(self.model, config, settled=settled)
+        return self._trainer
 
     def _prepare_to_speak(
         self, request: FinetuneRequest, instant: InstantLearner, trainer: Trainer
@@ -335,7 +343,8 @@ class LearningNetwork:
 
     def _check(self, accepted: Sequence[Accepted], device: str) -> RoundChecked:
         checked = check_accepted(self.speaking_model(), accepted, device)
-        if not is_too_much(checked):
+        # What was answered at once does not come from the round.
+        if self.speaker == "at once" or not is_too_much(checked):
             return checked
         self._take_back()
         return replace(checked, taken_back=True)

@@ -117,14 +117,14 @@ class Segmenter:
 
     @property
     def model(self) -> UNet:
-        """The network.
+        """The network that `predict` asks, as it is now: a copy of the one that learns.
 
         Raises
         ------
         NotReady
             If there is none yet: a new one is made for the channels of the first image.
         """
-        return self._network.model
+        return self._network.speaking_model()
 
     @property
     def speaker(self) -> Speaker:
@@ -337,11 +337,7 @@ class Segmenter:
     ) -> Iterator[JobEvent]:
         """Return the prediction job on this network, see `napari_unet.engine.predict`."""
         self._prepare(request.image)
-        yield from predict_tiles(self.speaking_model(), request, stop)
-
-    def speaking_model(self) -> UNet:
-        """Return the network that `predict` asks: fine-tuned, or with the head fitted at once."""
-        return self._network.speaking_model()
+        yield from predict_tiles(self.model, request, stop)
 
     def answer_job(
         self, request: AnswerRequest, stop: threading.Event | None = None

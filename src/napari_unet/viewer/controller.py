@@ -283,9 +283,7 @@ class SegmentationController(QObject):
             segmenter = self.segmenter
             self._submit(
                 "Saving the model",
-                lambda stop: save_model_job(
-                    segmenter.speaking_model(), target, segmenter.usage.to_dict()
-                ),
+                lambda stop: save_model_job(segmenter.model, target, segmenter.usage.to_dict()),
             )
 
     def new_model(self) -> None:
