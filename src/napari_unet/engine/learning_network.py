@@ -47,7 +47,7 @@ _NEW_BASE_CHANNELS = 16
 _NEW_DEPTH = 3
 
 # Held-out strokes of each class that tell which of two answers is better.
-_FEWEST_TO_TELL = 2
+_FEWEST_TO_TELL = 3
 
 Speaker = Literal["at once", "network"]
 
