@@ -479,10 +479,10 @@ def test_the_network_takes_over_when_it_is_better(quick_session, qtbot, two_halv
 def accept_everything(session, monkeypatch):
     """Accept the whole image, as if all of it were on screen."""
     monkeypatch.setattr(
-        "napari_unet.viewer.controller.visible_box",
+        "napari_unet.viewer.corrections.visible_box",
         lambda layer: tuple(slice(0, length) for length in layer.data.shape[:2]),
     )
-    session.accept_view()
+    session.corrections.accept_view()
 
 
 def test_a_round_can_be_undone(session, qtbot):
@@ -490,7 +490,7 @@ def test_a_round_can_be_undone(session, qtbot):
     session.learn(seconds=0.3)
     wait_idle(session, qtbot)
     assert session.status.step > 0
-    session.undo_learning()
+    session.corrections.undo_learning()
     wait_idle(session, qtbot)
     assert session.status.step == 0
     assert session.history.losses == []
@@ -510,7 +510,7 @@ def test_what_is_accepted_is_outlined_and_checked(session, qtbot, monkeypatch):
     session.learn(seconds=0.3)
     qtbot.waitUntil(lambda: "accepted pixels changed" in session.status.kept, timeout=20_000)
     wait_idle(session, qtbot)
-    session.withdraw()
+    session.corrections.withdraw()
     assert session.segmenter.accepted == ()
     assert "halves: accepted" not in names(session)
 

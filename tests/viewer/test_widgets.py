@@ -247,6 +247,7 @@ def test_a_change_of_the_status_is_shown(dock):
 
 def test_the_score_is_shown_with_what_it_rests_on(dock):
     status = dock.controller.status
+    status.speaker = ""
     status.scores = (0.9, None)
     status.score, status.score_reason = 0.871, "measured on 2 of 6 strokes"
     for words in ("<b>0.87</b>", "roughly", "Background 0.90, Class 2 ?", "2 of 6 strokes"):

@@ -175,3 +175,26 @@ def test_undo_takes_the_last_stroke_back(window):
     assert not np.array_equal(layer.data, before)
     layer.undo()
     np.testing.assert_array_equal(layer.data, before)
+
+
+def test_strokes_are_answered_when_they_end_and_a_line_parts_what_is_one(window):
+    robot, controller = window
+    controller.segmenter.start_anew()  # from the starter that comes with the program
+    paint(robot, controller)
+    robot.wait_until(lambda: "at once" in controller.status.speaker)
+    settle(robot, controller)
+    answer = controller.layers.results.probability.copy()
+    assert (answer[1, :, 115:] > 0.5).mean() > 0.95
+    assert (answer[1, :, :95] < 0.5).mean() > 0.95
+    assert not controller.segmenter.is_fine_tuned
+
+    robot.press("Part objects")
+    robot.stroke([(130, 115), (130, 200)])
+    robot.wait_until(lambda: controller.layers.borders() is not None)
+    settle(robot, controller)
+    after = controller.layers.results.probability
+    assert after[1, 129:132, 120:195].mean() < answer[1, 129:132, 120:195].mean()
+
+    robot.press("Accept view")
+    assert len(controller.segmenter.accepted) == 1
+    assert controller.layers.results.classes_of((slice(0, 10), slice(0, 10))).all()

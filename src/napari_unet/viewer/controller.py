@@ -30,8 +30,8 @@ from napari_unet.engine.results import (
     save_results_job,
 )
 from napari_unet.engine.segmenter import Segmenter
-from napari_unet.ops.tiling import Box
 from napari_unet.viewer.actions import Action, why_not
+from napari_unet.viewer.corrections import Corrections
 from napari_unet.viewer.guidance import Guidance
 from napari_unet.viewer.instant_answer import InstantAnswer
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
@@ -41,9 +41,6 @@ from napari_unet.viewer.reports import JobReports, as_sentence
 from napari_unet.viewer.session_layers import SessionLayers, unwrap
 from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
 from napari_unet.viewer.weight_preview import WeightPreview
-
-# Steps after a border between objects was drawn: a second or two on two cores.
-_STEPS_OF_BORDER = 15
 
 
 class SegmentationController(QObject):
@@ -66,6 +63,8 @@ class SegmentationController(QObject):
         The image, its annotations and its results.
     guidance
         Finds where to paint next.
+    corrections
+        Accepts answers, parts objects, takes learning back.
     weights
         Shows the weight map of a labels layer and keeps it up to date.
     segmenter
@@ -87,6 +86,7 @@ class SegmentationController(QObject):
         self.layers = SessionLayers(unwrap(viewer))
         self._classes = self.segmenter.classes
         self.guidance = Guidance(unwrap(viewer), self.lane, self.layers)
+        self.corrections = Corrections(self)
         self.weights = WeightPreview(weakref.proxy(unwrap(viewer)), self.lane)
         self._reports = JobReports(self.status, self.history, self.layers)
         self._inbox: Mailbox[AnnotatedImage] = Mailbox()
@@ -97,8 +97,7 @@ class SegmentationController(QObject):
         self.layers.leaving.connect(self.suspend)
         self.layers.changed.connect(self.changed)
         self.layers.painting_paused.connect(self._on_strokes_painted)
-        self.layers.image_chosen.connect(self._on_image_chosen)
-        self.layers.border_drawn.connect(self._on_border_drawn)
+        self.layers.image_chosen.connect(self.show_answer)
         self.layers.image_lost.connect(self._on_image_lost)
         self.layers.image_replaced.connect(self._on_image_replaced)
         self.layers.annotations_lost.connect(self._on_annotations_lost)
@@ -134,7 +133,7 @@ class SegmentationController(QObject):
         classes = self._classes
         self.lane.stop(silence=True)
         self._reports.forget()
-        self._submit("Starting a new network", lambda stop: self._start_anew(classes))
+        self.submit("Starting a new network", lambda stop: self._start_anew(classes))
 
     def _start_anew(self, classes: int) -> Iterator[JobEvent]:
         self.segmenter.start_anew(classes)
@@ -151,7 +150,7 @@ class SegmentationController(QObject):
     def learn(self, seconds: float | None = None) -> None:
         """Learn from the strokes for so long, or until stopped; strokes are taken in on the way."""
         source = self.layers.source
-        if self._refuse(Action.LEARN) or source is None:
+        if self.refuse(Action.LEARN) or source is None:
             return
         others = self.layers.annotated.others(self.layers.image)
         request = FinetuneRequest(
@@ -202,7 +201,7 @@ class SegmentationController(QObject):
         options
             `tile_size`, `precision` and `averaging` of `PredictRequest`.
         """
-        if self._refuse(Action.PREDICT) or self.layers.source is None or self.layers.image is None:
+        if self.refuse(Action.PREDICT) or self.layers.source is None or self.layers.image is None:
             return
         visible = visible_box(self.layers.image)
         if visible_only and visible is None:
@@ -210,7 +209,7 @@ class SegmentationController(QObject):
             return
         region = visible if visible_only else None
         request = PredictRequest(self.layers.source, visible=visible, region=region, **options)
-        self._submit(
+        self.submit(
             "Predicting",
             lambda stop: self.segmenter.predict_job(request, stop),
             replaces="prediction",
@@ -219,50 +218,16 @@ class SegmentationController(QObject):
 
     def make_instances(self, settings: InstanceSettings) -> None:
         """Cut objects out of the prediction and show them."""
-        if self._refuse(Action.INSTANCES) or self.layers.results is None:
+        if self.refuse(Action.INSTANCES) or self.layers.results is None:
             return
         if (probability := self.layers.results.probability) is not None:
             snapshot = probability.copy()
-            self._submit("Finding objects", lambda stop: instances_job(snapshot, settings))
-
-    def accept_view(self) -> None:
-        """Accept the prediction of what is on screen: learning must not change it any more."""
-        image, source, results = self.layers.image, self.layers.source, self.layers.results
-        if self._refuse(Action.ACCEPT) or image is None or source is None or results is None:
-            return
-        box = visible_box(image)
-        if box is None or (labels := results.classes_of(box)) is None:
-            show_warning("Nothing of what is on screen was predicted; press Predict first.")
-            return
-        self.segmenter.accept(source, box, labels)
-        results.show_accepted(box, labels)
-        self.changed.emit()
-
-    def withdraw(self) -> None:
-        """Accept nothing of the image any more."""
-        if not self._refuse(Action.WITHDRAW) and self.layers.source is not None:
-            self.segmenter.withdraw(self.layers.source)
-            if self.layers.results is not None:
-                self.layers.results.remove_accepted()
-            self.changed.emit()
-
-    def undo_learning(self) -> None:
-        """Go back to the weights before the latest round of learning."""
-        if not self._refuse(Action.UNDO_LEARNING):
-            self._submit(
-                "Undoing the last learning",
-                lambda stop: self.segmenter.undo_round_job(),
-                then=self._on_round_undone,
-            )
-
-    def _on_round_undone(self) -> None:
-        self._reports.show_speaker(self.segmenter.speaker)
-        self._on_image_chosen()
+            self.submit("Finding objects", lambda stop: instances_job(snapshot, settings))
 
     def save_result(self, folder: str | Path) -> None:
         """Write probabilities, classes and objects as TIFF into a folder."""
         if (
-            self._refuse(Action.SAVE_RESULT)
+            self.refuse(Action.SAVE_RESULT)
             or self.layers.results is None
             or self.layers.image is None
         ):
@@ -272,29 +237,29 @@ class SegmentationController(QObject):
         stem = Path(folder) / file_stem(self.layers.image)
         snapshot, instances = probability.copy(), self.layers.results.instances
         like = image_file(self.layers.image)
-        self._submit(
+        self.submit(
             "Saving the result", lambda stop: save_results_job(stem, snapshot, instances, like)
         )
 
     def save_model(self, path: str | Path) -> None:
         """Write the network to a file, between two training steps."""
-        if not self._refuse(Action.SAVE_MODEL):
+        if not self.refuse(Action.SAVE_MODEL):
             target = Path(path).with_suffix(".safetensors")
             segmenter = self.segmenter
-            self._submit(
+            self.submit(
                 "Saving the model",
                 lambda stop: save_model_job(segmenter.model, target, segmenter.usage.to_dict()),
             )
 
     def new_model(self) -> None:
         """Forget what was learned and begin with random weights."""
-        if not self._refuse(Action.NEW_MODEL):
+        if not self.refuse(Action.NEW_MODEL):
             self._replace_network()
 
     def load_model(self, path: str | Path) -> None:
         """Go on with a network from a file."""
-        if not self._refuse(Action.LOAD_MODEL):
-            self._submit(
+        if not self.refuse(Action.LOAD_MODEL):
+            self.submit(
                 "Loading the model", lambda stop: self._use_model(Path(path)), then=self._on_loaded
             )
 
@@ -328,7 +293,7 @@ class SegmentationController(QObject):
             self.suspend()
         return False
 
-    def _submit(
+    def submit(
         self,
         name: str,
         make_job: Callable[[threading.Event], Iterator[JobEvent]],
@@ -337,12 +302,14 @@ class SegmentationController(QObject):
         phase: Phase = Phase.WORKING,
         then: Callable[[], None] | None = None,
     ) -> None:
+        """Run a job that is shown to the user, and call `then` when it ended without an error."""
         ticket = self.lane.submit(make_job, name=name, replaces=replaces)
         self._others[ticket] = then
         if not self.is_learning:
             self._begin(phase, f"{name} ...")
 
-    def _refuse(self, action: Action) -> bool:
+    def refuse(self, action: Action) -> bool:
+        """Tell the user why something cannot be done now; False if it can."""
         reason = self.why_not(action)
         if reason is not None:
             show_warning(reason)
@@ -405,43 +372,21 @@ class SegmentationController(QObject):
         if self.is_learning:
             strokes, borders = self.layers.fitting_strokes(), self.layers.borders()
             self._inbox.put(AnnotatedImage(self.layers.source, strokes, borders))
-        if self._answer.is_possible(self.classes):
+        if self.answers_at_once():
             self._answer.ask(visible_only=self.is_learning)
 
-    def _on_image_chosen(self) -> None:
-        """Show at once what is known of another image."""
-        if self._answer.is_possible(self.classes):
+    def answers_at_once(self) -> bool:
+        """Whether the strokes as they are can be answered at once, and nothing better speaks."""
+        return self._answer.is_possible(self.classes)
+
+    def show_answer(self) -> None:
+        """Show at once what is known of the image."""
+        if self.segmenter.has_learned:
+            self._reports.show_speaker(self.segmenter.speaker)
+        if self.answers_at_once():
             self._answer.ask()
         elif self.segmenter.is_fine_tuned and self.why_not(Action.PREDICT) is None:
             self.predict()
-
-    def _on_border_drawn(self, box: Box) -> None:
-        """Adapt to a border between objects at once, and predict what it touches again."""
-        source = self.layers.source
-        if self.is_learning or self._answer.is_possible(self.classes) or source is None:
-            return  # it is taken in anyway
-        if not self.segmenter.is_fine_tuned or self.why_not(Action.LEARN) is not None:
-            return
-        request = FinetuneRequest(
-            source,
-            self.layers.fitting_strokes(),
-            steps=_STEPS_OF_BORDER,
-            others=self.layers.annotated.others(self.layers.image),
-            borders=self.layers.borders(),
-            focus=box,
-        )
-        self._submit(
-            "Parting objects",
-            lambda stop: self._part_objects(request, box, stop),
-            replaces="border",
-        )
-
-    def _part_objects(
-        self, request: FinetuneRequest, box: Box, stop: threading.Event
-    ) -> Iterator[JobEvent]:
-        yield from self.segmenter.fine_tune_job(request, None, stop)
-        region = PredictRequest(request.image, region=box, precision="fast")
-        yield from self.segmenter.predict_job(region, stop)
 
     def _on_image_replaced(self) -> None:
         if self.lane.is_busy():

@@ -16,6 +16,7 @@ from napari_unet.ops.annotations import BACKGROUND
 from napari_unet.viewer.actions import Action
 from napari_unet.viewer.annotated_table import AnnotatedTable
 from napari_unet.viewer.class_list import ClassList
+from napari_unet.viewer.correction_panel import CorrectionPanel
 from napari_unet.viewer.curve import CurvePlot
 from napari_unet.viewer.form import Dock, RunButton, action_reason, folded, note
 from napari_unet.viewer.guidance_panel import GuidancePanel
@@ -69,8 +70,8 @@ class FinetuneWidget(Dock):
             self.learn_or_stop,
             self.controller.predict,
             self.controller.guidance.next,
-            self.controller.accept_view,
-            self.controller.undo_learning,
+            self.controller.corrections.accept_view,
+            self.controller.corrections.undo_learning,
             self.draw_borders,
             self.paint_class,
         )
@@ -175,40 +176,8 @@ class FinetuneWidget(Dock):
         self.add_section("4  Correct")
         self.guidance = GuidancePanel(self.controller.guidance, self.controller.layers)
         self.rows.addWidget(self.guidance)
-        controller = self.controller
-        self.border = RunButton(
-            "Part objects",
-            "Draw lines between objects that came out as one: they become background, weigh more, "
-            "and the prediction is adapted there at once (Shift+B). Press again for the brush.",
-            controller.layers.why_no_borders,
-        )
-        self.border.setCheckable(True)
-        self.border.clicked.connect(self.draw_borders)
-        self.rows.addWidget(self.border)
-        self.accept = RunButton(
-            "Accept view",
-            "What is on screen is right: later learning must not change it (Shift+K). What changes "
-            "all the same is shown, and if it is much, the learning is taken back.",
-            action_reason(controller, Action.ACCEPT),
-        )
-        self.accept.clicked.connect(controller.accept_view)
-        self.withdraw = RunButton(
-            "Accept nothing",
-            "Let later learning change this image again.",
-            action_reason(controller, Action.WITHDRAW),
-        )
-        self.withdraw.clicked.connect(controller.withdraw)
-        self.undo = RunButton(
-            "Undo last learning",
-            "Go back to the weights before the last time you pressed Learn (Shift+U).",
-            action_reason(controller, Action.UNDO_LEARNING),
-        )
-        self.undo.clicked.connect(controller.undo_learning)
-        row = QHBoxLayout()
-        row.addWidget(self.accept)
-        row.addWidget(self.withdraw)
-        self.rows.addLayout(row)
-        self.rows.addWidget(self.undo)
+        self.corrections = CorrectionPanel(self.controller, self.draw_borders)
+        self.rows.addWidget(self.corrections)
 
     def _add_folded_parts(self) -> None:
         self.options = LearningOptions(self.controller.segmenter.config)
@@ -228,7 +197,7 @@ class FinetuneWidget(Dock):
         reason = why_not_usable(layer)
         self.description.setText(describe_image(layer) if reason is None else reason)
         self.class_list.set_count(controller.classes)
-        self.border.setChecked(controller.layers.draws_borders)
+        self.corrections.refresh()
         self.pause.setText("Resume" if controller.status.phase is Phase.PAUSED else "Pause")
         self._follow_brush(controller.layers.annotations)
 

@@ -29,7 +29,7 @@ from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
 #: What is told of whose answer is shown.
 SPEAKERS: Final[dict[Speaker, str]] = {
     "at once": "Answered at once, from the starter's features",
-    "network": "Answered by the network, fine-tuned on your strokes",
+    "network": "Answered by the network",
 }
 
 # Numbers that change faster cannot be read, and every change lays out the docks anew, on the cores
