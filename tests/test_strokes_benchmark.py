@@ -138,8 +138,14 @@ def test_what_is_not_there_is_named(benchmark, data, tmp_path):
         benchmark.data.load("nebulae", data)
     with pytest.raises(InputError, match="is not there"):
         benchmark.data.load("vnc_membranes", data)
-    with pytest.raises(InputError, match="--model"):
-        benchmark.learners.make("unet")
+    with pytest.raises(InputError, match="no learner"):
+        benchmark.learners.make("oracle")
+    missing = benchmark.learners.Options(tmp_path / "missing.safetensors")
+    learner = benchmark.learners.make("unet", missing)
+    learner.start(2, 0)
+    nothing = np.zeros((64, 64), np.uint8)
+    with pytest.raises(InputError, match="cannot be read"):
+        learner.learn(nothing, nothing, 1)
 
 
 def test_users_objects_become_class_two_and_their_rims_background(benchmark, data):
