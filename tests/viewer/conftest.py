@@ -46,6 +46,7 @@ def session(qapp, model_viewer, segmenter, two_halves):
     image, annotations = two_halves
     controller = SegmentationController(model_viewer, segmenter)
     controller.layers.set_image(model_viewer.add_image(image, name="halves"))
+    controller.suspend()  # a loaded network predicts an image that is opened; not here
     layer = controller.layers.add_annotations()
     layer.data = annotations
     controller.layers.look_at_strokes()
