@@ -350,10 +350,12 @@ def test_a_stopped_training_leaves_a_model_and_goes_on_when_asked(dock, robot, t
     assert "unfinished" in dock.output.state.text()
     steps = load_state(state_path(output)).step
 
+    losses = dock.training.history.losses
+    shown = losses[-1][0]  # the curve of the first training stays until the second one begins
     answer(robot, "Go on")
     robot.press("Train")
-    robot.wait_until(lambda: dock.training.status.step > steps)
-    assert dock.training.history.losses[0][0] == 1  # the curve begins where the training did
+    robot.wait_until(lambda: losses != [] and losses[-1][0] > shown)
+    assert losses[0][0] == 1  # the curve begins where the training did
     assert dock.training.best is not None
     robot.press("Stop")
     settle(robot, dock)
