@@ -364,7 +364,7 @@ def test_a_stopped_training_leaves_a_model_and_goes_on_when_asked(dock, robot, t
     answer(robot, "Start anew")
     robot.press("Train")
     robot.wait_until(lambda: dock.training.status.phase is Phase.LEARNING)
-    robot.wait_until(lambda: dock.training.status.step > 0)
+    robot.wait_until(lambda: losses != [] and dock.training.status.step > 0)
     robot.press("Stop")
     settle(robot, dock)
     assert dock.training.history.losses[0][0] == 1
