@@ -361,10 +361,10 @@ def test_a_stopped_training_leaves_a_model_and_goes_on_when_asked(dock, robot, t
     settle(robot, dock)
     assert load_state(state_path(output)).step > steps
 
+    shown = losses[-1][0]
     answer(robot, "Start anew")
     robot.press("Train")
-    robot.wait_until(lambda: dock.training.status.phase is Phase.LEARNING)
-    robot.wait_until(lambda: losses != [] and dock.training.status.step > 0)
+    robot.wait_until(lambda: losses != [] and losses[-1][0] < shown)
     robot.press("Stop")
     settle(robot, dock)
     assert dock.training.history.losses[0][0] == 1
