@@ -1,5 +1,6 @@
 """The Train dock as a user meets it, and the trainings behind it."""
 
+import functools
 import threading
 import time
 
@@ -24,6 +25,7 @@ from napari_unet.engine.training import pace as engine_pace
 from napari_unet.engine.training.recipe import DEFAULT
 from napari_unet.engine.training.run import report_path, state_path
 from napari_unet.engine.training.state import load_state
+from napari_unet.engine.training.train import TrainRequest
 from napari_unet.model.checkpoint import load_model
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.synthetic import touching_cells
@@ -47,7 +49,12 @@ def cells(seed):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """A minute takes two seconds, a network a millisecond, and scores come several times."""
+    """A minute takes two seconds, a network a millisecond, and scores come several times.
+
+    No training ends early: how many scores one gets while the window works depends on the machine.
+    """
+    lasting = functools.partial(TrainRequest, patience=1_000_000)
+    monkeypatch.setattr("napari_unet.viewer.train.jobs.TrainRequest", lasting)
     monkeypatch.setitem(train_fields.RECIPES, "default", TINY)
     monkeypatch.setattr(train_fields, "_SECONDS_PER_MINUTE", 2.0)
     monkeypatch.setattr(engine_pace, "SECONDS_BETWEEN_VALIDATIONS", 0.3)
@@ -398,7 +405,7 @@ def answer(robot, text):
 
 
 def test_layers_that_go_or_change_their_name_do_no_harm(dock, viewer, robot):
-    dock.learning.minutes.setValue(1)
+    dock.learning.minutes.setValue(100)
     dock.controller.layers.set_image(viewer.layers["cells 1"])
     robot.press("Train")
     robot.wait_until(lambda: dock.training.status.step > 2)
@@ -408,6 +415,7 @@ def test_layers_that_go_or_change_their_name_do_no_harm(dock, viewer, robot):
     viewer.layers.clear()
     step = dock.training.status.step
     robot.wait_until(lambda: dock.training.status.step > step + 2)
+    robot.press("Stop")
     settle(robot, dock)
     assert dock.training.model.exists()
     assert dock.told == []
