@@ -9,8 +9,9 @@ from napari_unet.engine import instant
 from napari_unet.engine.events import TilePredicted
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.instant import InstantLearner
-from napari_unet.engine.predict import assemble
-from napari_unet.model.starter import Starter
+from napari_unet.engine.predict import assemble, predict
+from napari_unet.model.head import set_head
+from napari_unet.model.starter import Starter, adapted
 from napari_unet.ops.errors import InputError
 
 SHAPE = (70, 90)
@@ -149,3 +150,35 @@ def test_a_border_between_objects_counts_for_more(learner, image, strokes):
         learner.learn([AnnotatedImage(image, strokes, drawn)], 2)
         darkest.append(answer(learner, image)[1][30, 5:20].mean())
     assert darkest[1] < darkest[0]
+
+
+def test_places_are_counted_by_class_and_image(learner, image):
+    painted = np.zeros(SHAPE, np.uint8)
+    painted[0:5, 0:40] = 1  # three squares of 16 pixels
+    painted[60, 80] = 2
+    [samples] = [learner._sampled(AnnotatedImage(image, painted), 0)]
+    np.testing.assert_array_equal(samples.places(3), [3, 1, 0])
+
+
+def test_many_places_bring_hidden_units_and_few_do_not(learner, image, monkeypatch):
+    painted = np.zeros(SHAPE, np.uint8)
+    painted[::3, :40:3], painted[::3, 50::3] = 2, 1
+    lesson = AnnotatedImage(image, painted)
+    learner.learn([lesson], 2)
+    assert learner.head.hidden is None  # a dozen squares
+    monkeypatch.setattr(instant, "_PLACE", 4)
+    learner.learn([lesson], 2)
+    assert learner.head.hidden is not None
+    left = answer(learner, image)[1] > 0.5
+    assert left[:, :40].mean() > 0.95
+    assert left[:, 50:].mean() < 0.05
+
+
+def test_what_learned_hidden_units_is_what_answers(learner, image, monkeypatch):
+    monkeypatch.setattr(instant, "_PLACE", 4)
+    painted = np.zeros(SHAPE, np.uint8)
+    painted[::3, :40:3], painted[::3, 50::3] = 2, 1
+    learner.learn([AnnotatedImage(image, painted)], 2)
+    network = adapted(learner._starter.network, 1, 2)
+    set_head(network, learner.head)
+    assert np.abs(predict(network, image.normalized[0]) - answer(learner, image)).max() < 0.05

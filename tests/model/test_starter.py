@@ -5,8 +5,8 @@ import torch
 
 from napari_unet import UNet
 from napari_unet.model.checkpoint import load_model, save_model
-from napari_unet.model.linear import apply_linear
-from napari_unet.model.starter import adapted, set_head
+from napari_unet.model.head import HIDDEN_UNITS, Head, HiddenUnits, set_head
+from napari_unet.model.starter import adapted
 from napari_unet.model.unet import fold_batch_norm
 
 # Responses of a grey image at depth 3: four at each of four widths.
@@ -23,11 +23,16 @@ def starter():
 def network(starter):
     """A network with random numbers in its head."""
     network = adapted(starter, 1, 3)
-    set_head(
-        network,
-        torch.randn(4 * (4 + 2 + 1) + FILTERS + 1, 3, generator=torch.Generator().manual_seed(1)),
-    )
+    set_head(network, head())
     return network
+
+
+def head():
+    """Random numbers."""
+    generator = torch.Generator().manual_seed(1)
+    linear = torch.randn(4 * (4 + 2 + 1) + FILTERS + 1, 3, generator=generator)
+    shapes = (HIDDEN_UNITS, 4 + FILTERS), (HIDDEN_UNITS,), (HIDDEN_UNITS, 3)
+    return Head(linear, HiddenUnits(*(torch.randn(s, generator=generator) for s in shapes)))
 
 
 def image(channels=1):
@@ -47,14 +52,18 @@ def test_grey_images_get_what_grey_colour_images_get(starter):
         torch.testing.assert_close(first, second)
 
 
-def test_its_head_is_the_linear_function(network):
-    coefficients = torch.cat(
-        [layer.weight.detach()[:, :, 0, 0].T for layer in (*network.side_outputs, network.output)]
-        + [network.output.bias.detach()[None]]
-    )
+def test_it_answers_what_its_head_says(network):
     with torch.no_grad():
-        expected = apply_linear(network.feature_maps(image()), coefficients, (44, 60))
-        torch.testing.assert_close(network(image()), expected, atol=1e-5, rtol=1e-5)
+        expected = head().over(network.feature_maps(image()), (44, 60))
+        torch.testing.assert_close(network(image()), expected, atol=1e-4, rtol=1e-5)
+
+
+def test_a_head_without_hidden_units_silences_those_of_the_network(network):
+    linear = head().linear
+    set_head(network, Head(linear))
+    with torch.no_grad():
+        expected = Head(linear).over(network.feature_maps(image()), (44, 60))
+        torch.testing.assert_close(network(image()), expected, atol=1e-4, rtol=1e-5)
 
 
 def test_folding_batch_norm_changes_nothing(network):

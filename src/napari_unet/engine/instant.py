@@ -1,8 +1,9 @@
 """The instant learner: an answer at the end of a stroke, before any network has learned.
 
 A starter network's features of the image are computed once, tile by tile, and kept. A stroke then
-costs no more than a linear classifier of the features under all strokes, in closed form
-(`napari_unet.model.linear`), and its answer for what is on screen.
+costs no more than a small classifier of the features under all strokes, and its answer for what is
+on screen. The classifier is linear, in closed form (`napari_unet.model.linear`); when many places
+were painted on, hidden units (`napari_unet.model.head`) say what a linear function cannot.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import PredictionFinished, TilePredicted
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.plan import choose_plan
-from napari_unet.model.linear import apply_linear, gather, solve_ridge
+from napari_unet.model.head import Head, HiddenUnits, fit_hidden
+from napari_unet.model.linear import gather, solve_ridge
 from napari_unet.model.starter import Starter, adapted
 from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import BACKGROUND, NOT_ANNOTATED
@@ -37,10 +39,16 @@ _INNER = 256
 # Bytes of feature maps that are kept; the tiles that were used least recently go first.
 _KEPT_BYTES = 1 << 30
 # Of each class, so many stroke pixels at most are looked at: more say little and cost time.
-_PIXELS_OF_A_CLASS = 2000
+_PIXELS_OF_A_CLASS = 6000
 # How much filter responses vary, compared with the network's features: chosen with five strokes a
 # class on the sets of docs/benchmarks.md.
 _FILTERS = 0.3
+# Hidden units count when this many places were painted on in every class, and fully from so many
+# on; a place is a square of so many pixels. With few, they only learn the strokes by heart. Chosen
+# with 5, 20 and 50 strokes a class on the sets of docs/benchmarks.md.
+_FEW_PLACES = 20
+_MANY_PLACES = 150
+_PLACE = 16
 # So many times does a pixel count that was drawn between objects to part them.
 _BORDER = 10.0
 # The logit of a class without strokes: its probability is 0, and it is a finite weight in a file.
@@ -123,7 +131,7 @@ class InstantLearner:
         self._image: SourceImage | None = None
         self._features: FeatureTiles | None = None
         self._samples: WeakKeyDictionary[SourceImage, _Samples] = WeakKeyDictionary()
-        self._coefficients: Tensor | None = None
+        self._head: Head | None = None
 
     def look_at(self, image: SourceImage) -> FeatureTiles:
         """Choose the image; what was learned on others is kept, their feature maps are not."""
@@ -135,24 +143,24 @@ class InstantLearner:
     @property
     def has_learned(self) -> bool:
         """Whether it can answer."""
-        return self._coefficients is not None
+        return self._head is not None
 
     @property
-    def coefficients(self) -> Tensor:
-        """What was learned: a linear function of the feature maps, shape (D + 1, classes).
+    def head(self) -> Head:
+        """What was learned: a function of the feature maps.
 
         Raises
         ------
         NotReady
             If nothing was learned yet.
         """
-        if self._coefficients is None:
+        if self._head is None:
             raise NotReady("nothing was learned yet; call learn with strokes first")
-        return self._coefficients
+        return self._head
 
     def forget(self) -> None:
         """Forget what was learned."""
-        self._coefficients = None
+        self._head = None
         self._samples.clear()
 
     def learn(self, lessons: Sequence[AnnotatedImage], classes: int, seed: int = 0) -> None:
@@ -172,10 +180,10 @@ class InstantLearner:
         InputError
             If strokes of fewer than two classes are there.
         """
-        self._coefficients = self.fit(lessons, classes, seed)
+        self._head = self.fit(lessons, classes, seed)
 
-    def fit(self, lessons: Sequence[AnnotatedImage], classes: int, seed: int = 0) -> Tensor:
-        """Return the linear function that `learn` would answer with, shape (D + 1, classes)."""
+    def fit(self, lessons: Sequence[AnnotatedImage], classes: int, seed: int = 0) -> Head:
+        """Return the head that `learn` would answer with."""
         painted_on = [lesson for lesson in lessons if np.any(lesson.annotations)]
         if not painted_on:
             raise InputError("paint strokes of at least two classes first")
@@ -200,7 +208,26 @@ class InstantLearner:
         # A class without strokes has the same low value everywhere, and keeps it.
         found[-1, ~present] = _NEVER
         found[:-1, ~present] = 0
-        return found
+        return Head(found, self._hidden(samples, features, painted, weights, classes, seed))
+
+    def _hidden(
+        self,
+        samples: Sequence[_Samples],
+        features: Tensor,
+        painted: Tensor,
+        weights: Tensor,
+        classes: int,
+        seed: int,
+    ) -> HiddenUnits | None:
+        """Fit hidden units, unless few places were painted on; the more, the more they count."""
+        places = np.sum([each.places(classes) for each in samples], axis=0)
+        fewest = min(places[places > 0])
+        share = (fewest - _FEW_PLACES) / (_MANY_PLACES - _FEW_PLACES)
+        if share <= 0:
+            return None
+        last = self._starter.network.config.base_channels + samples[-1].responses
+        hidden = fit_hidden(features[:, -last:], painted, weights, classes, seed)
+        return hidden.scaled(min(float(share), 1.0))
 
     def classify(
         self,
@@ -227,7 +254,7 @@ class InstantLearner:
         """
         found = self.fit(lessons, classes, seed)
         features = self._tiles_of(lessons[-1].image).under(*np.nonzero(mask))
-        labels: NDArray[np.uint8] = (features @ found[:-1] + found[-1]).argmax(dim=1).numpy()
+        labels: NDArray[np.uint8] = found.at(features).argmax(dim=1).numpy()
         return (labels + 1).astype(np.uint8)
 
     def _tiles_of(self, image: SourceImage) -> FeatureTiles:
@@ -273,13 +300,13 @@ class InstantLearner:
             Checked before every tile.
         """
         started = time.monotonic()
-        features, coefficients = self.look_at(image), self.coefficients
+        features, head = self.look_at(image), self.head
         tiles = [t for t in features.tiles if region is None or overlap(t.inner, region)]
         done = 0
         for tile in visible_first(tiles, visible):
             if stop is not None and stop.is_set():
                 break
-            logits = apply_linear(features.of(tile), coefficients, features.side)
+            logits = head.over(features.of(tile), features.side)
             probability = logits[0].softmax(dim=0)[(slice(None), *tile.crop)].numpy()
             done += 1
             yield TilePredicted(tile.inner, np.ascontiguousarray(probability), done, len(tiles))
@@ -300,6 +327,12 @@ class _Samples:
     def is_of(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> bool:
         """Say whether these are the pixels."""
         return np.array_equal(rows, self.rows) and np.array_equal(columns, self.columns)
+
+    def places(self, classes: int) -> NDArray[np.intp]:
+        """Return in how many places each class was painted, shape (classes,)."""
+        places = np.stack([self.labels, self.rows // _PLACE, self.columns // _PLACE])
+        labels = np.unique(places, axis=1)[0].astype(np.intp)
+        return np.bincount(labels - 1, minlength=classes)
 
 
 def _equal_sizes(features: Tensor, weights: Tensor, responses: int) -> Tensor:

@@ -36,7 +36,8 @@ from napari_unet.engine.rounds import (
     is_too_much,
 )
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
-from napari_unet.model.starter import Starter, adapted, set_head
+from napari_unet.model.head import set_head
+from napari_unet.model.starter import Starter, adapted
 from napari_unet.model.unet import UNet, UNetConfig
 from napari_unet.ops.annotations import check_annotations
 from napari_unet.ops.tiling import Box
@@ -198,7 +199,7 @@ class LearningNetwork:
             return self.model if self._trainer is None else self._trainer.shown_model()
         assert self._starter is not None
         network = adapted(self._starter.network, self.model.config.in_channels, self.classes)
-        set_head(network, instant.coefficients)
+        set_head(network, instant.head)
         return network
 
     # ------------------------------------------------------------------ at once
@@ -224,7 +225,7 @@ class LearningNetwork:
         self._instant.learn(self._alike(lessons), self.classes, self._seed)
         if not self.is_fine_tuned:
             self.speaker = "at once"
-            set_head(self.model, self._instant.coefficients)
+            set_head(self.model, self._instant.head)
             if self._trainer is not None:
                 self._trainer.begin_from_here()
 

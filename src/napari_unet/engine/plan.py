@@ -72,7 +72,7 @@ class ExecutionPlan:
         """
         network = self._running_copy(model)
         # Logits rounded to bfloat16 would move a probability by 0.015 on their own.
-        for layer in (network.output, *network.side_outputs):
+        for layer in (network.output, *network.side_outputs, network.hidden):
             layer.float()
             layer.register_forward_pre_hook(_in_float32)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from napari_unet.model.checkpoint import load_model, load_notes
+from napari_unet.model.head import HIDDEN_UNITS
 from napari_unet.model.unet import UNet
 from napari_unet.ops.errors import InputError
 
@@ -91,15 +92,21 @@ def adapted(starter: UNet, in_channels: int, classes: int) -> UNet:
         Channels of the images. The first convolution is spread over them, so that an image whose
         channels are all the same gives what the starter gives for it as grey RGB.
     classes
-        Channels of the answer, a linear function of the maps of all levels; it starts at 0: every
-        class is equally probable. `set_head` gives it values.
+        Channels of the answer. It starts at 0: every class is equally probable;
+        `napari_unet.model.head.set_head` gives it values.
 
     Returns
     -------
     UNet
         In evaluation mode.
     """
-    config = replace(starter.config, in_channels=in_channels, classes=classes, hypercolumns=True)
+    config = replace(
+        starter.config,
+        in_channels=in_channels,
+        classes=classes,
+        hypercolumns=True,
+        hidden=HIDDEN_UNITS,
+    )
     with torch.device("meta"):  # draws no random numbers, allocates nothing
         network = UNet.from_config(config)
     weights = {name: value.clone() for name, value in starter.state_dict().items()}
@@ -108,7 +115,7 @@ def adapted(starter: UNet, in_channels: int, classes: int) -> UNet:
         total = weights[first].sum(dim=1, keepdim=True)
         weights[first] = (total / in_channels).repeat(1, in_channels, 1, 1)
     for name, tensor in network.state_dict().items():
-        if name.startswith(("output.", "side_outputs.")):
+        if name.startswith(("output.", "side_outputs.", "hidden.")):
             weights[name] = torch.zeros(tensor.shape)
     network.load_state_dict(weights, assign=True)
     for parameter in network.parameters():
@@ -117,23 +124,3 @@ def adapted(starter: UNet, in_channels: int, classes: int) -> UNet:
         if isinstance(module, nn.BatchNorm2d):
             module.num_batches_tracked = torch.zeros((), dtype=torch.int64)
     return network.eval()
-
-
-def set_head(network: UNet, coefficients: Tensor) -> None:
-    """Let a network answer with a linear function of its feature maps.
-
-    Parameters
-    ----------
-    network
-        With hypercolumns; its last layers are changed in place.
-    coefficients
-        Shape (D + 1, classes), as `napari_unet.model.linear.solve_ridge` returns them.
-    """
-    start = 0
-    with torch.no_grad():
-        for layer in (*network.side_outputs, network.output):
-            stop = start + layer.in_channels
-            layer.weight.copy_(coefficients[start:stop].T[:, :, None, None])
-            start = stop
-        assert network.output.bias is not None  # it has one, but torch's types do not know
-        network.output.bias.copy_(coefficients[-1])

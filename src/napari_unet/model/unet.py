@@ -48,9 +48,10 @@ _LIMITS = {
     "classes": (2, 255),  # labels are stored in 8 bits, and 0 is "not annotated"
     "base_channels": (1, 512),
     "depth": (1, 6),
+    "hidden": (0, 1024),
 }
 # What older files do not say.
-_LATER_VALUES = {"hypercolumns": False}
+_LATER_VALUES = {"hypercolumns": False, "hidden": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,9 @@ class UNetConfig:
         Whether the answer is a linear function of the maps of all levels of the expanding path,
         enlarged, and of fixed filters (`napari_unet.model.filters`), and not of the last map alone
         (Hariharan et al. 2015, section 2). The paper's is not.
+    hidden
+        How many rectified units see what the last layer sees, and add to its answer
+        (`napari_unet.model.head`). The paper has none.
 
     Raises
     ------
@@ -89,6 +93,7 @@ class UNetConfig:
     batch_norm: bool = False
     dropout: float = 0.5
     hypercolumns: bool = False
+    hidden: int = 0
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -219,7 +224,7 @@ class UNet(nn.Module):
 
     Parameters
     ----------
-    in_channels, classes, base_channels, depth, batch_norm, dropout, hypercolumns
+    in_channels, classes, base_channels, depth, batch_norm, dropout, hypercolumns, hidden
         See `UNetConfig`.
 
     Attributes
@@ -230,6 +235,8 @@ class UNet(nn.Module):
         The last layer.
     side_outputs
         What the maps of the levels below add to it, from the bottom up; none without hypercolumns.
+    hidden
+        What hidden units add to it; empty without them.
 
     Raises
     ------
@@ -247,10 +254,11 @@ class UNet(nn.Module):
         batch_norm: bool = False,
         dropout: float = 0.5,
         hypercolumns: bool = False,
+        hidden: int = 0,
     ) -> None:
         super().__init__()
         self.config = UNetConfig(
-            in_channels, classes, base_channels, depth, batch_norm, dropout, hypercolumns
+            in_channels, classes, base_channels, depth, batch_norm, dropout, hypercolumns, hidden
         )
         widths = [base_channels * 2**level for level in range(depth)]  # 64, 128, 256, 512
         width_below = base_channels * 2**depth  # 1024
@@ -273,12 +281,17 @@ class UNet(nn.Module):
         self.expanding = nn.ModuleList(
             TwoConvolutions(2 * width, width, batch_norm) for width in reversed(widths)
         )
-        self.output = nn.Conv2d(base_channels + self.config.responses, classes, 1)
+        seen = base_channels + self.config.responses
+        self.output = nn.Conv2d(seen, classes, 1)
         self.side_outputs = nn.ModuleList(
             nn.Conv2d(width, classes, 1, bias=False)
             for width in reversed(widths[1:])
             if hypercolumns
         )
+        self.hidden = nn.Sequential()
+        if hidden:
+            last = nn.Conv2d(hidden, classes, 1, bias=False)
+            self.hidden.extend([nn.Conv2d(seen, hidden, 1), nn.ReLU(inplace=True), last])
         self.apply(_initialise)
 
     @classmethod
@@ -308,6 +321,8 @@ class UNet(nn.Module):
         """
         *others, last = self.feature_maps(image)
         logits: Tensor = self.output(last)  # 388, 2
+        if self.config.hidden:
+            logits = logits + self.hidden(last)
         if not self.side_outputs:
             return logits
         pairs = zip(self.side_outputs, others, strict=True)
