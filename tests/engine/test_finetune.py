@@ -7,7 +7,13 @@ import torch
 from networks import make_unet
 
 from napari_unet.engine.events import Noticed, ScoreMeasured, StepCompleted, TrainingFinished
-from napari_unet.engine.finetune import FinetuneRequest, Mailbox, _PatchSource, finetune
+from napari_unet.engine.finetune import (
+    FinetuneRequest,
+    Mailbox,
+    _ErrorMap,
+    _PatchSource,
+    finetune,
+)
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.predict import predict
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
@@ -317,3 +323,45 @@ def test_what_was_accepted_is_learned_from_but_for_held_out_strokes(two_halves):
     held_out = trainer.held_out[source].mask
     assert held_out.any()
     np.testing.assert_array_equal(lesson.annotations.numpy(), np.where(held_out, 0, 2))
+
+
+def shares_of_two_places(first, second):
+    """How often pixels of two squares are drawn, after losses were told of; and which pixels."""
+    pixels = np.array([(0, 0), (0, 1), (40, 40), (0, 2), (41, 40)])  # three and two
+    errors = _ErrorMap(pixels, np.full((4, 4), np.nan))
+    for place, loss in enumerate((first, second)):
+        if loss is not None:
+            errors.remember(place, loss)
+    drawn = [errors.draw(share) for share in np.linspace(0, 1, 3000, endpoint=False)]
+    return np.bincount([pixel for pixel, _ in drawn], minlength=5) / len(drawn), drawn
+
+
+def test_all_pixels_are_drawn_alike_as_long_as_nothing_is_known():
+    shares, drawn = shares_of_two_places(None, None)
+    np.testing.assert_allclose(shares, 1 / 5, atol=1e-3)
+    assert {(pixel in (2, 4), place) for pixel, place in drawn} == {(False, 0), (True, 1)}
+
+
+def test_pixels_of_a_place_that_is_answered_badly_are_drawn_more_often():
+    shares, _ = shares_of_two_places(0.1, 0.9)  # relative losses 0.2 and 1.8
+    expected = np.array([1.2, 1.2, 2.8, 1.2, 2.8])
+    np.testing.assert_allclose(shares, expected / expected.sum(), atol=1e-3)
+
+
+def test_a_loss_of_nothing_forgets_no_place():
+    shares, _ = shares_of_two_places(0.0, 1.0)
+    assert shares.min() > 0.1
+    shares, _ = shares_of_two_places(0.0, 0.0)
+    np.testing.assert_allclose(shares, 1 / 5, atol=1e-3)
+
+
+def test_learning_tells_where_it_is_wrong(two_halves):
+    image, annotations = two_halves
+    trainer = Trainer(make_unet(), replace(QUICK, held_out=0))
+    source_image = SourceImage(image)
+    source = _PatchSource(trainer, FinetuneRequest(source_image, annotations))
+    trainer.learn(source.draw())
+    source.remember(trainer.patch_losses)
+    assert len(trainer.patch_losses) == QUICK.batch
+    known = [~np.isnan(trainer.patch_losses_on(source_image, label)) for label in (1, 2)]
+    assert 1 <= np.sum(known) <= QUICK.batch

@@ -16,7 +16,7 @@ QUICK = FinetuneConfig(patch_size=20, precision="fp32")
 
 def test_from_image_to_probability(two_halves):
     image, annotations = two_halves
-    eager = replace(QUICK, learning_rate=1e-2)
+    eager = replace(QUICK, learning_rate=5e-3)
     segmenter = Segmenter(make_unet(batch_norm=True, base_channels=8), config=eager)
     segmenter.set_image(image)
     segmenter.annotate(annotations)

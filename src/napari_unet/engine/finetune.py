@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Generic, TypeVar
 
@@ -22,7 +22,7 @@ from napari_unet.engine.events import Noticed, ScoreMeasured, StepCompleted, Tra
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.predict import check_channels
 from napari_unet.engine.scoring import Rival, Scoring
-from napari_unet.engine.trainer import FinetuneConfig, Trainer
+from napari_unet.engine.trainer import PLACE, Trainer
 from napari_unet.model.augment import Patch, sample_patch
 from napari_unet.ops.annotations import BACKGROUND, check_annotations
 from napari_unet.ops.errors import InputError
@@ -146,6 +146,7 @@ def finetune(
                 yield Noticed(f"learning goes on with the earlier strokes: {error}")
         try:
             losses.append(trainer.learn(source.draw()))
+            source.remember(trainer.patch_losses)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or not source.halve():
                 raise
@@ -202,25 +203,77 @@ class _Lesson:
         self,
         image: SourceImage,
         learned: NDArray[np.uint8],
-        config: FinetuneConfig,
+        trainer: Trainer,
         borders: NDArray[np.bool_] | None = None,
     ) -> None:
+        config = trainer.config
         weights = annotation_weights(learned, config.w0, config.sigma, balance=config.balance)
         if borders is not None:
             weights[borders & (learned == BACKGROUND)] += config.w0
         self.pixels = {
             int(label): np.argwhere(learned == label) for label in np.unique(learned) if label
         }
+        self.errors = {
+            label: _ErrorMap(pixels, trainer.patch_losses_on(image, label))
+            for label, pixels in self.pixels.items()
+        }
         self.image = torch.from_numpy(image.normalized)
         self.annotations = torch.from_numpy(learned)
         self.weights = torch.from_numpy(weights)
+
+
+class _ErrorMap:
+    """Where the annotated pixels of a label are answered worst, place by place.
+
+    A place is a square of pixels. A pixel is drawn the more often, the larger the loss of the
+    patches around its place was of late.
+
+    Parameters
+    ----------
+    pixels
+        Shape (N, 2), rows and columns of the pixels.
+    losses
+        What is known of all places of the image, see `Trainer.patch_losses_on`; written to.
+    """
+
+    def __init__(self, pixels: NDArray[np.intp], losses: NDArray[np.float64]) -> None:
+        places = np.ravel_multi_index(tuple(pixels.T // PLACE), losses.shape)
+        self._pixels = np.argsort(places, kind="stable")  # those of a place beside each other
+        self._places, self._counts = np.unique(places, return_counts=True)
+        self._first = np.cumsum(self._counts) - self._counts
+        self._losses = losses.reshape(-1)
+
+    def remember(self, place: int, loss: float) -> None:
+        """Take in the loss of a patch around a place."""
+        number = self._places[place]
+        before = self._losses[number]
+        self._losses[number] = loss if np.isnan(before) else (before + loss) / 2
+
+    def draw(self, share: float) -> tuple[int, int]:
+        """Return a pixel and its place, for a random number of at least 0 and below 1.
+
+        Half of the probability is the same for all, so that none is forgotten; places that were
+        not looked at yet count as the average.
+        """
+        loss = self._losses[self._places]
+        known = loss[~np.isnan(loss)]
+        average = float(known.mean()) if len(known) else 0.0
+        loss = np.where(np.isnan(loss), average, loss)
+        relative = loss / average if average > 0 else np.ones_like(loss)
+        odds = np.cumsum((1 + relative) * self._counts)
+        wanted = share * odds[-1]
+        place = min(int(np.searchsorted(odds, wanted, side="right")), len(odds) - 1)
+        within = (wanted - odds[place]) / (1 + relative[place]) + self._counts[place]
+        number = min(max(int(within), 0), int(self._counts[place]) - 1)
+        return int(self._pixels[self._first[place] + number]), place
 
 
 class _PatchSource:
     """Draws patches around annotated pixels, every class as often as every other.
 
     Of the images that have strokes of a class, the one at hand is taken as often as all others
-    together.
+    together. Of the pixels of a class on an image, those that were answered badly are taken more
+    often.
     """
 
     def __init__(self, trainer: Trainer, request: FinetuneRequest) -> None:
@@ -234,7 +287,7 @@ class _PatchSource:
             _Lesson(
                 each.image,
                 trainer.hold_out(each.image, _checked(each, classes)),
-                config,
+                trainer,
                 each.borders,
             )
             for each in (here, *request.others)
@@ -243,12 +296,13 @@ class _PatchSource:
         for each in request.accepted:
             held_out = trainer.held_out.get(each.image)
             labels = each.annotations if held_out is None else each.annotations * ~held_out.mask
-            self._lessons.append(_Lesson(each.image, labels.astype(np.uint8), config))
+            self._lessons.append(_Lesson(each.image, labels.astype(np.uint8), trainer))
         self._labels = sorted({label for lesson in self._lessons for label in lesson.pixels})
         if len(self._labels) < 2:
             raise InputError("strokes of one class alone teach nothing; paint another class too")
         self._augment, self._batch = config.augment, config.batch
         self._generator = trainer.generator
+        self._drawn: list[tuple[_ErrorMap, int] | None] = []
         self._geometry = model.config.geometry
         stride = self._geometry.stride
         self._inner = -(-config.patch_size // stride) * stride
@@ -266,20 +320,32 @@ class _PatchSource:
     def draw(self) -> Patch:
         """Draw the patches of a step, every class in turn, so that none is forgotten meanwhile."""
         first = self._integer(len(self._labels))
+        self._drawn = []
         patches = [
             self._draw_around(self._labels[(first + number) % len(self._labels)])
             for number in range(self._batch)
         ]
         return Patch(*(torch.cat(parts) for parts in zip(*map(astuple, patches), strict=True)))
 
+    def remember(self, losses: Sequence[float]) -> None:
+        """Take in how well each of the patches that were drawn last was answered."""
+        for drawn, loss in zip(self._drawn, losses, strict=True):
+            if drawn is not None:
+                errors, place = drawn
+                errors.remember(place, loss)
+
     def _draw_around(self, label: int) -> Patch:
         """Draw a patch with a pixel of this label somewhere in its output, not always amid it."""
         if label in self._focus and self._integer(2):
             lesson, pixels = self._lessons[0], self._focus[label]
+            chosen = self._integer(len(pixels))
+            self._drawn.append(None)
         else:
             lesson = self._choose([each for each in self._lessons if label in each.pixels])
-            pixels = lesson.pixels[label]
-        row, column = (float(v) for v in pixels[self._integer(len(pixels))])
+            pixels, errors = lesson.pixels[label], lesson.errors[label]
+            chosen, place = errors.draw(float(torch.rand(1, generator=self._generator)))
+            self._drawn.append((errors, place))
+        row, column = (float(v) for v in pixels[chosen])
         jitter = (torch.rand(2, generator=self._generator) - 0.5) * self._inner / 2
         return sample_patch(
             lesson.image,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_unet.engine.events import RoundChecked, TilePredicted
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.predict import PredictRequest, predict_tiles
-from napari_unet.engine.trainer import Trainer
+from napari_unet.engine.trainer import PatchLosses, Trainer, copy_losses
 from napari_unet.model.unet import UNet
 from napari_unet.ops.tiling import Box, overlap
 
@@ -50,6 +50,7 @@ class Accepted:
 @dataclass(frozen=True, slots=True)
 class _State:
     tensors: dict[str, torch.Tensor]
+    losses: PatchLosses
     step: int
     is_first: bool
 
@@ -66,7 +67,8 @@ class Rounds:
     def begin(self, trainer: Trainer, is_first: bool) -> None:
         """Keep the state before a round."""
         tensors = {name: value.clone() for name, value in trainer.state().items()}
-        self._states.append(_State(tensors, trainer.step, is_first))
+        losses = copy_losses(trainer.losses)
+        self._states.append(_State(tensors, losses, trainer.step, is_first))
 
     def undo(self, trainer: Trainer) -> bool:
         """Go back to before the latest round, and say whether it was the first of the network.
@@ -78,6 +80,7 @@ class Rounds:
         """
         state = self._states.pop()
         trainer.restore(state.tensors, state.step)
+        trainer.losses = state.losses
         return state.is_first
 
     def clear(self) -> None:

@@ -14,13 +14,19 @@ from torch import nn
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import Precision, choose_plan
 from napari_unet.model.augment import AugmentConfig, Patch
-from napari_unet.model.losses import weighted_cross_entropy
+from napari_unet.model.losses import weighted_entropies
 from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import HeldOut, hold_out_strokes
 from napari_unet.ops.errors import InputError
 
 # Learning rates that went furthest in 30 s on a few strokes; see docs/architecture.md.
 _LEARNING_RATE = {"adamw": 1e-3, "sgd": 1e-3}
+#: Pixels of the side of a place, of which it is remembered how well it was answered.
+PLACE = 16
+PatchLosses = WeakKeyDictionary[SourceImage, dict[int, NDArray[np.float64]]]
+
+# What a patch weighs in which nothing is annotated: it has no loss, and no division by 0 either.
+_NO_WEIGHT = 1e-12
 _SETTLED_RATE = {"adamw": 5e-4, "sgd": 5e-4}
 
 
@@ -141,6 +147,17 @@ class Trainer:
     settled
         Whether the network was trained before: its BatchNorm statistics stay as they are, steps
         are smaller, and it predicts with the average of its weights over all steps.
+
+    Attributes
+    ----------
+    step
+        How many steps it made.
+    patch_losses
+        Of the patches of the latest step, one by one.
+    losses
+        See `patch_losses_on`; what is known of all images.
+    held_out
+        Which strokes of an image are kept for the score.
     """
 
     def __init__(
@@ -150,6 +167,8 @@ class Trainer:
         self.settled = settled
         self.config = config or FinetuneConfig()
         self.step = 0
+        self.patch_losses: list[float] = []
+        self.losses: PatchLosses = WeakKeyDictionary()
         self.held_out: WeakKeyDictionary[SourceImage, HeldOut] = WeakKeyDictionary()
         self.generator = torch.Generator().manual_seed(self.config.seed)
         self.plan = choose_plan(model.config, "train", self.config.precision, self.config.device)
@@ -185,6 +204,16 @@ class Trainer:
         )
         self.held_out[image] = found
         return np.where(found.mask, 0, annotations).astype(np.uint8)
+
+    def patch_losses_on(self, image: SourceImage, label: int) -> NDArray[np.float64]:
+        """Return the latest loss of the patches around a label, place by place, to be written to.
+
+        A place is a square of `PLACE` pixels a side; one that no patch was drawn around is nan.
+        """
+        grids = self.losses.setdefault(image, {})
+        if label not in grids:
+            grids[label] = np.full([-(-length // PLACE) for length in image.shape], np.nan)
+        return grids[label]
 
     def shown_model(self) -> UNet:
         """Return the network to predict with: of a settled one, its weights' average."""
@@ -258,9 +287,12 @@ class Trainer:
                 _keep_statistics(self.model)
             with self.plan.autocast():
                 logits = self.model(image)
-            loss = weighted_cross_entropy(
+            sums, weights = weighted_entropies(
                 logits, patch.annotations.to(device), patch.weights.to(device)
             )
+            # Not a clamp: weights may be small, and their scale must not matter.
+            total = weights.sum()
+            loss = sums.sum() / torch.where(total > 0, total, torch.ones_like(total))
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
@@ -269,7 +301,17 @@ class Trainer:
         self.step += 1
         if self._average is not None:
             self._average.add(self.model)
+        each = sums.detach() / weights.clamp(min=_NO_WEIGHT)
+        self.patch_losses = each.tolist()
         return float(loss.detach())
+
+
+def copy_losses(losses: PatchLosses) -> PatchLosses:
+    """Return a copy that does not follow."""
+    copy: PatchLosses = WeakKeyDictionary()
+    for image, grids in losses.items():
+        copy[image] = {label: grid.copy() for label, grid in grids.items()}
+    return copy
 
 
 def _keep_statistics(model: nn.Module) -> None:

@@ -47,6 +47,32 @@ def weighted_cross_entropy(
     InputError
         If the shapes do not go together.
     """
+    sums, totals = weighted_entropies(logits, annotations, weights)
+    total = totals.sum()
+    # Not a clamp: weights may be small, and their scale must not matter.
+    return sums.sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def weighted_entropies(
+    logits: Tensor, annotations: Tensor, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Sum up what `weighted_cross_entropy` is the quotient of, image by image.
+
+    Parameters
+    ----------
+    logits, annotations, weights
+        As for `weighted_cross_entropy`.
+
+    Returns
+    -------
+    tuple of Tensor
+        Each of shape (N,): the weighted entropies, and the weights.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not go together.
+    """
     expected = (logits.shape[0], *logits.shape[2:])
     for name, tensor in (("annotations", annotations), ("weights", weights)):
         if tensor is not None and tuple(tensor.shape) != expected:
@@ -61,6 +87,4 @@ def weighted_cross_entropy(
     weight = (target != _LEFT_OUT).to(entropy.dtype)
     if weights is not None:
         weight = weight * weights.to(entropy.dtype)
-    total = weight.sum()
-    # Not a clamp: weights may be small, and their scale must not matter.
-    return (weight * entropy).sum() / torch.where(total > 0, total, torch.ones_like(total))
+    return (weight * entropy).sum(dim=(1, 2)), weight.sum(dim=(1, 2))
