@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_unet.ops.stroke_score import score_strokes
+from napari_unet.ops.stroke_score import deal_strokes, score_strokes
 
 
 def strokes(*labels, length=10):
@@ -66,3 +66,37 @@ def test_the_same_strokes_give_the_same_interval():
     predicted = np.where(np.arange(held.sum()) % 3 == 0, 1, painted[held])
     first, second = (score_strokes(predicted, painted, held, 2) for _ in range(2))
     assert first == second
+
+
+def five_and_three():
+    """Five strokes of background and three of a class, each four pixels long."""
+    painted = np.zeros((40, 12), np.uint8)
+    painted[0:30:6, 0:4] = 1
+    painted[0:18:6, 8:12] = 2
+    return painted
+
+
+def test_strokes_are_dealt_out_whole_and_every_part_leaves_some_of_each_label():
+    painted = five_and_three()
+    parts = deal_strokes(painted, most=5)
+    np.testing.assert_array_equal(parts > 0, painted > 0)
+    assert parts.max() == 3  # the label with the fewest strokes has three
+    for row in range(0, 30, 6):
+        assert len(np.unique(parts[row, 0:4])) == 1
+    for part in (1, 2, 3):
+        assert set(np.unique(painted[parts == part])) == {1, 2}
+        assert set(np.unique(painted[(parts != part) & (painted > 0)])) == {1, 2}
+
+
+def test_no_more_parts_than_asked_for_and_the_same_seed_deals_the_same():
+    painted = five_and_three()
+    assert deal_strokes(painted, most=2).max() == 2
+    first, second, other = (deal_strokes(painted, 3, seed) for seed in (1, 1, 4))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_a_label_with_one_stroke_makes_a_single_part():
+    painted = five_and_three()
+    painted[6:, 8:] = 0
+    assert set(np.unique(deal_strokes(painted, 5))) == {0, 1}

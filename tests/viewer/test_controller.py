@@ -441,6 +441,22 @@ def test_strokes_are_answered_before_anything_is_learned(quick_session, qtbot, t
     assert not quick_session.segmenter.is_fine_tuned
 
 
+def test_the_answer_to_strokes_has_a_score_and_no_place_on_the_curve(
+    quick_session, qtbot, two_halves
+):
+    one_each = two_halves[1].copy()
+    one_each[20:] = 0
+    paint_halves(quick_session, one_each)
+    wait_idle(quick_session, qtbot)
+    assert quick_session.status.score is None
+    assert "two strokes of each class" in quick_session.status.score_reason
+    paint_halves(quick_session, two_halves[1])
+    wait_idle(quick_session, qtbot)
+    assert quick_session.status.score > 0.9
+    assert quick_session.status.score_interval is not None
+    assert quick_session.history.scores == []
+
+
 def test_what_was_answered_can_be_saved(quick_session, qtbot, two_halves, tmp_path):
     paint_halves(quick_session, two_halves[1])
     wait_idle(quick_session, qtbot)

@@ -279,6 +279,10 @@ class InstantLearner:
         self._samples[lesson.image] = found
         return found
 
+    def count_tiles(self, image: SourceImage, region: Box | None) -> int:
+        """Return how many tiles touch a region; None is all of the image."""
+        return len(_touching(self.look_at(image), region))
+
     def predict(
         self,
         image: SourceImage,
@@ -301,7 +305,7 @@ class InstantLearner:
         """
         started = time.monotonic()
         features, head = self.look_at(image), self.head
-        tiles = [t for t in features.tiles if region is None or overlap(t.inner, region)]
+        tiles = _touching(features, region)
         done = 0
         for tile in visible_first(tiles, visible):
             if stop is not None and stop.is_set():
@@ -333,6 +337,10 @@ class _Samples:
         places = np.stack([self.labels, self.rows // _PLACE, self.columns // _PLACE])
         labels = np.unique(places, axis=1)[0].astype(np.intp)
         return np.bincount(labels - 1, minlength=classes)
+
+
+def _touching(features: FeatureTiles, region: Box | None) -> list[Tile]:
+    return [t for t in features.tiles if region is None or overlap(t.inner, region)]
 
 
 def _equal_sizes(features: Tensor, weights: Tensor, responses: int) -> Tensor:

@@ -23,6 +23,7 @@ from napari_unet.engine.events import (
     RoundUndone,
     ScoreMeasured,
     StepCompleted,
+    TilePredicted,
 )
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox, finetune
 from napari_unet.engine.image import AnnotatedImage, SourceImage
@@ -35,6 +36,7 @@ from napari_unet.engine.rounds import (
     check_accepted,
     is_too_much,
 )
+from napari_unet.engine.scoring import cross_validate
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.model.head import set_head
 from napari_unet.model.starter import Starter, adapted
@@ -216,7 +218,28 @@ class LearningNetwork:
         self._instant.look_at(request.image)
         here = AnnotatedImage(request.image, annotations, request.borders)
         self.learn_at_once((*request.others, here))
-        yield from self._instant.predict(request.image, request.visible, request.region, stop)
+        tiles = self._instant.predict(request.image, request.visible, request.region, stop)
+        if request.region is not None or not annotations.any():
+            yield from tiles
+            return
+        on_screen = self._instant.count_tiles(request.image, request.visible)
+        for event in tiles:
+            yield event
+            if isinstance(event, TilePredicted) and event.done == on_screen:
+                rival = partial(self._classify, request.others)
+                score = cross_validate(rival, here, self.classes, stop=stop)
+                if score is not None:
+                    yield score
+
+    def _classify(
+        self,
+        others: Sequence[AnnotatedImage],
+        lesson: AnnotatedImage,
+        mask: NDArray[np.bool_],
+    ) -> NDArray[np.integer]:
+        assert self._instant is not None
+        lessons = self._alike([*others, lesson])
+        return self._instant.classify(lessons, mask, self.classes, self._seed)
 
     def learn_at_once(self, lessons: Sequence[AnnotatedImage]) -> None:
         """Fit the classifier, and the last layer of a network that was not fine-tuned yet."""
@@ -304,10 +327,9 @@ class LearningNetwork:
         lesson: AnnotatedImage,
         mask: NDArray[np.bool_],
     ) -> NDArray[np.integer]:
-        assert self._instant is not None
         assert self._trainer is not None
-        lessons = [_without_held_out(self._trainer, each) for each in others]
-        return self._instant.classify([*lessons, lesson], mask, self.classes, self._seed)
+        kept = [_without_held_out(self._trainer, each) for each in others]
+        return self._classify(kept, lesson, mask)
 
     def _choose_speaker(self, score: ScoreMeasured) -> None:
         """Let the network speak when it is better on enough held-out strokes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ from napari_unet.engine.predict import PredictRequest, predict_tiles
 from napari_unet.engine.trainer import Trainer
 from napari_unet.ops.annotations import stroke_boxes
 from napari_unet.ops.instances import class_labels
-from napari_unet.ops.stroke_score import score_strokes
+from napari_unet.ops.stroke_score import StrokeScore, deal_strokes, score_strokes
 
 #: Learns from an image's strokes and says the label of each pixel of a mask, shape (N,).
 Rival = Callable[[AnnotatedImage, NDArray[np.bool_]], NDArray[np.integer]]
@@ -22,6 +23,8 @@ Rival = Callable[[AnnotatedImage, NDArray[np.bool_]], NDArray[np.integer]]
 # Measuring the score may take this share of the time, and is done this often at most.
 _SHARE_OF_SCORING = 0.2
 _SECONDS_BETWEEN_SCORES = 2.0
+# So many times at most is the answer at once learned anew to be measured.
+_PARTS = 5
 
 
 class Scoring:
@@ -102,3 +105,49 @@ class Scoring:
         learned = np.where(mask, 0, annotations).astype(np.uint8)
         answer = self._rival(AnnotatedImage(self._image, learned), mask)
         return score_strokes(answer, annotations, mask, classes).dice
+
+
+def cross_validate(
+    learner: Rival,
+    lesson: AnnotatedImage,
+    classes: int,
+    step: int = 0,
+    stop: threading.Event | None = None,
+) -> ScoreMeasured | None:
+    """Score what learns in a moment on all strokes: each is answered by what the others teach.
+
+    Parameters
+    ----------
+    learner
+        Learns from a lesson and says the labels of a mask.
+    lesson
+        The image and its strokes; lines that part objects are strokes like others.
+    classes
+        How many classes there are.
+    step
+        For the event.
+    stop
+        Checked before each time it learns.
+
+    Returns
+    -------
+    ScoreMeasured or None
+        Without a score, and with the reason, if a class has one stroke alone. None if stopped.
+    """
+    annotations = lesson.annotations.astype(np.uint8)
+    parts = deal_strokes(annotations, _PARTS)
+    if len(np.unique(annotations[annotations > 0])) < 2 or parts.max() < 2:
+        return ScoreMeasured(step, None, (), "paint two strokes of each class to have a score")
+    answer = np.zeros(annotations.shape, np.uint8)
+    for part in range(1, int(parts.max()) + 1):
+        if stop is not None and stop.is_set():
+            return None
+        asked = parts == part
+        learned = np.where(asked, 0, annotations).astype(np.uint8)
+        answer[asked] = learner(AnnotatedImage(lesson.image, learned, lesson.borders), asked)
+    mask = annotations > 0
+    score: StrokeScore = score_strokes(answer[mask], annotations, mask, classes)
+    reason = "each stroke was answered by what the others teach"
+    return ScoreMeasured(
+        step, score.dice, score.per_class, reason, score.interval, score.strokes, score.dice
+    )

@@ -130,7 +130,7 @@ class Segmenter:
     def speaker(self) -> Speaker:
         """Whose answer is better on strokes that were held out, and is given by `predict`.
 
-        "at once" is a linear classifier on the starter's features, "network" is fine-tuned.
+        "at once" is a small classifier on the starter's features, "network" is fine-tuned.
         """
         return self._network.speaker
 
@@ -348,6 +348,9 @@ class Segmenter:
         ------
         TilePredicted
             What is on screen first.
+        ScoreMeasured
+            After what is on screen, if the image has strokes and no region was asked for: how
+            well each stroke is answered by what the others teach.
         PredictionFinished
             Last.
 

@@ -89,6 +89,40 @@ def score_strokes(
     return StrokeScore(float(once[present].mean()), per_class, interval, fewest)
 
 
+def deal_strokes(
+    annotations: NDArray[np.integer[Any]], most: int, seed: int = 0
+) -> NDArray[np.uint8]:
+    """Deal whole strokes out into parts that can be held out one after the other.
+
+    Parameters
+    ----------
+    annotations
+        Shape (Y, X): 0 not annotated, 1 and up the labels.
+    most
+        How many parts there are at most, 2 to 255.
+    seed
+        Of the order in which strokes are dealt.
+
+    Returns
+    -------
+    ndarray of uint8, shape (Y, X)
+        0 where nothing is annotated, else the part: 1 to as many as the label with the fewest
+        strokes has strokes. So strokes of each label are left whichever part is held out, and a
+        single part says that some label has one stroke alone.
+    """
+    strokes, count = connected_regions(annotations)
+    label = np.zeros(count + 1, np.int64)
+    label[strokes.ravel()] = annotations.ravel()
+    numbers = np.arange(1, count + 1)
+    of_each = [numbers[label[1:] == value] for value in np.unique(label[1:])]
+    parts = min([most, *(len(members) for members in of_each)])
+    rng = np.random.default_rng(seed)
+    part = np.zeros(count + 1, np.uint8)
+    for members in of_each:
+        part[rng.permutation(members)] = np.arange(len(members)) % parts + 1
+    return part[strokes]
+
+
 def _drawn(label: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw strokes of each class with replacement: how often each is there, (draws, strokes)."""
     times = np.zeros((_DRAWS, len(label)))

@@ -77,9 +77,15 @@ class JobReports:
         self._status.speaker = self._status.kept = ""
 
     def show_quietly(self, event: JobEvent) -> None:
-        """Show a tile of a preview, without progress."""
+        """Show a tile of a preview or how good an answer is, without progress."""
+        if isinstance(event, ScoreMeasured):
+            self._show_score(event)
         if isinstance(event, TilePredicted) and self._layers.has_image() and self._layers.results:
             self._layers.results.show_tile(event)
+
+    def _show_score(self, event: ScoreMeasured) -> None:
+        self._status.score_interval, self._status.scores = event.interval, event.dice_per_class
+        self._status.score, self._status.score_reason = event.dice, event.reason
 
     def show_speaker(self, speaker: Speaker) -> None:
         """Show whose answer is on screen."""
@@ -103,8 +109,7 @@ class JobReports:
 
     @show.register
     def _(self, event: ScoreMeasured) -> None:
-        self._status.score_interval, self._status.scores = event.interval, event.dice_per_class
-        self._status.score, self._status.score_reason = event.dice, event.reason
+        self._show_score(event)
         if event.dice is not None:
             self._history.add_score(event.step, event.dice)
 
