@@ -37,7 +37,7 @@ from paper_tables import write_tables
 
 from napari_unet.engine.dataset import LabelledSet, Split, split_by_image
 from napari_unet.engine.events import Noticed, TrainingFinished, ValidationMeasured
-from napari_unet.engine.training.recipe import Recipe, recipe_with
+from napari_unet.engine.training.recipe import RECIPES, Recipe, recipe_with
 from napari_unet.engine.training.run import state_path, train_to_file
 from napari_unet.engine.training.train import TrainRequest
 from napari_unet.engine.training.validation import Validator
@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--recipe", default="default", choices=("default", "paper"))
+    parser.add_argument("--recipe", default="default", choices=tuple(RECIPES))
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--name", help="what to call the row")
     parser.add_argument("--runs", type=Path, default=Path("runs"))

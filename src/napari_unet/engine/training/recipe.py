@@ -1,7 +1,8 @@
 """Recipes: everything that decides how a labelled set becomes a model.
 
 ``paper`` is what Ronneberger et al. 2015 say they did; ``default`` is what measurement showed to be
-best in an hour on two cores. Every difference, with what it brought: docs/paper.md.
+best in an hour on two cores; ``nuclei`` is better than that for small objects that mostly lie apart,
+in a third of the time. Every difference, with what it brought: docs/paper.md.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Recipe:
     Attributes
     ----------
     name
-        "paper", "default", or a name of your own.
+        "paper", "default", "nuclei", or a name of your own.
     base_channels, depth, batch_norm, dropout
         Of the network, see `napari_unet.model.unet.UNetConfig`.
     optimizer, learning_rate, momentum
@@ -156,7 +157,17 @@ PAPER = Recipe(
     averaging="rotations",
 )
 DEFAULT = Recipe()
-RECIPES = {recipe.name: recipe for recipe in (DEFAULT, PAPER)}
+NUCLEI = Recipe(
+    name="nuclei",
+    base_channels=16,
+    depth=3,  # sees 44 pixels around each: further than a nucleus reaches
+    dropout=0.0,
+    patch_size=132,
+    batch=6,
+    outline="inner",
+    augment=AugmentConfig(scale=0.2, noise=0.03, contrast=0.2, gamma=0.2),
+)
+RECIPES = {recipe.name: recipe for recipe in (DEFAULT, NUCLEI, PAPER)}
 
 
 def recipe_with(name: str, changes: Sequence[str]) -> Recipe:
