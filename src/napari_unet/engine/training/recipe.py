@@ -1,8 +1,8 @@
 """Recipes: everything that decides how a labelled set becomes a model.
 
 ``paper`` is what Ronneberger et al. 2015 say they did; ``default`` is what measurement showed to be
-best in an hour on two cores; ``nuclei`` is better than that for small objects that mostly lie apart,
-in a third of the time. Every difference, with what it brought: docs/paper.md.
+best in an hour on two cores; ``nuclei`` is better than that for small objects that mostly lie
+apart, in a third of the time. Every difference, with what it brought: docs/paper.md.
 """
 
 from __future__ import annotations

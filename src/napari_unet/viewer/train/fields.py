@@ -16,8 +16,8 @@ _KINDS = {
 }
 _RECIPE_WORDS = {
     "default": "What measured best: BatchNorm, AdamW, a learning rate that falls at the end.",
-    "nuclei": "For nuclei and other small objects that mostly lie apart: a narrow network, six small "
-    "patches a step, outlines as a class of their own. Needs 20 minutes.",
+    "nuclei": "For nuclei and other small objects that mostly lie apart: a narrow network, six "
+    "small patches a step, outlines as a class of their own. Needs 20 minutes.",
     "paper": "As published in 2015: 64 channels, SGD with momentum, one large patch a step. "
     "A step takes longer.",
 }
