@@ -154,10 +154,10 @@ def test_a_border_between_objects_counts_for_more(learner, image, strokes):
 
 def test_places_are_counted_by_class_and_image(learner, image):
     painted = np.zeros(SHAPE, np.uint8)
-    painted[0:5, 0:40] = 1  # three squares of 16 pixels
+    painted[0:5, 0:40] = 1  # five squares of 8 pixels
     painted[60, 80] = 2
     [samples] = [learner._sampled(AnnotatedImage(image, painted), 0)]
-    np.testing.assert_array_equal(samples.places(3), [3, 1, 0])
+    np.testing.assert_array_equal(samples.places(3), [5, 1, 0])
 
 
 def test_many_places_bring_hidden_units_and_few_do_not(learner, image, monkeypatch):
@@ -165,8 +165,8 @@ def test_many_places_bring_hidden_units_and_few_do_not(learner, image, monkeypat
     painted[::3, :40:3], painted[::3, 50::3] = 2, 1
     lesson = AnnotatedImage(image, painted)
     learner.learn([lesson], 2)
-    assert learner.head.hidden is None  # a dozen squares
-    monkeypatch.setattr(instant, "_PLACE", 4)
+    assert learner.head.hidden is None  # some forty squares
+    monkeypatch.setattr(instant, "_PLACE", 3)
     learner.learn([lesson], 2)
     assert learner.head.hidden is not None
     left = answer(learner, image)[1] > 0.5
@@ -175,7 +175,7 @@ def test_many_places_bring_hidden_units_and_few_do_not(learner, image, monkeypat
 
 
 def test_what_learned_hidden_units_is_what_answers(learner, image, monkeypatch):
-    monkeypatch.setattr(instant, "_PLACE", 4)
+    monkeypatch.setattr(instant, "_PLACE", 3)
     painted = np.zeros(SHAPE, np.uint8)
     painted[::3, :40:3], painted[::3, 50::3] = 2, 1
     learner.learn([AnnotatedImage(image, painted)], 2)

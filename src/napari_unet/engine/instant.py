@@ -43,12 +43,12 @@ _PIXELS_OF_A_CLASS = 6000
 # How much filter responses vary, compared with the network's features: chosen with five strokes a
 # class on the sets of docs/benchmarks.md.
 _FILTERS = 0.3
-# Hidden units count when this many places were painted on in every class, and fully from so many
+# Hidden units count when more than so many places a class were painted on, and fully from so many
 # on; a place is a square of so many pixels. With few, they only learn the strokes by heart. Chosen
 # with 5, 20 and 50 strokes a class on the sets of docs/benchmarks.md.
-_FEW_PLACES = 20
-_MANY_PLACES = 150
-_PLACE = 16
+_FEW_PLACES = 50
+_MANY_PLACES = 250
+_PLACE = 8
 # So many times does a pixel count that was drawn between objects to part them.
 _BORDER = 10.0
 # The logit of a class without strokes: its probability is 0, and it is a finite weight in a file.
@@ -221,13 +221,14 @@ class InstantLearner:
     ) -> HiddenUnits | None:
         """Fit hidden units, unless few places were painted on; the more, the more they count."""
         places = np.sum([each.places(classes) for each in samples], axis=0)
-        fewest = min(places[places > 0])
-        share = (fewest - _FEW_PLACES) / (_MANY_PLACES - _FEW_PLACES)
+        # The geometric mean: a class of one place is not made up for by another of hundreds.
+        usual = float(np.exp(np.log(places[places > 0]).mean()))
+        share = (usual - _FEW_PLACES) / (_MANY_PLACES - _FEW_PLACES)
         if share <= 0:
             return None
         last = self._starter.network.config.base_channels + samples[-1].responses
         hidden = fit_hidden(features[:, -last:], painted, weights, classes, seed)
-        return hidden.scaled(min(float(share), 1.0))
+        return hidden.scaled(min(share, 1.0))
 
     def classify(
         self,
