@@ -145,6 +145,24 @@ def test_of_many_rapid_requests_the_last_is_answered(lane, heard, qtbot):
     qtbot.waitUntil(lambda: not lane.is_busy())
 
 
+def test_it_is_busy_until_its_last_words_were_heard(lane, heard, qtbot):
+    ticket = lane.submit(lambda stop: iter(["last words"]), name="job")
+    while lane.is_active(ticket):  # without hearing anything meanwhile
+        time.sleep(STEP)
+    assert heard == []
+    assert lane.is_busy()
+    qtbot.waitUntil(lambda: not lane.is_busy())
+    assert heard == [("job", "last words"), ("job", "finished")]
+
+
+def test_nothing_is_left_to_be_heard_after_it_was_closed(lane, heard):
+    ticket = lane.submit(lambda stop: iter(["last words"]), name="job")
+    while lane.is_active(ticket):
+        time.sleep(STEP)
+    assert lane.close(timeout=10)
+    assert not lane.is_busy()
+
+
 def test_a_paused_job_stands_still_until_it_is_resumed(lane, heard, qtbot):
     steps = []
 

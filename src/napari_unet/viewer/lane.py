@@ -84,6 +84,8 @@ class JobLane(QObject):
         super().__init__(parent)
         self._changed = threading.Condition()
         self._jobs: list[_Job] = []
+        # Jobs whose end the worker has told of, and the main thread has not heard of yet.
+        self._unheard: list[_Job] = []
         self._generation = 0
         # Of jobs up to this one nothing is heard any more, even if they ended before they could
         # be silenced and their events are still queued.
@@ -166,9 +168,9 @@ class JobLane(QObject):
             return any(job.ticket == ticket for job in self._jobs)
 
     def is_busy(self) -> bool:
-        """Say whether any job has not ended yet."""
+        """Say whether any job has not ended yet, or its last events are still on their way."""
         with self._changed:
-            return bool(self._jobs)
+            return bool(self._jobs or self._unheard)
 
     def close(self, timeout: float | None = 30.0) -> bool:
         """Stop all jobs, hear nothing more of them, and wait for the thread to end.
@@ -196,6 +198,7 @@ class JobLane(QObject):
             if self._thread.is_alive():
                 return False
         self._thread, self._closing = None, False
+        self._unheard.clear()
         return True
 
     def _set_paused(self, ticket: JobTicket, paused: bool) -> None:
@@ -217,6 +220,8 @@ class JobLane(QObject):
             self.event.emit(job.ticket, event)
 
     def _on_ended(self, job: _Job, error: Exception | None) -> None:
+        with self._changed:
+            self._unheard = [each for each in self._unheard if each is not job]
         if error is None or job.silenced:
             self.finished.emit(job.ticket)
         else:
@@ -262,6 +267,8 @@ class JobLane(QObject):
     def _end(self, job: _Job, error: Exception | None) -> None:
         with self._changed:
             self._jobs.remove(job)
+            if not self._closing:
+                self._unheard.append(job)
         self._emit(self._ended, job, error)
 
     def _emit(self, signal: Signal, job: _Job, what: object) -> None:
