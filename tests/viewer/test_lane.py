@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 import time
 
@@ -242,3 +244,33 @@ def test_nothing_is_heard_of_a_job_that_ended_before_the_lane_was_closed(lane, q
     lane.close()
     qtbot.wait(50)
     assert heard == []
+
+
+LEFT_RUNNING = """
+import time
+from qtpy.QtCore import QCoreApplication
+from napari_unet.viewer.lane import JobLane
+
+def job(stop):
+    while not stop.is_set():
+        time.sleep(0.001)
+        yield "step"
+    print("stopped in time")
+
+application = QCoreApplication([])
+lane = JobLane()
+ticket = lane.submit(job, name="job")
+time.sleep(0.1)
+"""
+
+
+def test_a_program_that_ends_with_a_job_running_ends_the_job_first():
+    ended = subprocess.run(
+        [sys.executable, "-c", LEFT_RUNNING],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "stopped in time\n"

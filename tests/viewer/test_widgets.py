@@ -259,6 +259,9 @@ def test_the_score_is_shown_with_what_it_rests_on(dock):
     status.score_interval = (0.5, 0.93)
     status.score = 0.8
     assert "too few strokes to know it better" in dock.score.text()
+    status.score_at_once = 0.74
+    status.score = 0.79
+    assert "The same of the answer at once: 0.74" in dock.score.text()
     status.score, status.score_reason = None, "too few strokes to know"
     assert dock.score.text() == "too few strokes to know"
     status.speaker = "Answered at once"

@@ -7,7 +7,9 @@ urgent, a preview that is submitted during a training waits for one training ste
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -19,6 +21,10 @@ from napari_unet.engine.events import JobEvent
 from napari_unet.ops.errors import InputError
 
 MakeJob = Callable[[threading.Event], Iterator[JobEvent]]
+
+
+# Seconds that the program's end waits for a job to stop.
+_LAST_WAIT = 10.0
 
 
 class Priority(IntEnum):
@@ -83,6 +89,7 @@ class JobLane(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._changed = threading.Condition()
+        _open_lanes.add(self)
         self._jobs: list[_Job] = []
         # Jobs whose end the worker has told of, and the main thread has not heard of yet.
         self._unheard: list[_Job] = []
@@ -275,3 +282,13 @@ class JobLane(QObject):
         if self._closing:  # nobody listens, and Qt's side may be gone already
             return
         signal.emit(job, what)
+
+
+_open_lanes: weakref.WeakSet[JobLane] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Let no thread compute while the interpreter goes down: that crashes now and then."""
+    for lane in list(_open_lanes):
+        lane.close(_LAST_WAIT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import singledispatchmethod
 from typing import Final
 
@@ -74,17 +75,19 @@ class JobReports:
         self._status.step, self._status.loss = 0, None
         self._status.score, self._status.score_reason = None, ""
         self._status.score_interval, self._status.scores = None, ()
+        self._status.score_at_once = None
         self._status.speaker = self._status.kept = ""
 
     def show_quietly(self, event: JobEvent) -> None:
         """Show a tile of a preview or how good an answer is, without progress."""
         if isinstance(event, ScoreMeasured):
-            self._show_score(event)
+            self._show_score(replace(event, at_once=None))
         if isinstance(event, TilePredicted) and self._layers.has_image() and self._layers.results:
             self._layers.results.show_tile(event)
 
     def _show_score(self, event: ScoreMeasured) -> None:
         self._status.score_interval, self._status.scores = event.interval, event.dice_per_class
+        self._status.score_at_once = event.at_once
         self._status.score, self._status.score_reason = event.dice, event.reason
 
     def show_speaker(self, speaker: Speaker) -> None:

@@ -21,6 +21,8 @@ def describe_score(status: JobStatus) -> str:
         value += f" (probably {low:.2f} to {high:.2f})"
         if high - low > _RELIABLE_WIDTH:
             value += ", too few strokes to know it better"
+    if status.score_at_once is not None:
+        value += f"<br>The same of the answer at once: {status.score_at_once:.2f}"
     classes = [
         f"{class_name(label)} {'?' if dice is None else f'{dice:.2f}'}"
         for label, dice in enumerate(status.scores, start=1)

@@ -46,6 +46,8 @@ class JobStatus:
         Within which nine of ten scores are expected; None if there are too few strokes to know.
     scores
         The score of every class, background first; None for one without held-out strokes.
+    score_at_once
+        The same score of the answer at once, if `score` is the network's; None otherwise.
     speaker
         Whose answer is shown, in a sentence; empty before there is one.
     kept
@@ -64,6 +66,7 @@ class JobStatus:
     score_reason: str = ""
     score_interval: tuple[float, float] | None = None
     scores: tuple[float | None, ...] = ()
+    score_at_once: float | None = None
     speaker: str = ""
     kept: str = ""
     last_error: str = ""
