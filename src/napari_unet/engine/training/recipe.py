@@ -165,7 +165,8 @@ NUCLEI = Recipe(
     patch_size=132,
     batch=6,
     outline="inner",
-    augment=AugmentConfig(scale=0.2, noise=0.03, contrast=0.2, gamma=0.2),
+    # The paper's 10 pixels are for a tile of 388; on patches of a third of that they bend nuclei.
+    augment=AugmentConfig(elastic_sigma=3.0, scale=0.2, noise=0.03, contrast=0.2, gamma=0.2),
 )
 RECIPES = {recipe.name: recipe for recipe in (DEFAULT, NUCLEI, PAPER)}
 
