@@ -127,6 +127,12 @@ def test_the_papers_recipe_can_be_made_small(run, tmp_path):
     assert "momentum" in page
 
 
+def test_the_recipe_for_nuclei_learns_outlines_as_well(run, tmp_path):
+    _, output, _ = trained(run, tmp_path, *folders(tmp_path), "--recipe", "nuclei")
+    assert load_model(output).config.classes == 3  # background, inside, outline
+    assert "nuclei" in output.with_suffix(".html").read_text("utf-8")
+
+
 def test_one_image_holds_out_a_part_of_it(run, tmp_path):
     image, labels = cells(0, (160, 160))
     tifffile.imwrite(tmp_path / "image.tif", image)

@@ -19,7 +19,7 @@ from napari_unet.engine.events import (
     ValidationMeasured,
 )
 from napari_unet.engine.training.patches import DensePatches
-from napari_unet.engine.training.recipe import DEFAULT, PAPER, Recipe
+from napari_unet.engine.training.recipe import DEFAULT, NUCLEI, PAPER, Recipe
 from napari_unet.engine.training.run import check_output, state_path, train_to_file
 from napari_unet.engine.training.train import Training, TrainRequest
 from napari_unet.engine.usage import load_usage
@@ -278,6 +278,12 @@ class TestRecipe:
         assert PAPER.augment.rotation
         assert PAPER.dropout == 0.5
         assert PAPER.averaging == "rotations"
+
+    def test_patches_of_nuclei_are_bent_as_the_papers_tiles_are(self):
+        bent = [each.augment.elastic_sigma / each.patch_size for each in (NUCLEI, PAPER)]
+        assert bent[0] == pytest.approx(bent[1], rel=0.2)
+        seen = NUCLEI.network(1, 3).geometry.input_size(NUCLEI.patch_size) ** 2 * NUCLEI.batch
+        assert 0.5 < seen / 572**2 < 1  # a step costs no more than one of the paper's size
 
     def test_it_survives_json(self):
         import json
