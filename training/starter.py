@@ -258,8 +258,8 @@ def publish(starter: Starter, settings: Settings, output: Path) -> None:
     network.load_state_dict(starter.network.state_dict())
     notes = {
         "training": asdict(settings),
-        "ridge": float(starter.log_strength.exp()),
-        "scale": float(starter.log_scale.exp()),
+        "ridge": float(starter.log_strength.detach().exp()),
+        "scale": float(starter.log_scale.detach().exp()),
     }
     save_model(network.eval(), output, notes)
 
