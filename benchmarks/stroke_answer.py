@@ -1,7 +1,8 @@
 """How long a stroke waits for its answer: the first one, and the next, on images of several sizes.
 
 The first answer needs the starter's features of what is on screen and under the strokes; later ones
-find them there. Counted from the strokes to the last tile on screen, without the window's part.
+find them there. With many strokes hidden units are fitted as well. Counted from the strokes to the
+last tile on screen, without the window's part.
 
 Usage: python benchmarks/stroke_answer.py [--output FILE.md]
 """
@@ -25,7 +26,7 @@ from napari_unet.ops.tiling import Box
 SIDES = (512, 1024, 2048, 4096)
 #: Side of what is on screen, in pixels of the image.
 SCREEN = 768
-_STROKES = 10
+_FEW, _MANY = 10, 150
 
 
 def strokes(labels: NDArray[np.integer], screen: Box, count: int, seed: int) -> NDArray[np.uint8]:
@@ -47,7 +48,7 @@ def answer(segmenter: Segmenter, request: AnswerRequest) -> float:
     return time.perf_counter() - started
 
 
-def measure(side: int) -> list[str]:
+def measure(side: int, count: int) -> list[str]:
     """Return a row of the table."""
     image, labels = touching_cells((side, side), seed=0)
     source = SourceImage(image)
@@ -57,11 +58,12 @@ def measure(side: int) -> list[str]:
     segmenter = Segmenter(classes=2)
     times = []
     for number in range(6):
-        painted = strokes(labels, screen, _STROKES + number, seed=0)
+        painted = strokes(labels, screen, count + number, seed=0)
         times.append(answer(segmenter, AnswerRequest(source, painted, screen, screen)))
     later = np.array(times[1:]) * 1000
     return [
         f"{side} x {side}",
+        f"{count}",
         f"{times[0] * 1000:.0f}",
         f"{np.median(later):.0f}",
         f"{later.max():.0f}",
@@ -73,9 +75,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path)
     output = parser.parse_args().output
-    measure(SIDES[0])  # what is measured once for a machine is measured before
-    head = ["image", "first answer, ms", "next answers, median, ms", "slowest, ms"]
-    text = f"{machine()}\n\n{table(head, [measure(side) for side in SIDES])}"
+    measure(SIDES[0], _FEW)  # what is measured once for a machine is measured before
+    head = ["image", "strokes", "first answer, ms", "next answers, median, ms", "slowest, ms"]
+    rows = [measure(side, count) for count in (_FEW, _MANY) for side in SIDES]
+    text = f"{machine()}\n\n{table(head, rows)}"
     print(text)
     if output is not None:
         output.write_text(text, encoding="utf-8")
