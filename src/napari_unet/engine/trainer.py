@@ -14,7 +14,7 @@ from torch import nn
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import Precision, choose_plan
 from napari_unet.model.augment import AugmentConfig, Patch
-from napari_unet.model.losses import weighted_entropies
+from napari_unet.model.losses import weighted_entropies, weighted_mean
 from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import HeldOut, hold_out_strokes
 from napari_unet.ops.errors import InputError
@@ -290,9 +290,7 @@ class Trainer:
             sums, weights = weighted_entropies(
                 logits, patch.annotations.to(device), patch.weights.to(device)
             )
-            # Not a clamp: weights may be small, and their scale must not matter.
-            total = weights.sum()
-            loss = sums.sum() / torch.where(total > 0, total, torch.ones_like(total))
+            loss = weighted_mean(sums, weights)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()

@@ -21,7 +21,7 @@ from napari_unet.model.unet import UNet
 #: How many hidden units a network that begins from a starter has.
 HIDDEN_UNITS: Final = 64
 
-# Of the units' training. On two cores it takes about 0.15 s; twice as many steps gain nothing.
+# Of the units' training; twice as many steps gain nothing.
 _STEPS = 100
 _ROWS_OF_A_STEP = 512
 _LEARNING_RATE = 2e-2

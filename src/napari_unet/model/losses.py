@@ -47,8 +47,18 @@ def weighted_cross_entropy(
     InputError
         If the shapes do not go together.
     """
-    sums, totals = weighted_entropies(logits, annotations, weights)
-    total = totals.sum()
+    return weighted_mean(*weighted_entropies(logits, annotations, weights))
+
+
+def weighted_mean(sums: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean over all images from what `weighted_entropies` summed up; 0 without weight.
+
+    Parameters
+    ----------
+    sums, weights
+        Each of shape (N,).
+    """
+    total = weights.sum()
     # Not a clamp: weights may be small, and their scale must not matter.
     return sums.sum() / torch.where(total > 0, total, torch.ones_like(total))
 
