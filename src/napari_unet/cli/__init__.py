@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from napari_unet import __version__
+from napari_unet.cli.click_objects import click_command
 from napari_unet.cli.console import CommandGroup
 from napari_unet.cli.demo import demo_command
 from napari_unet.cli.evaluate import evaluate_command
@@ -38,6 +39,7 @@ def cli(context: click.Context) -> None:
 
 for command in (
     predict_command,
+    click_command,
     fine_tune_command,
     train_command,
     evaluate_command,

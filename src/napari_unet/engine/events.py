@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.score_table import ScoreTable, Values
+from napari_unet.ops.clicks import Outline
 from napari_unet.ops.guidance import Suggestion
 from napari_unet.ops.tiling import Box
 
@@ -68,6 +69,60 @@ class StepCompleted:
     elapsed: float
     fraction: float | None
     remaining: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ObjectOutlined:
+    """Clicks were answered.
+
+    Attributes
+    ----------
+    outline
+        The object.
+    plane
+        Of a stack; 0 otherwise.
+    """
+
+    outline: Outline
+    plane: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ObjectsProposed:
+    """Objects like those that were committed were looked for.
+
+    Attributes
+    ----------
+    outlines
+        What was found since the last such event, none of it overlapping another or a committed one.
+    done, total
+        Places looked at so far, and in all.
+    """
+
+    outlines: tuple[Outline, ...]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClicksAdapted:
+    """The network that answers clicks was adapted to the objects of an image.
+
+    Attributes
+    ----------
+    objects
+        How many it was adapted to.
+    before, after
+        Mean intersection over union of its first answers on objects that were held back; None if
+        there were too few to hold any back.
+    used
+        Whether the adapted network is used: not if it is worse on what was held back.
+    """
+
+    objects: int
+    before: float | None
+    after: float | None
+    used: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +384,9 @@ JobEvent = (
     TilePredicted
     | Noticed
     | StepCompleted
+    | ObjectOutlined
+    | ObjectsProposed
+    | ClicksAdapted
     | ScoreMeasured
     | ValidationMeasured
     | ValidationImagePredicted

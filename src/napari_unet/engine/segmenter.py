@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet.engine.click import Clicker
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import (
     JobEvent,
@@ -30,6 +31,7 @@ from napari_unet.model.checkpoint import load_model
 from napari_unet.model.starter import USUAL, Starter, load_starter
 from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import check_annotations
+from napari_unet.ops.clicks import Outline
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box
 
@@ -97,6 +99,9 @@ class Segmenter:
         self._painted: dict[SourceImage, NDArray[np.uint8]] = {}
         self.accepted: tuple[Accepted, ...] = ()
         self.usage = Usage()
+        self._clicker: Clicker | None = None
+        # Whether the clicker knows what the network says of the image by now.
+        self._hint_is_new = False
         if model is not None:
             self.use_model(model)
 
@@ -167,19 +172,21 @@ class Segmenter:
         if self.image is not None:
             check_channels(network, self.image)
         self._network = LearningNetwork(self.classes, model=network, seed=self._seed)
+        self._hint_is_new = False
         self.usage = usage
 
     def start_anew(self, classes: int | None = None) -> None:
         """Forget the network, strokes and what was accepted; the next image gets a new one."""
         count = self.classes if classes is None else classes
         self._network = LearningNetwork(count, self._starter, seed=self._seed)
+        self._clicker = None
         self.usage = Usage()
         self._painted.clear()
         self.accepted = ()
         if self.image is not None:
             self._prepare(self.image)
 
-    def set_image(self, image: Any) -> None:
+    def set_image(self, image: Any) -> Self:
         """Choose the image. Strokes on earlier ones are kept, and learned from as well.
 
         Parameters
@@ -188,6 +195,11 @@ class Segmenter:
             Shape (Y, X) or (Y, X, C): grey, RGB or RGBA (alpha is ignored), any real dtype. It is
             held by reference and must not be changed afterwards.
 
+        Returns
+        -------
+        Segmenter
+            This one.
+
         Raises
         ------
         InputError
@@ -195,7 +207,65 @@ class Segmenter:
         """
         source = image if isinstance(image, SourceImage) else SourceImage(np.asarray(image))
         self._prepare(source)
-        self.image = source
+        self.image, self._clicker = source, None
+        return self
+
+    @property
+    def clicker(self) -> Clicker:
+        """What outlines objects of the image under clicks, and can be adapted to them.
+
+        Raises
+        ------
+        NotReady
+            If there is no image yet.
+        """
+        image = self._need_image("click([((row, column), True)])")
+        if self._clicker is None:
+            self._clicker = Clicker(image, device=self.config.device)
+            self._hint_is_new = False
+        if self.is_fine_tuned and not self._hint_is_new:
+            self._clicker.set_hint(1 - self.predict()[0])
+            self._hint_is_new = True
+        return self._clicker
+
+    def click(
+        self,
+        clicks: Iterable[tuple[Sequence[float], bool]],
+        previous: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.bool_]:
+        """Outline the object under clicks.
+
+        What a fine-tuned network says of the image helps.
+
+        Parameters
+        ----------
+        clicks
+            Each ``((row, column), positive)``, in pixels: True is on the object, False is not. All
+            clicks for this object, the earlier ones first.
+        previous
+            The answer to the earlier clicks, shape (Y, X).
+
+        Returns
+        -------
+        NDArray
+            Shape (Y, X), bool.
+
+        Raises
+        ------
+        NotReady
+            If there is no image yet.
+        InputError
+            If a click lies outside of the image, none is positive, or `previous` does not fit.
+        """
+        clicker = self.clicker
+        shape = clicker.image.shape
+        if previous is not None and np.shape(previous) != shape:
+            raise InputError(
+                f"previous has shape {np.shape(previous)}, the image {shape}; give the answer to "
+                "the clicks before on the same image"
+            )
+        earlier = None if previous is None else Outline.of_mask(np.asarray(previous, bool))
+        return clicker.outline(clicks, earlier).full(shape)
 
     def annotate(self, labels: Any) -> None:
         """Set the annotations of the image, in place of earlier ones.
@@ -302,6 +372,7 @@ class Segmenter:
             See `napari_unet.engine.finetune`; `RoundChecked` last if anything is accepted.
         """
         self._prepare(request.image)
+        self._hint_is_new = False
         yield from self._network.fine_tune(request, self.config, self.accepted, inbox, stop)
 
     def accept(self, image: SourceImage, box: Box, labels: NDArray[np.uint8]) -> None:
@@ -330,6 +401,7 @@ class Segmenter:
         NotReady
             If there is none.
         """
+        self._hint_is_new = False
         yield from self._network.undo_round()
 
     def predict_job(

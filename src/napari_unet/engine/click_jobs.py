@@ -1,0 +1,232 @@
+"""Jobs around clicks: answer them, follow an object through a stack, propose the other objects."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_unet.engine.click import Clicker
+from napari_unet.engine.events import JobEvent, ObjectOutlined, ObjectsProposed, TilePredicted
+from napari_unet.engine.image import AnnotatedImage
+from napari_unet.engine.instant import InstantLearner
+from napari_unet.model.starter import load_starter
+from napari_unet.ops.clicks import (
+    OBJECT,
+    Click,
+    Mask,
+    Outline,
+    innermost,
+    objects_as_strokes,
+)
+from napari_unet.ops.errors import InputError
+from napari_unet.ops.instances import watershed_instances
+from napari_unet.ops.tiling import Box
+
+# An object has ended where the network expects less overlap, or where little of it is left.
+_LEAST_OVERLAP: Final = 0.5
+_LEAST_SHARE: Final = 0.1
+_LEAST_COMMON: Final = 0.2
+#: Fewer objects do not tell what is like them.
+FEWEST_TO_PROPOSE: Final = 2
+# A proposal may be this much smaller or larger in area than the smallest or largest of the objects.
+_SIZE_FACTOR: Final = 2.5
+_EXPECTED: Final = 0.6
+# Of a proposal, that much at most may be taken by other objects already.
+_MOST_TAKEN: Final = 0.3
+# Places that are looked at in one go, so that clicks of the user are not held up.
+_PLACES_AT_ONCE: Final = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickRequest:
+    """What a user clicked for one object.
+
+    Attributes
+    ----------
+    clicks
+        All clicks on one plane, the earlier ones first.
+    previous
+        The answer to the earlier ones; None if there is none.
+    box
+        A box around the object; None if none was drawn.
+    plane
+        Of a stack.
+    """
+
+    clicks: tuple[Click, ...]
+    previous: Outline | None = None
+    box: Box | None = None
+    plane: int = 0
+
+
+def outline_job(clicker: Callable[[int], Clicker], request: ClickRequest) -> Iterator[JobEvent]:
+    """Answer clicks.
+
+    Parameters
+    ----------
+    clicker
+        Returns what outlines objects on a plane.
+    request
+        The clicks.
+
+    Yields
+    ------
+    ObjectOutlined
+        Once.
+    """
+    found = clicker(request.plane).outline(request.clicks, request.previous, request.box)
+    yield ObjectOutlined(found, request.plane)
+
+
+def propagate_job(
+    clicker: Callable[[int], Clicker],
+    start: int,
+    outline: Outline,
+    planes: int,
+    stop: threading.Event | None = None,
+) -> Iterator[JobEvent]:
+    """Follow an object through a stack, both ways, until it ends.
+
+    Parameters
+    ----------
+    clicker
+        Returns what outlines objects on a plane.
+    start
+        The plane on which it is known.
+    outline
+        What it is there.
+    planes
+        How many there are.
+    stop
+        Checked before every plane.
+
+    Yields
+    ------
+    ObjectOutlined
+        For each further plane that it reaches, nearest first in each direction.
+    """
+    for way in (range(start + 1, planes), range(start - 1, -1, -1)):
+        previous = outline
+        for plane in way:
+            if stop is not None and stop.is_set():
+                return
+            found = clicker(plane).outline((), previous)
+            if _has_ended(found, previous, outline):
+                break
+            yield ObjectOutlined(found, plane)
+            previous = found
+
+
+def _has_ended(found: Outline, previous: Outline, first: Outline) -> bool:
+    area = int(found.mask.sum())
+    if found.overlap < _LEAST_OVERLAP or area < _LEAST_SHARE * first.mask.sum():
+        return True
+    return found.common(previous) < _LEAST_COMMON * min(area, int(previous.mask.sum()))
+
+
+def propose_job(
+    clicker: Clicker,
+    labels: NDArray[np.integer],
+    stop: threading.Event | None = None,
+    device: str = "auto",
+) -> Iterator[JobEvent]:
+    """Look for objects like those that were committed.
+
+    A classifier is fitted to the objects and to the ring around them, as to strokes; each region
+    that it finds is clicked on in its middle, and the outline is proposed if it looks like an
+    object of their size.
+
+    Parameters
+    ----------
+    clicker
+        Outlines objects of the image.
+    labels
+        Shape (Y, X): the objects that are there.
+    stop
+        Checked before every step.
+    device
+        As for `napari_unet.engine.device.resolve_device`.
+
+    Yields
+    ------
+    ObjectsProposed
+        Several times; the last has all places done.
+
+    Raises
+    ------
+    InputError
+        If there are too few objects.
+    """
+    areas = np.bincount(labels.ravel())[1:]
+    areas = areas[areas > 0]
+    if len(areas) < FEWEST_TO_PROPOSE:
+        raise InputError(f"commit {FEWEST_TO_PROPOSE} objects first; they tell what to look for")
+    likely: NDArray[np.float32] | None = None
+    for part in _foreground(clicker, labels, device):
+        if stop is not None and stop.is_set():
+            return
+        if isinstance(part, np.ndarray):
+            likely = part
+        else:
+            yield part
+    if likely is None:
+        return
+    smallest, largest = areas.min() / _SIZE_FACTOR, areas.max() * _SIZE_FACTOR
+    taken = labels > 0
+    places = list(_places(likely, taken, smallest))
+    for begin in range(0, len(places), _PLACES_AT_ONCE):
+        if stop is not None and stop.is_set():
+            return
+        found = []
+        for row, column in places[begin : begin + _PLACES_AT_ONCE]:
+            outline = _proposal(clicker, row, column, taken, (smallest, largest))
+            if outline is not None:
+                taken[outline.box] |= outline.mask
+                found.append(outline)
+        done = min(begin + _PLACES_AT_ONCE, len(places))
+        yield ObjectsProposed(tuple(found), done, len(places))
+    if not places:
+        yield ObjectsProposed((), 0, 0)
+
+
+def _foreground(
+    clicker: Clicker, labels: NDArray[np.integer], device: str
+) -> Iterator[NDArray[np.float32] | ObjectsProposed]:
+    """Yield signs of life, and last how probable it is that a pixel belongs to such an object."""
+    learner = InstantLearner(load_starter(), device)
+    learner.look_at(clicker.image)
+    learner.learn([AnnotatedImage(clicker.image, objects_as_strokes(labels))], OBJECT)
+    likely = np.zeros(labels.shape, np.float32)
+    for event in learner.predict(clicker.image):
+        if isinstance(event, TilePredicted):
+            likely[event.inner] = event.probability[OBJECT - 1]
+            yield ObjectsProposed((), 0, 0)
+    yield likely
+
+
+def _places(likely: NDArray[np.float32], taken: Mask, smallest: float) -> Iterator[tuple[int, int]]:
+    """Yield the middles of regions that are likely objects, the large ones first."""
+    free = np.where(taken, 0, likely)
+    regions = watershed_instances(free, min_size=max(4, int(smallest / 2)))
+    areas = np.bincount(regions.ravel())
+    for number in np.argsort(areas[1:], kind="stable")[::-1] + 1:
+        yield innermost(regions == number)
+
+
+def _proposal(
+    clicker: Clicker, row: int, column: int, taken: Mask, sizes: tuple[float, float]
+) -> Outline | None:
+    if taken[row, column]:
+        return None
+    found = clicker.outline([Click(row, column)])
+    free = found.mask & ~taken[found.box]
+    if found.overlap < _EXPECTED or free.sum() < (1 - _MOST_TAKEN) * found.mask.sum():
+        return None
+    if not sizes[0] <= free.sum() <= sizes[1]:
+        return None
+    return Outline(found.box, free, found.overlap)

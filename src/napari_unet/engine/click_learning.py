@@ -1,0 +1,339 @@
+"""What the click network learns from: windows around objects, and clicks into what is wrong.
+
+Training the bundled network (``training/click_network.py``) and adapting it to the objects that a
+user committed are the same: the network answers a prompt, a robot clicks into what is still wrong,
+and the last answer is learned from (iterative training; Sofiiuk et al., RITM, arXiv:2102.06583).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_unet.engine.events import StepCompleted
+from napari_unet.model.click import window_input
+from napari_unet.model.unet import UNet
+from napari_unet.model.windows import DrawnMask, Pyramid
+from napari_unet.ops.clicks import Click, Mask, Window, click_discs
+
+# Windows with more of the mirror image than of the image itself teach nothing.
+_LEAST_REAL = 0.4
+# Smaller objects, in pixels of the window, cannot be told from noise.
+_FEWEST_PIXELS = 9
+# How often the same clicks are answered again, with the answer as the earlier one.
+_ASKED_AGAIN = 0.15
+# Specks of an error of fewer pixels are not worth a click.
+_WORTH_A_CLICK = 4
+# Of further rounds of clicks in a step: none, one, two, three.
+_ROUNDS = (0.4, 0.3, 0.2, 0.1)
+
+
+@dataclass(slots=True, eq=False)
+class Sample:
+    """A window, its prompt, and the object that is meant.
+
+    Attributes
+    ----------
+    image
+        Shape (1 or 3, side, side).
+    truth
+        Shape (side, side): the object.
+    real
+        Shape (side, side): where the image is, and not its mirror image.
+    earlier, hint
+        As for `napari_unet.model.click.window_input`.
+    clicks
+        In pixels of the window.
+    """
+
+    image: Tensor
+    truth: Mask
+    real: Mask
+    earlier: Tensor
+    hint: Tensor
+    clicks: list[Click] = field(default_factory=list)
+
+    def network_input(self, margin: int) -> Tensor:
+        """Return what the network sees, see `window_input`."""
+        side = self.truth.shape[0]
+        middle = (side - 1) / 2
+        discs = click_discs(self.clicks, Window(middle, middle, 1.0, side))
+        return window_input(self.image, torch.from_numpy(discs), self.earlier, self.hint, margin)
+
+
+def cut_sample(
+    image: Pyramid,
+    known: DrawnMask,
+    window: Window,
+    margin: int = 0,
+    turn: float = 0.0,
+    mirrored: bool = False,
+) -> Sample | None:
+    """Cut out a window around an object, without a prompt; None if it shows too little.
+
+    Parameters
+    ----------
+    image
+        The image.
+    known
+        The object.
+    window
+        What the answer covers.
+    margin
+        Pixels of context on each side.
+    turn, mirrored
+        As for `Pyramid.cut`.
+    """
+    seen = window.enlarged(margin)
+    truth = known.cut(seen, turn, mirrored).numpy() > 0.5
+    real = image.covers(seen, turn, mirrored).numpy()
+    inner = inside_margin(margin)
+    if truth[inner].sum() < _FEWEST_PIXELS or real[inner].mean() < _LEAST_REAL:
+        return None
+    side = (seen.side, seen.side)
+    pixels = image.cut(seen, turn, mirrored).clamp(-0.2, 1.5)
+    return Sample(pixels, truth, real, torch.zeros(side), torch.full(side, 0.5))
+
+
+def inside_margin(margin: int) -> tuple[slice, slice]:
+    """Return the rows and columns within a margin."""
+    span = slice(margin, -margin or None)
+    return span, span
+
+
+def click_into(region: Mask, positive: bool, rng: np.random.Generator) -> Click:
+    """Click somewhere into a region, rather inside than at its border."""
+    depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    rows, columns = np.nonzero(depth >= rng.uniform(0.3, 1) * depth.max())
+    chosen = int(rng.integers(len(rows)))
+    return Click(float(rows[chosen]), float(columns[chosen]), positive)
+
+
+def click_again(
+    sample: Sample, answer: NDArray[np.float32], margin: int, rng: np.random.Generator
+) -> None:
+    """Take an answer as the earlier one, and click into one of the large regions it has wrong.
+
+    Parameters
+    ----------
+    sample
+        Changed in place.
+    answer
+        Probabilities within the margin.
+    margin
+        Pixels on each side that the answer does not cover.
+    rng
+        Chooses.
+    """
+    earlier = np.zeros(sample.truth.shape, np.float32)
+    earlier[inside_margin(margin)] = answer
+    sample.earlier = torch.from_numpy(earlier)
+    if rng.random() < _ASKED_AGAIN:
+        return
+    wrong = ((earlier > 0.5) != sample.truth) & sample.real
+    covered = np.zeros_like(wrong)
+    covered[inside_margin(margin)] = True
+    labels, count = ndimage.label(wrong & covered)
+    areas = np.bincount(labels.ravel(), minlength=1)[1:].astype(float)
+    shares = np.where(areas >= _WORTH_A_CLICK, areas**2, 0)
+    if count == 0 or shares.sum() == 0:
+        return
+    region = labels == 1 + rng.choice(count, p=shares / shares.sum())
+    sample.clicks.append(click_into(region, bool(sample.truth[region].mean() > 0.5), rng))
+
+
+def click_loss(logit: Tensor, truth: Tensor, real: Tensor) -> Tensor:
+    """Cross-entropy, and one less the soft overlap of each sample, both within the image.
+
+    Parameters
+    ----------
+    logit, truth, real
+        Shape (N, side, side); `truth` and `real` are 0 or 1.
+    """
+    entropy = functional.binary_cross_entropy_with_logits(logit, truth, reduction="none")
+    # Pixels at an object of 10 pixels count for as much as those at one of 100.
+    area = truth.sum(dim=(1, 2), keepdim=True).clamp(min=50)
+    near = real / area.sqrt()
+    weighted = (entropy * near).mean() / near.mean()
+    p = logit.sigmoid() * real
+    common = (p * truth).sum(dim=(1, 2))
+    union = p.sum(dim=(1, 2)) + truth.sum(dim=(1, 2)) - common
+    return weighted + (1 - (common + 1) / (union + 1)).mean()
+
+
+def stacked(samples: Sequence[Sample], margin: int) -> tuple[Tensor, Tensor]:
+    """Return what is true and where the image is, within the margin, as a loss takes them."""
+    inner = inside_margin(margin)
+    truth = np.stack([each.truth[inner] for each in samples]).astype(np.float32)
+    real = np.stack([each.real[inner] for each in samples]).astype(np.float32)
+    return torch.from_numpy(truth), torch.from_numpy(real)
+
+
+def rounds_of_clicks(rng: np.random.Generator) -> int:
+    """Draw how often the robot clicks before an answer is learned from."""
+    return int(rng.choice(len(_ROUNDS), p=_ROUNDS))
+
+
+# ---------------------------------------------------------------------- adapting
+
+# Windows of a step, steps, and their rate: a few seconds on two cores.
+_BATCH = 4
+_STEPS = 40
+_RATE = 3e-4
+# Every so many objects one is held back, to see whether adapting helps.
+_HELD_BACK = 4
+# With fewer objects nothing is held back: the measure would say nothing.
+_FEWEST_TO_CHECK = 8
+# The larger side of an object in the window, in pixels.
+_EXTENTS = (32, 84)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownObject:
+    """An object of an image that the user committed.
+
+    Attributes
+    ----------
+    image
+        The image at all scales.
+    mask
+        Where it is.
+    window
+        The window in which it is looked at.
+    """
+
+    image: Pyramid
+    mask: DrawnMask
+    window: Window
+
+
+class Adaptation:
+    """Fits a copy of a click network to objects that the user committed.
+
+    Parameters
+    ----------
+    network
+        Where it begins; not changed.
+    objects
+        What it learns from.
+    seed
+        Same seed, same objects: same weights, on one machine.
+
+    Attributes
+    ----------
+    before, after
+        Mean intersection over union of the first answers on the objects that were held back;
+        None if too few objects are known to hold any back.
+    """
+
+    def __init__(self, network: UNet, objects: Sequence[KnownObject], seed: int = 0) -> None:
+        self._given = network
+        self._network = copy.deepcopy(network).eval()
+        for parameter in self._network.parameters():
+            parameter.requires_grad_(True)
+        self._rng = np.random.default_rng(seed)
+        self._margin = network.config.halo
+        check = len(objects) >= _FEWEST_TO_CHECK
+        self._held_back = [o for n, o in enumerate(objects) if check and n % _HELD_BACK == 0]
+        self._objects = [o for n, o in enumerate(objects) if not check or n % _HELD_BACK]
+        self.before: float | None = None
+        self.after: float | None = None
+
+    @property
+    def network(self) -> UNet:
+        """The adapted network, or the given one if adapting made it worse on what was held back."""
+        if self.before is None or self.after is None or self.after >= self.before:
+            return self._network
+        return self._given
+
+    def job(self, stop: threading.Event | None = None) -> Iterator[StepCompleted]:
+        """Adapt; the network can be used when the job has ended, stopped or not."""
+        began = time.monotonic()
+        optimizer = torch.optim.AdamW(self._network.parameters(), lr=_RATE, weight_decay=0.0)
+        self.before = self._score()
+        for step in range(_STEPS):
+            if stop is not None and stop.is_set():
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * step / _STEPS))
+            loss = self._step()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
+            optimizer.step()
+            elapsed = time.monotonic() - began
+            done = (step + 1) / _STEPS
+            yield StepCompleted(
+                step + 1, float(loss.detach()), elapsed, done, elapsed * (1 / done - 1)
+            )
+        self.after = self._score()
+
+    def _step(self) -> Tensor:
+        samples = []
+        for _ in range(_BATCH * 4):
+            known = self._objects[int(self._rng.integers(len(self._objects)))]
+            if (sample := self._sample(known)) is not None:
+                samples.append(sample)
+            if len(samples) == _BATCH:
+                break
+        for _ in range(min(rounds_of_clicks(self._rng), 2)):
+            with torch.no_grad():
+                answers = self._logit(samples).sigmoid().numpy()
+            for sample, answer in zip(samples, answers, strict=True):
+                click_again(sample, answer, self._margin, self._rng)
+        return click_loss(self._logit(samples), *stacked(samples, self._margin))
+
+    def _sample(self, known: KnownObject) -> Sample | None:
+        rng, window = self._rng, known.window
+        low, high = (math.log(extent / 64) for extent in _EXTENTS)
+        zoom = window.zoom * math.exp(rng.uniform(low, high))
+        shift = rng.normal(0, 6, 2) / zoom
+        moved = Window(window.row + shift[0], window.column + shift[1], zoom, window.side)
+        turn, mirrored = float(rng.uniform(0, 2 * np.pi)), bool(rng.integers(2))
+        sample = cut_sample(known.image, known.mask, moved, self._margin, turn, mirrored)
+        if sample is None:
+            return None
+        return self._prompted(sample)
+
+    def _prompted(self, sample: Sample) -> Sample:
+        covered = np.zeros_like(sample.truth)
+        covered[inside_margin(self._margin)] = True
+        sample.clicks.append(click_into(sample.truth & covered, True, self._rng))
+        return sample
+
+    def _logit(self, samples: Sequence[Sample]) -> Tensor:
+        batch = torch.stack([each.network_input(self._margin) for each in samples])
+        with torch.autocast("cpu", torch.bfloat16):
+            found = self._network(batch.contiguous(memory_format=torch.channels_last)).float()
+        logit: Tensor = found[:, 1] - found[:, 0]
+        return logit
+
+    def _score(self) -> float | None:
+        """Return the mean overlap of first answers on what was held back."""
+        overlaps = []
+        rng = np.random.default_rng(0)
+        for known in self._held_back:
+            sample = cut_sample(known.image, known.mask, known.window, self._margin)
+            if sample is None:
+                continue
+            covered = np.zeros_like(sample.truth)
+            covered[inside_margin(self._margin)] = True
+            sample.clicks.append(click_into(sample.truth & covered, True, rng))
+            with torch.no_grad():
+                answer = self._logit([sample])[0].numpy() > 0
+            inner = inside_margin(self._margin)
+            truth = sample.truth[inner]
+            common, union = (answer & truth).sum(), (answer | truth).sum()
+            overlaps.append(float(common / union))
+        return float(np.mean(overlaps)) if overlaps else None
