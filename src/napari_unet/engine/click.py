@@ -142,7 +142,7 @@ class Clicker:
 
         Yields
         ------
-        StepCompleted
+        AdaptingStepMade
             After each step.
         ClicksAdapted
             Last.

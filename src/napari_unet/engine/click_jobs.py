@@ -54,23 +54,20 @@ class ClickRequest:
         The answer to the earlier ones; None if there is none.
     box
         A box around the object; None if none was drawn.
-    plane
-        Of a stack.
     """
 
     clicks: tuple[Click, ...]
     previous: Outline | None = None
     box: Box | None = None
-    plane: int = 0
 
 
-def outline_job(clicker: Callable[[int], Clicker], request: ClickRequest) -> Iterator[JobEvent]:
+def outline_job(clicker: Clicker, request: ClickRequest) -> Iterator[JobEvent]:
     """Answer clicks.
 
     Parameters
     ----------
     clicker
-        Returns what outlines objects on a plane.
+        What outlines objects of the image.
     request
         The clicks.
 
@@ -79,8 +76,7 @@ def outline_job(clicker: Callable[[int], Clicker], request: ClickRequest) -> Ite
     ObjectOutlined
         Once.
     """
-    found = clicker(request.plane).outline(request.clicks, request.previous, request.box)
-    yield ObjectOutlined(found, request.plane)
+    yield ObjectOutlined(clicker.outline(request.clicks, request.previous, request.box))
 
 
 def propagate_job(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +20,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_unet.engine.events import StepCompleted
+from napari_unet.engine.events import AdaptingStepMade
 from napari_unet.model.click import window_input
 from napari_unet.model.unet import UNet
 from napari_unet.model.windows import DrawnMask, Pyramid
@@ -257,9 +256,8 @@ class Adaptation:
             return self._network
         return self._given
 
-    def job(self, stop: threading.Event | None = None) -> Iterator[StepCompleted]:
+    def job(self, stop: threading.Event | None = None) -> Iterator[AdaptingStepMade]:
         """Adapt; the network can be used when the job has ended, stopped or not."""
-        began = time.monotonic()
         optimizer = torch.optim.AdamW(self._network.parameters(), lr=_RATE, weight_decay=0.0)
         self.before = self._score()
         for step in range(_STEPS):
@@ -272,11 +270,7 @@ class Adaptation:
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
             optimizer.step()
-            elapsed = time.monotonic() - began
-            done = (step + 1) / _STEPS
-            yield StepCompleted(
-                step + 1, float(loss.detach()), elapsed, done, elapsed * (1 / done - 1)
-            )
+            yield AdaptingStepMade(step + 1, _STEPS, float(loss.detach()))
         self.after = self._score()
 
     def _step(self) -> Tensor:

@@ -105,6 +105,23 @@ class ObjectsProposed:
 
 
 @dataclass(frozen=True, slots=True)
+class AdaptingStepMade:
+    """One step of adapting to the objects of an image is done.
+
+    Attributes
+    ----------
+    step, total
+        Steps so far, this one included, and in all.
+    loss
+        Of this step.
+    """
+
+    step: int
+    total: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
 class ClicksAdapted:
     """The network that answers clicks was adapted to the objects of an image.
 
@@ -386,6 +403,7 @@ JobEvent = (
     | StepCompleted
     | ObjectOutlined
     | ObjectsProposed
+    | AdaptingStepMade
     | ClicksAdapted
     | ScoreMeasured
     | ValidationMeasured

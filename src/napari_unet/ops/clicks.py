@@ -148,7 +148,7 @@ class Outline:
     def extent(self) -> int:
         """The larger side of its box, in pixels."""
         rows, columns = self.mask.shape
-        return max(rows, columns)
+        return int(max(rows, columns))
 
 
 def checked_clicks(

@@ -9,6 +9,7 @@ import napari
 from qtpy.QtCore import QTimer
 
 from napari_unet.engine.files import ImageFile, read_image
+from napari_unet.viewer.clicking.widget import ClickWidget
 from napari_unet.viewer.controller import controller_for
 from napari_unet.viewer.evaluate_widget import EvaluateWidget
 from napari_unet.viewer.finetune_widget import FinetuneWidget
@@ -19,6 +20,7 @@ from napari_unet.viewer.weight_map_widget import WeightMapWidget
 
 _DOCKS = {
     "Fine-tune": FinetuneWidget,
+    "Click": ClickWidget,
     "Predict": PredictWidget,
     "Train": TrainWidget,
     "Weight map": WeightMapWidget,

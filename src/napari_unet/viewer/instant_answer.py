@@ -48,8 +48,9 @@ class InstantAnswer(QObject):
             return False
         if segmenter.is_fine_tuned and segmenter.speaker == "network":
             return False
-        here = self._layers.painted if self._layers.strokes_fit() else set()
-        painted = here | self._layers.annotated.painted_elsewhere(self._layers.image)
+        painted = self._layers.present | self._layers.annotated.painted_elsewhere(
+            self._layers.image
+        )
         return len(painted) > 1 and max(painted) <= classes
 
     def ask(self, visible_only: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
@@ -31,7 +31,8 @@ CLASS_COLOURS = (
     "#999999",
     "#000000",
 )
-_ROLE = "napari-unet"
+#: Under this key of its metadata a layer that a session made says what it shows.
+ROLE_KEY: Final = "napari-unet"
 
 
 def class_colour(label: int) -> str:
@@ -331,7 +332,7 @@ class ResultLayers:
         layer.name = f"{self.source.name}: {role}"
         for key, value in placement(self.source).items():
             setattr(layer, key, value)
-        layer.metadata[_ROLE] = role
+        layer.metadata[ROLE_KEY] = role
         layers = self._viewer.layers
         active = layers.selection.active
         mine = [layers.index(own) for own in (self.source, *self.layers())]
@@ -353,5 +354,5 @@ class ResultLayers:
 
 def result_role(layer: Layer) -> str | None:
     """Return what a layer that a session made shows ("instances"); None for a user's layer."""
-    role: str | None = layer.metadata.get(_ROLE)
+    role: str | None = layer.metadata.get(ROLE_KEY)
     return role

@@ -13,6 +13,7 @@ from superqt.utils import QSignalDebouncer
 
 from napari_unet.engine.image import SourceImage
 from napari_unet.ops.annotations import BACKGROUND, annotated_box
+from napari_unet.ops.clicks import OBJECT, objects_as_strokes
 from napari_unet.ops.errors import InputError
 from napari_unet.viewer.annotated_layers import AnnotatedLayers
 from napari_unet.viewer.layers import (
@@ -78,6 +79,8 @@ class SessionLayers(QObject):
         self.results: ResultLayers | None = None
         self.painted: set[int] = set()
         self.annotated = AnnotatedLayers(viewer)
+        # An image and its finished objects, which count as strokes on it.
+        self._taught: tuple[Image, Labels] | None = None
         # What was painted when a border began to be drawn; None while ordinary strokes are.
         self._before_border: NDArray[Any] | None = None
         self._stroke_pause = QSignalDebouncer(parent=self)
@@ -225,7 +228,30 @@ class SessionLayers(QObject):
         if self.source is None:
             raise InputError("choose an image first")
         strokes = self.strokes() if self.strokes_fit() else None
-        return np.zeros(self.source.shape, np.uint8) if strokes is None else strokes
+        if strokes is None:
+            strokes = np.zeros(self.source.shape, np.uint8)
+        objects = self._teaching_objects()
+        return (
+            strokes if objects is None else np.where(strokes, strokes, objects_as_strokes(objects))
+        )
+
+    def teach_with(self, image: Image | None, objects: Labels | None) -> None:
+        """Let the finished objects of an image count as strokes on it; None for none."""
+        self._taught = None if image is None or objects is None else (image, objects)
+        self.changed.emit()
+
+    def _teaching_objects(self) -> NDArray[Any] | None:
+        """Return the finished objects that count as strokes on the image; None without any."""
+        if self._taught is None or self.source is None or self._taught[0] is not self.image:
+            return None
+        objects = np.asarray(self._taught[1].data)
+        return objects if objects.shape == self.source.shape and objects.any() else None
+
+    @property
+    def present(self) -> set[int]:
+        """The labels that can be learned from on the image: painted, or of finished objects."""
+        painted = self.painted if self.strokes_fit() else set()
+        return painted if self._teaching_objects() is None else painted | {BACKGROUND, OBJECT}
 
     def has_image(self) -> bool:
         """Whether there is an image, and it is in the viewer."""
@@ -241,7 +267,8 @@ class SessionLayers(QObject):
             How many classes there are.
         """
         elsewhere = self.annotated.painted_elsewhere(self.image)
-        if self.image is None or (self.annotations is None and not elsewhere):
+        taught = self._teaching_objects() is not None
+        if self.image is None or (self.annotations is None and not elsewhere and not taught):
             return "Add an annotation layer and paint on it first."
         if self.annotations is not None and not self.strokes_fit():
             shape, wanted = self.annotations.data.shape, self.image.data.shape[:2]
@@ -249,7 +276,7 @@ class SessionLayers(QObject):
                 f"'{self.annotations.name}' has shape {shape}, the image {wanted}; "
                 "add a new annotation layer."
             )
-        painted = self.painted | elsewhere
+        painted = self.present | elsewhere
         if painted and max(painted) > classes:
             return f"Label {max(painted)} is painted; raise the number of classes to it."
         if len(painted) < 2:

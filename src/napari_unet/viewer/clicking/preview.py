@@ -1,0 +1,136 @@
+"""What is seen of an object before it is finished: its outline, the clicks, and proposals."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from napari.layers import Labels, Layer, Points
+from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
+
+from napari_unet.ops.clicks import Click, Outline
+from napari_unet.viewer.clicking.planes import ImagePlanes, Index, placement_of
+from napari_unet.viewer.layers import ROLE_KEY
+
+# Okabe and Ito: sky blue and vermilion, which people with any kind of colour vision tell apart;
+# beside it, positive clicks are discs and negative ones crosses.
+_POSITIVE: Final = "#56B4E9"
+_NEGATIVE: Final = "#D55E00"
+_OUTLINE: Final = "#F0E442"
+_PROPOSED: Final = "#CC79A7"
+# Pixels of the screen.
+_CLICK_SIZE: Final = 11
+# An outline of two pixels would fill smaller objects.
+_LARGE_EXTENT: Final = 40
+
+
+class Preview:
+    """The layers of an unfinished object; they are made when they are needed.
+
+    Parameters
+    ----------
+    viewer
+        Held weakly.
+    planes
+        The image.
+    """
+
+    def __init__(self, viewer: Any, planes: ImagePlanes) -> None:
+        self._viewer = weakref.ref(viewer)
+        self._planes = planes
+        self._layers: dict[str, Layer] = {}
+
+    def show_outline(self, index: Index, outline: Outline | None) -> None:
+        """Show the outline of an object on a plane; None shows none."""
+        layer = self._layers.get("outline")
+        if outline is None:
+            if layer is not None:
+                layer.visible = False
+            return
+        data = outline.mask.astype(np.uint8)
+        if layer is None or not self._is_there(layer):
+            layer = self._marks("clicked object", _OUTLINE, data)
+            self._layers["outline"] = self._add(layer)
+        layer.data = data
+        layer.contour = 2 if outline.extent >= _LARGE_EXTENT else 1
+        self._place(layer, index, outline.box)
+        layer.visible = True
+
+    def show_clicks(self, index: Index, clicks: Sequence[Click]) -> None:
+        """Show where was clicked on a plane."""
+        layer = self._layers.get("clicks")
+        if layer is None or not self._is_there(layer):
+            if not clicks:
+                return
+            layer = Points(ndim=2, name="clicks", border_color="white", border_width=0.15)
+            layer.metadata[ROLE_KEY] = "clicks"
+            self._layers["clicks"] = self._add(layer)
+        viewer = self._viewer()
+        scale = 1.0 if viewer is None else float(viewer.scene.camera.zoom)
+        pixel = abs(float(self._planes.layer.scale[-1])) or 1.0
+        layer.data = np.array([(c.row, c.column) for c in clicks]).reshape(-1, 2)
+        if clicks:
+            layer.size = _CLICK_SIZE / max(scale * pixel, 1e-9)
+            layer.face_color = [_POSITIVE if c.positive else _NEGATIVE for c in clicks]
+            layer.symbol = ["disc" if c.positive else "x" for c in clicks]
+            layer.selected_data = set()
+        self._place(layer, index, (slice(0, 0), slice(0, 0)))
+        layer.visible = bool(clicks)
+
+    def show_proposals(self, index: Index, proposals: Sequence[Outline]) -> None:
+        """Show outlines that were proposed on a plane."""
+        layer = self._layers.get("proposals")
+        if not proposals:
+            if layer is not None:
+                layer.visible = False
+            return
+        if layer is None or not self._is_there(layer):
+            shape = self._planes.shape[-2:]
+            layer = self._marks("proposals", _PROPOSED, np.zeros(shape, np.uint8))
+            layer.contour = 2
+            self._layers["proposals"] = self._add(layer)
+        data: NDArray[np.uint8] = np.zeros(layer.data.shape, np.uint8)
+        for outline in proposals:
+            data[outline.box][outline.mask] = 1
+        layer.data = data
+        self._place(layer, index, (slice(0, 0), slice(0, 0)))
+        layer.visible = True
+
+    def close(self) -> None:
+        """Take the layers away."""
+        viewer = self._viewer()
+        for layer in self._layers.values():
+            if viewer is not None and layer in viewer.layers:
+                viewer.layers.remove(layer)
+        self._layers.clear()
+
+    def _marks(self, name: str, colour: str, data: NDArray[np.uint8]) -> Labels:
+        colours: dict[int | None, Any] = {None: "transparent", 0: "transparent", 1: colour}
+        layer = Labels(
+            data, name=name, opacity=1.0, colormap=DirectLabelColormap(color_dict=colours)
+        )
+        layer.metadata[ROLE_KEY] = name
+        layer.editable = False
+        return layer
+
+    def _place(self, layer: Layer, index: Index, box: tuple[slice, slice]) -> None:
+        corner = (*index, box[0].start, box[1].start)
+        for key, value in placement_of(self._planes.layer, corner).items():
+            setattr(layer, key, value)
+
+    def _add(self, layer: Layer) -> Any:
+        """Put a layer on top of all, and leave the selection as it is."""
+        viewer = self._viewer()
+        if viewer is None:
+            return layer
+        active = viewer.layers.selection.active
+        viewer.layers.append(layer)
+        viewer.layers.selection.active = active
+        return layer
+
+    def _is_there(self, layer: Layer) -> bool:
+        viewer = self._viewer()
+        return viewer is not None and layer in viewer.layers

@@ -1,0 +1,254 @@
+"""The Click dock: one click, one object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import napari.layers
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QProgressBar
+
+from napari_unet.viewer.clicking.session import click_session_for
+from napari_unet.viewer.clicking.tool import ClickTool, click_key_table
+from napari_unet.viewer.form import Dock, RunButton, folded, note
+from napari_unet.viewer.layer_picker import LayerPicker
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_unet.engine.events import ClicksAdapted
+
+
+class ClickWidget(Dock):
+    """Outline objects by clicks.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__(viewer)
+        self.session = click_session_for(self.controller)
+        self.tool = self.session.findChild(ClickTool) or ClickTool(self.session)
+        self._add_layers_section(viewer)
+        self._add_click_section()
+        self._add_others_section()
+        self._add_stack_section()
+        self._add_learning_section()
+        self.rows.addWidget(
+            folded("Mouse and keys", "What mouse and keyboard do.", QLabel(click_key_table()))
+        )
+        self.rows.addStretch()
+        self.session.changed.connect(self.refresh)
+        self.tool.toggled.connect(self._show_tool)
+        if self.session.image is None:
+            self.image.pick_first()
+        self.refresh()
+
+    # ------------------------------------------------------------------ the page
+
+    def _add_layers_section(self, viewer: Any) -> None:
+        self.add_section("1  Image")
+        self.image = LayerPicker(
+            viewer,
+            napari.layers.Image,
+            "The image to click on: grey or RGB, a plane, a stack or a pyramid.",
+            self._current_image,
+        )
+        self.image.picked.connect(self.session.set_image)
+        self.objects = LayerPicker(
+            viewer,
+            napari.layers.Labels,
+            "Where finished objects are kept; with none, a new layer is added at the first click.",
+            self._current_objects,
+            nullable=True,
+            roles=("instances",),
+        )
+        self.objects.picked.connect(self.session.set_objects)
+        self.rows.addWidget(self.image)
+        self.rows.addWidget(self.objects)
+
+    def _add_click_section(self) -> None:
+        session = self.session
+        self.add_section("2  Click on objects")
+        self.click = RunButton(
+            "Click objects",
+            "Click on an object to outline it, Shift or right click where it is not, Enter to "
+            "finish it. Press again to let the mouse go.",
+            session.why_not_click,
+        )
+        self.click.setObjectName("main")
+        self.click.setCheckable(True)
+        self.click.clicked.connect(self._on_click_wanted)
+        self.add_run_button(self.click)
+        self.hint = note("")
+        self.rows.addWidget(self.hint)
+        self.commit = RunButton("Finish", "Keep the object (Enter or C).", self._why_not_current)
+        self.commit.clicked.connect(session.commit)
+        self.back = RunButton("Back", "Take back the last click (Z).", self._why_not_current)
+        self.back.clicked.connect(session.take_back)
+        self.drop = RunButton("Drop", "Forget this object (Esc).", self._why_not_current)
+        self.drop.clicked.connect(session.drop)
+        row = QHBoxLayout()
+        for button in (self.commit, self.back, self.drop):
+            row.addWidget(button)
+        self.rows.addLayout(row)
+        self.preserve = QCheckBox("Finished objects keep their pixels")
+        self.preserve.setToolTip("Off: where a new object overlaps a finished one, it takes over.")
+        self.preserve.setChecked(session.preserve)
+        self.preserve.toggled.connect(self._on_preserve)
+        self.rows.addWidget(self.preserve)
+
+    def _add_others_section(self) -> None:
+        session = self.session
+        self.add_section("3  All the others")
+        self.propose = RunButton(
+            "Segment all like these",
+            "Look for objects like the finished ones on this plane, and propose them. Click on a "
+            "proposal to accept it, right click to reject it, N to see the next.",
+            session.why_not_propose,
+        )
+        self.propose.clicked.connect(session.propose)
+        self.add_run_button(self.propose)
+        self.bar = QProgressBar()
+        self.bar.setToolTip("How many places were looked at.")
+        self.stop = RunButton("Stop", "End now; what was found stays.", self._why_not_stop)
+        self.stop.clicked.connect(session.stop)
+        row = QHBoxLayout()
+        row.addWidget(self.bar, stretch=1)
+        row.addWidget(self.stop)
+        self.rows.addLayout(row)
+        self.proposed = note("")
+        self.rows.addWidget(self.proposed)
+        self.accept = RunButton(
+            "Accept all", "Make all proposals finished objects.", self._why_no_proposals
+        )
+        self.accept.clicked.connect(session.accept_all)
+        self.next = RunButton(
+            "Next", "Move the view to the next proposal (N).", self._why_no_proposals
+        )
+        self.next.clicked.connect(session.go_on)
+        self.reject = RunButton("Reject all", "Forget all proposals.", self._why_no_proposals)
+        self.reject.clicked.connect(session.reject_all)
+        row = QHBoxLayout()
+        for button in (self.accept, self.next, self.reject):
+            row.addWidget(button)
+        self.rows.addLayout(row)
+
+    def _add_stack_section(self) -> None:
+        self.follow = RunButton(
+            "Follow through the stack",
+            "Outline this object on the planes above and below until it ends. Go to any plane and "
+            "click to correct it there; Enter finishes all planes.",
+            self.session.why_not_follow,
+        )
+        self.follow.clicked.connect(self.session.follow)
+        self.add_run_button(self.follow)
+
+    def _add_learning_section(self) -> None:
+        self.add_section("4  It learns")
+        self.learns = QCheckBox("Finished objects improve the next clicks")
+        self.learns.setToolTip(
+            "After 5 objects, 10, 20 ... the click network is adapted to them in the background."
+        )
+        self.learns.setChecked(self.session.learns)
+        self.learns.toggled.connect(self._on_learns)
+        self.teaches = QCheckBox("Finished objects teach the U-Net")
+        self.teaches.setToolTip(
+            "Fine-tuning learns from them as from strokes: class 2, and a thin ring of background."
+        )
+        self.teaches.setChecked(self.session.teaches)
+        self.teaches.toggled.connect(self.session.set_teaches)
+        self.adapted = note("")
+        self.forget = RunButton(
+            "Forget", "Answer as before anything was learned here.", self._why_not_forget
+        )
+        self.forget.clicked.connect(self.session.forget_adapted)
+        for part in (self.learns, self.teaches, self.adapted, self.forget):
+            self.rows.addWidget(part)
+
+    # ------------------------------------------------------------------ session to page
+
+    def refresh(self) -> None:
+        """Show the session as it is."""
+        super().refresh()
+        session = self.session
+        busy = session.is_busy
+        done, total = session.progress or (0, 0)
+        self.bar.setVisible(busy)
+        self.stop.setVisible(busy)
+        self.bar.setRange(0, total)
+        self.bar.setValue(done)
+        count = len(session.proposals)
+        self.proposed.setText(f"{count} proposed; click one to accept it, right click to reject it")
+        for part in (self.proposed, self.accept, self.next, self.reject):
+            part.setVisible(count > 0)
+        for part in (self.follow, self.follow.reason_line):
+            part.setVisible(session.is_stack)
+        self.adapted.setText(_told(session.adapted))
+        self.adapted.setVisible(session.adapted is not None)
+        self.forget.setVisible(session.adapted is not None)
+        self._show_tool()
+
+    def _show_tool(self, _on: bool = False) -> None:
+        on = self.tool.is_on
+        self.click.setChecked(on)
+        current = self.session.current
+        if not on:
+            text = ""
+        elif current is None:
+            text = "Click on an object in the image."
+        elif current.label is not None:
+            text = f"Object {current.label}, taken up again: click to correct it, Enter to finish."
+        else:
+            text = "Click for more of it, Shift+click where it is not, Enter to finish."
+        self.hint.setText(text)
+        self.hint.setVisible(bool(text))
+
+    def _current_image(self) -> Any:
+        return self.session.image
+
+    def _current_objects(self) -> Any:
+        objects = self.session.objects
+        return None if objects is None else objects.layer
+
+    def _why_not_current(self) -> str | None:
+        return None if self.session.current is not None else "Click on an object first."
+
+    def _why_no_proposals(self) -> str | None:
+        return None if self.session.proposals else "There are no proposals."
+
+    def _why_not_stop(self) -> str | None:
+        return None if self.session.is_busy else "Nothing is running."
+
+    def _why_not_forget(self) -> str | None:
+        return None if self.session.adapted is not None else "Nothing was learned from objects yet."
+
+    # ------------------------------------------------------------------ page to session
+
+    def _on_click_wanted(self, wanted: bool) -> None:
+        if wanted:
+            self.tool.turn_on()
+        else:
+            self.tool.turn_off()
+        self._show_tool()
+
+    def _on_preserve(self, preserve: bool) -> None:
+        self.session.preserve = preserve
+
+    def _on_learns(self, learns: bool) -> None:
+        self.session.learns = learns
+
+
+def _told(adapted: ClicksAdapted | None) -> str:
+    """Say what came out of adapting."""
+    if adapted is None:
+        return ""
+    text = f"Adapted to {adapted.objects} objects"
+    if adapted.before is None or adapted.after is None:
+        return f"{text}."
+    change = f"overlap of first clicks {adapted.before:.2f} before, {adapted.after:.2f} after"
+    if adapted.used:
+        return f"{text}; {change}, on objects held back."
+    return f"Not adapted: {change}, on objects held back."
