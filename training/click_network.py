@@ -39,7 +39,7 @@ from napari_unet.engine.click_learning import (
     rounds_of_clicks,
     stacked,
 )
-from napari_unet.model.checkpoint import save_model
+from napari_unet.model.checkpoint import load_model, save_model
 from napari_unet.model.click import CHANNELS
 from napari_unet.model.starter import USUAL, load_starter
 from napari_unet.model.unet import UNet
@@ -50,8 +50,6 @@ _SAVE_EVERY = 500
 _SHARE_WITH_STATISTICS = 0.3
 # Of the average of the weights, over so many steps.
 _AVERAGED_STEPS = 400
-# What an object's larger side measures in the window, in pixels.
-_SMALLEST_EXTENT, _LARGEST_EXTENT = 7, 130
 # How often samples come from each source.
 _SHARE_DRAWN = 0.55
 _SHARES_PHOTOGRAPHED = {
@@ -74,6 +72,13 @@ class Settings:
     seed: int = 0
     regions: float = 0.15
     photographs: bool = True
+    # What an object's larger side measures in the window, in pixels.
+    smallest: float = 7.0
+    largest: float = 130.0
+    # How often the earlier answer is one at a coarser scale.
+    coarse: float = 0.0
+    # A network to begin from in place of the starter.
+    begin: str = ""
 
 
 class Sources:
@@ -103,7 +108,8 @@ class Sources:
         side = self._settings.side
         number, box = objects.boxes[int(rng.integers(len(objects.boxes)))]
         heights = [span.stop - span.start for span in box]
-        extent = math.exp(rng.uniform(math.log(_SMALLEST_EXTENT), math.log(_LARGEST_EXTENT)))
+        low, high = self._settings.smallest, self._settings.largest
+        extent = math.exp(rng.uniform(math.log(low), math.log(high)))
         zoom = extent / max(heights)
         if zoom > 8:
             return None
@@ -136,6 +142,8 @@ class Sources:
         elif kind < 0.18:
             sample.earlier = _neighbour(sample.truth, rng)
         else:
+            if rng.random() < self._settings.coarse:
+                sample.earlier = _coarse(sample.truth, rng)
             sample.clicks.append(click_into(sample.truth, True, rng))
 
 
@@ -185,6 +193,15 @@ def _neighbour(truth: NDArray[np.bool_], rng: np.random.Generator) -> Tensor:
     depth = depth + uneven / uneven.std() * size * rng.uniform(0, 0.06) + size * rng.normal(0, 0.06)
     moved = ndimage.shift(depth, rng.normal(0, 0.06, 2) * size, order=1, mode="nearest")
     return torch.from_numpy((moved > 0).astype(np.float32))
+
+
+def _coarse(truth: NDArray[np.bool_], rng: np.random.Generator) -> Tensor:
+    """Return the object as a window of a coarser scale shows it, not quite right."""
+    pixel = float(rng.uniform(1.5, 5))
+    soft = ndimage.gaussian_filter(truth.astype(np.float32), pixel / 2)
+    wrong = ndimage.gaussian_filter(rng.normal(0, 1, truth.shape), pixel)
+    near = soft + wrong / wrong.std() * rng.uniform(0, 0.15)
+    return torch.from_numpy((near > rng.uniform(0.35, 0.6)).astype(np.float32))
 
 
 class Learner(nn.Module):
@@ -258,6 +275,8 @@ def train(settings: Settings, sources: Sources, output: Path) -> None:
     """Train, keep the state now and then, and write the averaged network."""
     torch.manual_seed(settings.seed)
     learner = Learner().to(memory_format=torch.channels_last)
+    if settings.begin:
+        learner.network.load_state_dict(load_model(settings.begin).state_dict())
     average = {name: value.clone() for name, value in learner.network.state_dict().items()}
     optimizer = torch.optim.AdamW(learner.parameters(), lr=settings.rate, weight_decay=1e-3)
     state, first = output.with_suffix(".state"), 0
@@ -274,7 +293,7 @@ def train(settings: Settings, sources: Sources, output: Path) -> None:
         for module in learner.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1 / min(max(step / 5, 10), 200)
-                module.train(step < _SHARE_WITH_STATISTICS * settings.steps)
+                module.train(not settings.begin and step < _SHARE_WITH_STATISTICS * settings.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate(step, settings)
         rng = np.random.default_rng((settings.seed, step, 1))

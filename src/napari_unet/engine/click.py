@@ -7,10 +7,8 @@ at, and the answer with the best expected overlap is looked at again at its own 
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -19,55 +17,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_unet.engine.click_learning import Adaptation, KnownObject
+from napari_unet.engine.click_looks import (
+    SIDE,
+    Look,
+    judge,
+    most_credible,
+    read,
+    sides,
+    window_around,
+    with_clicks,
+    within,
+)
 from napari_unet.engine.events import ClicksAdapted, JobEvent
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import Precision, choose_plan
 from napari_unet.model.click import load_click_network, window_input
 from napari_unet.model.unet import UNet
 from napari_unet.model.windows import DrawnMask, Pyramid
-from napari_unet.ops.annotations import annotated_box
-from napari_unet.ops.clicks import (
-    Click,
-    Mask,
-    Outline,
-    Window,
-    checked_clicks,
-    click_discs,
-    expected_overlap,
-    region_of,
-)
+from napari_unet.ops.clicks import Click, Mask, Outline, Window, checked_clicks, click_discs
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box
 
-# Side of the answer in the window, close to the one that was trained with.
-_SIDE: Final = 116
-# What the larger side of an object measures in the window that its outline is read from.
-_EXTENT: Final = 64
-# Zooms of the first look: objects of 3 to 24, 12 to 96, 48 to 384 and 190 to 1500 pixels.
-_FIRST_ZOOMS: Final = (4.0, 1.0, 0.25, 0.0625)
-# No object is magnified more than this: there is nothing more to see.
-_LARGEST_ZOOM: Final = 8.0
-# Where an outline leaves the window, most of the object lies beyond.
-_CUT_OFF: Final = 0.3
+# Zooms of the first look; each window shows twice as much as the one before. In one of them objects
+# of 3 to 1500 pixels have the size that is believed most.
+_ZOOMS: Final = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
 # Of fewer objects the size says little of the next.
 _FEWEST_FOR_SIZE: Final = 3
-# In the window; what is smaller was not learned.
-_SMALLEST_EXTENT: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What the network says of one window."""
-
-    window: Window
-    probability: NDArray[np.float32]
-    mask: Mask
-    worth: float
-
-    @property
-    def extent(self) -> int:
-        box = annotated_box(self.mask)
-        return 0 if box is None else max(_sides(box))
 
 
 class Clicker:
@@ -155,7 +130,7 @@ class Clicker:
         if not self.objects:
             raise InputError("there is no object to learn from; commit one first")
         known = [
-            KnownObject(self.pyramid, DrawnMask(each.mask, each.box), _window_around(each.box))
+            KnownObject(self.pyramid, DrawnMask(each.mask, each.box), window_around(each.box))
             for each in self.objects
         ]
         adaptation = Adaptation(self._given, known)
@@ -212,61 +187,44 @@ class Clicker:
         if previous is not None:
             earlier, start = DrawnMask(previous.mask, previous.box), previous.box
         elif box is not None:
-            start = _within(box, self.image.shape)
-            earlier = DrawnMask(np.full(_sides(start), 0.5), start)
+            start = within(box, self.image.shape)
+            earlier = DrawnMask(np.full(sides(start), 0.5), start)
         elif not positive:
             raise InputError("no click is on the object; make a positive click first")
+        shape = self.image.shape
         if earlier is None or start is None:
             look = self._first_look(checked, positive)
-        else:
-            window = _window_around(_with_clicks(start, checked))
-            [look] = self._looks([window], checked, earlier)
-        if previous is None and (again := self._fitting_window(look, checked)) is not None:
-            look = max(*self._looks([again], checked), look, key=lambda each: each.worth)
-        return self._read(look, checked)
+            found = read(look, checked, shape)
+            if not look.extent:
+                return found
+            earlier, start = DrawnMask(found.mask, found.box), found.box
+        window = window_around(with_clicks(start, positive))
+        return read(self._looks([window], checked, earlier)[0], checked, shape)
 
     # ------------------------------------------------------------------ windows
 
-    def _first_look(self, clicks: Sequence[Click], positive: Sequence[Click]) -> _Look:
-        """Look at several scales, and take the one whose answer is worth most."""
+    def _first_look(self, clicks: Sequence[Click], positive: Sequence[Click]) -> Look:
+        """Look at several scales, and take the answer that is the most credible."""
         rows, columns = zip(*((click.row, click.column) for click in positive), strict=True)
         row, column = float(np.mean(rows)), float(np.mean(columns))
-        apart = max(np.ptp(rows), np.ptp(columns), 1.0)
-        windows = [
-            Window(row, column, zoom, _SIDE) for zoom in self._zooms() if apart * zoom < _SIDE * 0.9
-        ]
-        windows = windows or [Window(row, column, _EXTENT / float(apart), _SIDE)]
-        return max(self._looks(windows, clicks), key=lambda each: each.worth)
-
-    def _zooms(self) -> list[float]:
+        apart = max(np.ptp(rows), np.ptp(columns))
         longest = max(self.image.shape)
-        # A window that is twice as wide as the image shows little more than its mirror images.
-        zooms = [zoom for zoom in _FIRST_ZOOMS if _SIDE / zoom <= max(2 * longest, 2 * _SIDE)]
-        if self.usual_extent is not None:
-            usual = min(_EXTENT / self.usual_extent, _LARGEST_ZOOM)
-            near = [z for z in zooms if 1 / 6 < z / usual < 6 and not 0.6 < z / usual < 1.6]
-            zooms = [usual, *near]
-        return zooms
-
-    def _fitting_window(self, look: _Look, clicks: Sequence[Click]) -> Window | None:
-        """Return the window in which a found object has its size; None if it is much the same."""
-        if not look.mask.any():
-            return None
-        rows, columns = np.nonzero(look.mask)
-        tops = look.window.outside(rows.min(), columns.min())
-        ends = look.window.outside(rows.max(), columns.max())
-        found = tuple(
-            slice(math.floor(low), math.ceil(high) + 1)
-            for low, high in zip(tops, ends, strict=True)
-        )
-        return _window_around(_with_clicks((found[0], found[1]), clicks))
+        windows = [
+            Window(row, column, zoom, SIDE)
+            for zoom in _ZOOMS
+            # All clicks are in the window, and it is not much wider than the image.
+            if apart * zoom < SIDE * 0.9 and SIDE / zoom <= 2 * (longest + SIDE)
+        ]
+        windows = windows or [Window(row, column, SIDE * 0.7 / float(apart), SIDE)]
+        looks = self._looks(windows, clicks)
+        return most_credible(looks, self.image.shape, self.usual_extent)
 
     def _looks(
         self,
         windows: Sequence[Window],
         clicks: Sequence[Click],
         earlier: DrawnMask | None = None,
-    ) -> list[_Look]:
+    ) -> list[Look]:
         halo = self.network.config.halo
         inputs = [self._input(window.enlarged(halo), clicks, earlier, halo) for window in windows]
         if self._run is None:
@@ -276,7 +234,7 @@ class Clicker:
         answers = self._run(batch)[:, 1].numpy()
         prompts = batch[:, 3:6, halo:-halo, halo:-halo].numpy()
         return [
-            self._look(window, answer, prompt)
+            judge(window, answer, prompt)
             for window, answer, prompt in zip(windows, answers, prompts, strict=True)
         ]
 
@@ -292,116 +250,3 @@ class Clicker:
         hint = torch.full(side, 0.5) if self._hint is None else self._hint.cut(window)[0]
         discs = torch.from_numpy(click_discs(clicks, window))
         return window_input(self.pyramid.cut(window), discs, before, hint, margin)
-
-    def _look(
-        self, window: Window, probability: NDArray[np.float32], prompt: NDArray[np.float32]
-    ) -> _Look:
-        """Judge an answer; `prompt` is (3, side, side): clicks and earlier answer."""
-        positive, negative, earlier = prompt > 0.25
-        mask = (probability > 0.5) & ~negative
-        begun = positive if positive.any() else earlier
-        mask = _regions_that_meet(mask, begun)
-        worth = expected_overlap(probability, mask)
-        look = _Look(window, probability, mask, worth)
-        if not mask.any():
-            return look
-        if look.extent < _SMALLEST_EXTENT and window.zoom < _LARGEST_ZOOM:
-            worth *= 0.5
-        worth *= 1 - (1 - _CUT_OFF) * self._share_cut_off(window, mask)
-        return _Look(window, probability, mask, worth)
-
-    def _share_cut_off(self, window: Window, mask: Mask) -> float:
-        """Return how much of the window's border the object crosses, within the image; 0 to 1."""
-        edge = np.zeros_like(mask)
-        edge[[0, -1]] = edge[:, [0, -1]] = True
-        rows, columns = window.outside(*np.nonzero(edge & mask))
-        height, width = self.image.shape
-        real = (rows > 1) & (rows < height - 2) & (columns > 1) & (columns < width - 2)
-        return min(1.0, float(real.sum()) / 8)
-
-    # ------------------------------------------------------------------ answer
-
-    def _read(self, look: _Look, clicks: Sequence[Click]) -> Outline:
-        """Bring an answer to the resolution of the image."""
-        window = look.window
-        corner = window.outside(0, 0)
-        far = window.outside(window.side - 1, window.side - 1)
-        spans = []
-        for low, high, length, axis in zip(corner, far, self.image.shape, (0, 1), strict=True):
-            places = [(click.row, click.column)[axis] for click in clicks if click.positive]
-            low, high = min([low, *places]), max([high, *places])
-            spans.append(slice(max(0, math.floor(low)), min(length, math.ceil(high) + 1)))
-        box = spans[0], spans[1]
-        fine = _enlarged(look.probability, window, box)
-        mask = fine > 0.5
-        pixels = {True: [], False: []}  # type: dict[bool, list[tuple[int, int]]]
-        for click in clicks:
-            place = round(click.row) - box[0].start, round(click.column) - box[1].start
-            if 0 <= place[0] < mask.shape[0] and 0 <= place[1] < mask.shape[1]:
-                mask[place] = click.positive
-                pixels[click.positive].append(place)
-        if pixels[True]:
-            mask = region_of(mask, pixels[True])
-        else:  # begun from a box or from a neighbouring plane
-            mask = _regions_that_meet(
-                mask, _enlarged(look.mask.astype(np.float32), window, box) > 0.5
-            )
-        overlap = expected_overlap(fine, mask)
-        tight = annotated_box(mask, 0)
-        if tight is None:
-            return Outline(box, mask, 0.0)
-        placed = tuple(
-            slice(span.start + whole.start, span.stop + whole.start)
-            for span, whole in zip(tight, box, strict=True)
-        )
-        return Outline((placed[0], placed[1]), np.ascontiguousarray(mask[tight]), overlap)
-
-
-def _enlarged(probability: NDArray[np.float32], window: Window, box: Box) -> NDArray[np.float32]:
-    """Interpolate the answer in a window at the pixels of a box of the image."""
-    rows, columns = (np.arange(span.start, span.stop, dtype=np.float32) for span in box)
-    inside_rows, inside_columns = window.inside(rows, columns)
-    half = window.side / 2
-    y = torch.from_numpy((inside_rows + 0.5) / half - 1)
-    x = torch.from_numpy((inside_columns + 0.5) / half - 1)
-    grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[None].float()
-    source = torch.from_numpy(np.ascontiguousarray(probability, np.float32))[None, None]
-    found = torch.nn.functional.grid_sample(source, grid, padding_mode="zeros", align_corners=False)
-    return found[0, 0].numpy()
-
-
-def _regions_that_meet(mask: Mask, other: Mask) -> Mask:
-    """Return the connected regions of a mask that have pixels in common with another."""
-    points = zip(*(axis.tolist() for axis in np.nonzero(mask & other)), strict=True)
-    return region_of(mask, points)
-
-
-def _window_around(box: Box) -> Window:
-    """Return the window in which a box has the size that objects are to have."""
-    row, column = ((span.start + span.stop - 1) / 2 for span in box)
-    return Window(row, column, min(_EXTENT / max(_sides(box)), _LARGEST_ZOOM), _SIDE)
-
-
-def _with_clicks(box: Box, clicks: Iterable[Click]) -> Box:
-    """Enlarge a box by the positive clicks."""
-    (top, bottom), (left, right) = ((span.start, span.stop) for span in box)
-    for click in clicks:
-        if click.positive:
-            top, bottom = min(top, math.floor(click.row)), max(bottom, math.ceil(click.row) + 1)
-            left = min(left, math.floor(click.column))
-            right = max(right, math.ceil(click.column) + 1)
-    return slice(top, bottom), slice(left, right)
-
-
-def _within(box: Box, shape: tuple[int, int]) -> Box:
-    rows, columns = (
-        slice(max(0, span.start), min(length, span.stop))
-        for span, length in zip(box, shape, strict=True)
-    )
-    if rows.start >= rows.stop or columns.start >= columns.stop:
-        raise InputError("the box lies outside of the image; draw it around an object")
-    return rows, columns
-
-
-def _sides(box: Box) -> tuple[int, int]:
-    return box[0].stop - box[0].start, box[1].stop - box[1].start

@@ -194,8 +194,8 @@ _RATE = 3e-4
 _HELD_BACK = 4
 # With fewer objects nothing is held back: the measure would say nothing.
 _FEWEST_TO_CHECK = 8
-# The larger side of an object in the window, in pixels.
-_EXTENTS = (32, 84)
+# Windows in which objects are this much smaller or larger than where their outline is read from.
+_SCALES = (0.25, 1.6)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -290,7 +290,7 @@ class Adaptation:
 
     def _sample(self, known: KnownObject) -> Sample | None:
         rng, window = self._rng, known.window
-        low, high = (math.log(extent / 64) for extent in _EXTENTS)
+        low, high = (math.log(scale) for scale in _SCALES)
         zoom = window.zoom * math.exp(rng.uniform(low, high))
         shift = rng.normal(0, 6, 2) / zoom
         moved = Window(window.row + shift[0], window.column + shift[1], zoom, window.side)

@@ -1,0 +1,272 @@
+"""What the network says of windows at several scales, and which of it to believe.
+
+How large the object under a click is, nobody says. The same place is looked at in windows of which
+each shows twice as much as the one before. At a scale that suits the object the answer hardly
+changes from one window to the next; so the answer is taken that agrees best with its neighbours,
+that the network expects to be right, and in which the object is small enough to be seen as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from napari_unet.ops.annotations import annotated_box
+from napari_unet.ops.clicks import Click, Mask, Outline, Window, expected_overlap, region_of
+from napari_unet.ops.errors import InputError
+from napari_unet.ops.tiling import Box
+
+#: Side of the answer in a window, close to the one that was trained with.
+SIDE: Final = 116
+#: What the larger side of an object measures in the window that its outline is read from.
+EXTENT: Final = 40
+#: No object is magnified more than this: there is nothing more to see.
+LARGEST_ZOOM: Final = 8.0
+# What the larger side of an object measures in the window that is believed most, in pixels, and how
+# fast belief falls off on both sides, in natural logarithms. Found with one click on seven sets of
+# docs/benchmarks.md: where an object is larger, parts of it are taken for objects.
+_BELIEVED_EXTENT: Final = 12.0
+_BELIEF_WIDTH: Final = 0.8
+# The same for the size of an object, where that of others of the image is known.
+_USUAL_WIDTH: Final = 0.7
+# Where an outline leaves the window, most of the object lies beyond.
+_CUT_OFF: Final = 0.3
+_CUT_OFF_PIXELS: Final = 8
+# Pixels of the window around an outline that are looked at again at the image's resolution.
+_AROUND: Final = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What the network says of one window.
+
+    Attributes
+    ----------
+    window
+        The window.
+    probability
+        Shape (side, side): that a pixel is of the object.
+    mask
+        Same shape: the object.
+    """
+
+    window: Window
+    probability: NDArray[np.float32]
+    mask: Mask
+
+    @property
+    def extent(self) -> int:
+        """The larger side of the object, in pixels of the window; 0 without one."""
+        box = annotated_box(self.mask)
+        return 0 if box is None else max(sides(box))
+
+    @property
+    def overlap(self) -> float:
+        """The intersection over union with the truth that the network expects."""
+        return expected_overlap(self.probability, self.mask)
+
+    def box(self, shape: tuple[int, int], margin: int = 0) -> Box | None:
+        """Return the part of an image of that shape in which the object lies; None without one."""
+        found = annotated_box(self.mask)
+        if found is None:
+            return None
+        rows, columns = found
+        top, left = self.window.outside(rows.start - margin, columns.start - margin)
+        bottom, right = self.window.outside(rows.stop - 1 + margin, columns.stop - 1 + margin)
+        box = (
+            slice(max(0, math.floor(top)), min(shape[0], math.ceil(bottom) + 1)),
+            slice(max(0, math.floor(left)), min(shape[1], math.ceil(right) + 1)),
+        )
+        return box if min(sides(box)) > 0 else None
+
+
+def judge(window: Window, probability: NDArray[np.float32], prompt: NDArray[np.float32]) -> Look:
+    """Find the object in an answer.
+
+    Parameters
+    ----------
+    window
+        The window.
+    probability
+        Shape (side, side).
+    prompt
+        Shape (3, side, side): positive clicks, negative clicks, the earlier answer.
+
+    Returns
+    -------
+    Look
+        The object is what is connected with a positive click; without any, with the earlier answer.
+    """
+    positive, negative, earlier = prompt > 0.25
+    mask = (probability > 0.5) & ~negative
+    begun = positive if positive.any() else earlier
+    return Look(window, probability, regions_that_meet(mask, begun))
+
+
+def most_credible(
+    looks: Sequence[Look], shape: tuple[int, int], usual: float | None = None
+) -> Look:
+    """Choose among windows around one place, each of which shows twice as much as the one before.
+
+    Parameters
+    ----------
+    looks
+        The finest first.
+    shape
+        Of the image.
+    usual
+        The usual larger side of objects of the image, in pixels; None if it is not known.
+    """
+    alike = [_common_share(*pair) for pair in pairwise(looks)]
+    scores = []
+    for number, look in enumerate(looks):
+        near = alike[max(number - 1, 0) : number + 1]
+        agreement = float(np.mean(near)) if near else 1.0
+        scores.append(agreement * _belief(look, shape, usual))
+    return looks[int(np.argmax(scores))]
+
+
+def _belief(look: Look, shape: tuple[int, int], usual: float | None) -> float:
+    extent = look.extent
+    if not extent:
+        return 0.0
+    belief = math.sqrt(look.overlap) * (1 - (1 - _CUT_OFF) * _share_cut_off(look, shape))
+    belief *= _bell(extent / _BELIEVED_EXTENT, _BELIEF_WIDTH)
+    if usual is not None:
+        belief *= _bell(extent / look.window.zoom / usual, _USUAL_WIDTH)
+    return belief
+
+
+def _bell(ratio: float, width: float) -> float:
+    return math.exp(-0.5 * (math.log(ratio) / width) ** 2)
+
+
+def _common_share(finer: Look, coarser: Look) -> float:
+    """Return the intersection over union of two masks, of which one shows twice as much."""
+    side = finer.mask.shape[0]
+    pooled = finer.mask.reshape(side // 2, 2, side // 2, 2).mean(axis=(1, 3)) >= 0.5
+    placed = np.zeros_like(coarser.mask)
+    begin = (side - side // 2) // 2
+    placed[begin : begin + side // 2, begin : begin + side // 2] = pooled
+    union = int((placed | coarser.mask).sum())
+    return int((placed & coarser.mask).sum()) / union if union else 0.0
+
+
+def _share_cut_off(look: Look, shape: tuple[int, int]) -> float:
+    """Return how much of the window's border the object crosses, within the image; 0 to 1."""
+    edge = np.zeros_like(look.mask)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    rows, columns = look.window.outside(*np.nonzero(edge & look.mask))
+    height, width = shape
+    real = (rows > 1) & (rows < height - 2) & (columns > 1) & (columns < width - 2)
+    return min(1.0, float(real.sum()) / _CUT_OFF_PIXELS)
+
+
+def read(look: Look, clicks: Sequence[Click], shape: tuple[int, int]) -> Outline:
+    """Bring an answer to the resolution of the image.
+
+    Parameters
+    ----------
+    look
+        The answer.
+    clicks
+        They are kept to: the outline has the pixel of each positive click, and of no negative one.
+    shape
+        Of the image.
+    """
+    positive = [click for click in clicks if click.positive]
+    box = look.box(shape, _AROUND)
+    if box is None and not positive:
+        return Outline((slice(0, 1), slice(0, 1)), np.zeros((1, 1), bool), 0.0)
+    box = with_clicks(box, positive)
+    fine = _enlarged(look.probability, look.window, box)
+    mask = fine > 0.5
+    pixels = []
+    for click in clicks:
+        place = round(click.row) - box[0].start, round(click.column) - box[1].start
+        if 0 <= place[0] < mask.shape[0] and 0 <= place[1] < mask.shape[1]:
+            mask[place] = click.positive
+            if click.positive:
+                pixels.append(place)
+    if pixels:
+        mask = region_of(mask, pixels)
+    else:  # begun from a box or from a neighbouring plane
+        begun = _enlarged(look.mask.astype(np.float32), look.window, box) > 0.5
+        mask = regions_that_meet(mask, begun)
+    tight = annotated_box(mask)
+    if tight is None:
+        return Outline(box, mask, 0.0)
+    rows, columns = (
+        slice(span.start + whole.start, span.stop + whole.start)
+        for span, whole in zip(tight, box, strict=True)
+    )
+    return Outline((rows, columns), np.ascontiguousarray(mask[tight]), look.overlap)
+
+
+def _enlarged(probability: NDArray[np.float32], window: Window, box: Box) -> NDArray[np.float32]:
+    """Interpolate the answer in a window at the pixels of a box of the image."""
+    rows, columns = (np.arange(span.start, span.stop, dtype=np.float32) for span in box)
+    inside_rows, inside_columns = window.inside(rows, columns)
+    half = window.side / 2
+    y = torch.from_numpy((inside_rows + 0.5) / half - 1)
+    x = torch.from_numpy((inside_columns + 0.5) / half - 1)
+    grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[None].float()
+    source = torch.from_numpy(np.ascontiguousarray(probability, np.float32))[None, None]
+    found = functional.grid_sample(source, grid, padding_mode="zeros", align_corners=False)
+    return found[0, 0].numpy()
+
+
+def regions_that_meet(mask: Mask, other: Mask) -> Mask:
+    """Return the connected regions of a mask that have pixels in common with another."""
+    points = zip(*(axis.tolist() for axis in np.nonzero(mask & other)), strict=True)
+    return region_of(mask, points)
+
+
+def window_around(box: Box, extent: float = EXTENT) -> Window:
+    """Return the window in which the larger side of a box has `extent` pixels."""
+    row, column = ((span.start + span.stop - 1) / 2 for span in box)
+    return Window(row, column, min(extent / max(sides(box)), LARGEST_ZOOM), SIDE)
+
+
+def with_clicks(box: Box | None, clicks: Iterable[Click]) -> Box:
+    """Return the smallest box that has the pixels of a box and of positive clicks."""
+    spans = [] if box is None else [[(span.start, span.stop) for span in box]]
+    for click in clicks:
+        if click.positive:
+            pixel = round(click.row), round(click.column)
+            spans.append([(place, place + 1) for place in pixel])
+    rows, columns = (
+        slice(min(each[axis][0] for each in spans), max(each[axis][1] for each in spans))
+        for axis in (0, 1)
+    )
+    return rows, columns
+
+
+def within(box: Box, shape: tuple[int, int]) -> Box:
+    """Return the part of a box that lies on an image.
+
+    Raises
+    ------
+    InputError
+        If no part does.
+    """
+    rows, columns = (
+        slice(max(0, span.start), min(length, span.stop))
+        for span, length in zip(box, shape, strict=True)
+    )
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        raise InputError("the box lies outside of the image; draw it around an object")
+    return rows, columns
+
+
+def sides(box: Box) -> tuple[int, int]:
+    """Return the height and the width of a box."""
+    return box[0].stop - box[0].start, box[1].stop - box[1].start
