@@ -12,9 +12,11 @@ a click may have to wait for.
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +25,14 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from report import publish, table
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
-from robot import Robot
-
 from napari_unet.engine.files import ImageFile
 from napari_unet.viewer.app import open_window
 from napari_unet.viewer.clicking.session import ClickSession
 from napari_unet.viewer.controller import controller_for
+
+# Last, so that nothing there hides a module of this folder.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+Robot = importlib.import_module("robot").Robot
 
 _SIZES = (512, 2048, 4096)
 _DISCS = 40
@@ -54,7 +57,7 @@ def discs(side: int, seed: int) -> tuple[NDArray[np.uint16], list[tuple[int, int
     return image.clip(0, 65535).astype(np.uint16), middles
 
 
-def measure(robot: Robot, places: list[tuple[int, int]], clicks: int) -> list[float]:
+def measure(robot: Any, places: list[tuple[int, int]], clicks: int) -> list[float]:
     """Click so many times; the seconds of each click."""
     session = controller_for(robot.viewer).findChild(ClickSession)
     seconds = []
@@ -80,7 +83,7 @@ def _is_answered(session: ClickSession) -> bool:
     return session.current is not None and session.current.outline_on(()) is not None
 
 
-def start_learning(robot: Robot, side: int) -> None:
+def start_learning(robot: Any, side: int) -> None:
     """Paint two strokes and begin to learn, without an end."""
     controller = controller_for(robot.viewer)
     strokes = controller.layers.annotations

@@ -34,13 +34,25 @@ from napari_unet.engine.plan import Precision, choose_plan
 from napari_unet.model.click import load_click_network, window_input
 from napari_unet.model.unet import UNet
 from napari_unet.model.windows import DrawnMask, Pyramid
-from napari_unet.ops.clicks import Click, Mask, Outline, Window, checked_clicks, click_discs
+from napari_unet.ops.clicks import (
+    Click,
+    Mask,
+    Outline,
+    Window,
+    checked_clicks,
+    click_discs,
+    innermost,
+)
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box
 
 # Zooms of the first look; each window shows twice as much as the one before. In one of them objects
 # of 3 to 1500 pixels have the size that is believed most.
 _ZOOMS: Final = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
+# An object that is followed has ended where the network expects less overlap with the truth; and
+# what has less in common with its outline on the plane before is something else.
+_LEAST_OVERLAP: Final = 0.5
+_LEAST_SHARED: Final = 0.3
 # Of fewer objects the size says little of the next.
 _FEWEST_FOR_SIZE: Final = 3
 
@@ -200,6 +212,31 @@ class Clicker:
             earlier, start = DrawnMask(found.mask, found.box), found.box
         window = window_around(with_clicks(start, positive))
         return read(self._looks([window], checked, earlier)[0], checked, shape)
+
+    def follow(self, previous: Outline) -> Outline:
+        """Outline the object whose outline on a neighbouring plane is known.
+
+        It is clicked on in the middle of that outline, and looked at in the same window. Only if
+        what comes out has little in common with the outline, the outline itself is the prompt: with
+        it, the network finds an object even where it has ended.
+
+        Parameters
+        ----------
+        previous
+            The outline on the neighbouring plane.
+
+        Returns
+        -------
+        Outline
+            Its expected overlap is low where the object has ended.
+        """
+        row, column = innermost(previous.mask)
+        middle = Click(row + previous.box[0].start, column + previous.box[1].start)
+        [look] = self._looks([window_around(previous.box)], [middle])
+        found = read(look, [middle], self.image.shape)
+        if found.overlap < _LEAST_OVERLAP or found.shares(previous) >= _LEAST_SHARED:
+            return found
+        return self.outline((), previous)
 
     # ------------------------------------------------------------------ windows
 

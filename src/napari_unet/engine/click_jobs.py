@@ -30,7 +30,7 @@ from napari_unet.ops.tiling import Box
 # An object has ended where the network expects less overlap, or where little of it is left.
 _LEAST_OVERLAP: Final = 0.5
 _LEAST_SHARE: Final = 0.1
-_LEAST_COMMON: Final = 0.2
+_LEAST_SHARED: Final = 0.15
 #: Fewer objects do not tell what is like them.
 FEWEST_TO_PROPOSE: Final = 2
 # A proposal may be this much smaller or larger in area than the smallest or largest of the objects.
@@ -111,7 +111,7 @@ def propagate_job(
         for plane in way:
             if stop is not None and stop.is_set():
                 return
-            found = clicker(plane).outline((), previous)
+            found = clicker(plane).follow(previous)
             if _has_ended(found, previous, outline):
                 break
             yield ObjectOutlined(found, plane)
@@ -122,7 +122,7 @@ def _has_ended(found: Outline, previous: Outline, first: Outline) -> bool:
     area = int(found.mask.sum())
     if found.overlap < _LEAST_OVERLAP or area < _LEAST_SHARE * first.mask.sum():
         return True
-    return found.common(previous) < _LEAST_COMMON * min(area, int(previous.mask.sum()))
+    return found.shares(previous) < _LEAST_SHARED
 
 
 def propose_job(

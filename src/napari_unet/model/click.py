@@ -19,7 +19,7 @@ from napari_unet.model.checkpoint import load_model
 from napari_unet.model.unet import UNet
 from napari_unet.ops.errors import InputError
 
-_FILE: Final = Path(__file__).parent / "bundled" / "click.safetensors"
+_FILE: Final = Path(__file__).parent / "bundled" / "clicks" / "click.safetensors"
 #: Red, green, blue, positive clicks, negative clicks, earlier answer, other network.
 CHANNELS: Final = 7
 # A window with less contrast than this, of the image's own range, is not amplified further: it

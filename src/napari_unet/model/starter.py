@@ -15,7 +15,7 @@ from napari_unet.model.head import HIDDEN_UNITS
 from napari_unet.model.unet import UNet
 from napari_unet.ops.errors import InputError
 
-_FOLDER: Final = Path(__file__).parent / "bundled"
+_FOLDER: Final = Path(__file__).parent / "bundled" / "starters"
 #: The starter that a new session begins from.
 USUAL: Final = "small"
 

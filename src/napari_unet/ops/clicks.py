@@ -144,6 +144,11 @@ class Outline:
         ]
         return int((parts[0] & parts[1]).sum())
 
+    def shares(self, other: Outline) -> float:
+        """Return the intersection over union of two outlines."""
+        common = self.common(other)
+        return common / max(int(self.mask.sum() + other.mask.sum()) - common, 1)
+
     @property
     def extent(self) -> int:
         """The larger side of its box, in pixels."""
