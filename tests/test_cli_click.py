@@ -37,13 +37,21 @@ def test_the_mask_of_the_object_is_written(image, tmp_path, capsys):
 def test_what_is_not_of_the_object_is_kept_out(image, tmp_path):
     path, _ = image
     words = ("--at", "60,70", "--at", "50,70", "--not", "72,70")
-    assert run("click", path, *words, "-o", tmp_path / "mask.png") == 0
+    assert run("click", path, *words, "-o", tmp_path / "mask.tif") == 0
+    mask = imread(tmp_path / "mask.tif")
+    assert mask.shape == image[1].shape
+    assert (mask[60, 70], mask[50, 70], mask[72, 70]) == (1, 1, 0)
 
 
 def test_a_box_is_enough(image, tmp_path):
     path, disc = image
     assert run("click", path, "--box", "38,48,82,92", "-o", tmp_path / "mask.tif") == 0
     assert ((imread(tmp_path / "mask.tif") > 0) & disc).sum() > 0.6 * disc.sum()
+
+
+@pytest.mark.parametrize("box", ["nan,1,20,20", "1,1,inf,20"])
+def test_a_box_without_finite_corners_is_refused(image, tmp_path, box):
+    assert run("click", image[0], "--box", box, "-o", tmp_path / "mask.tif") == 2
 
 
 @pytest.mark.parametrize(
@@ -53,6 +61,9 @@ def test_a_box_is_enough(image, tmp_path):
         (("--at", "60"), "give numbers with commas"),
         (("--at", "here,there"), "give numbers with commas"),
         (("--at", "600,70"), "click on the image"),
+        (("--at", "nan,70"), "give it as"),
+        (("--box", "1,2,3"), "give numbers with commas"),
+        (("--at", "60,70", "--not", "60,70"), "positive click"),
         (("--box", "500,500,600,600"), "around an object"),
     ],
 )

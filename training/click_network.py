@@ -323,7 +323,8 @@ def publish(learner: Learner, average: dict[str, Tensor], settings: Settings, ou
     """Write the averaged network as the program loads it."""
     network = UNet.from_config(learner.network.config)
     network.load_state_dict(average)
-    notes = {"training": asdict(settings), "disc_radius": DISC_RADIUS}
+    training = {**asdict(settings), "begin": Path(settings.begin).name}
+    notes = {"training": training, "disc_radius": DISC_RADIUS}
     save_model(network.eval(), output, notes)
 
 

@@ -12,7 +12,7 @@ from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.checkpoint import save_model
 from napari_unet.model.click import CHANNELS, load_click_network, window_input
 from napari_unet.model.unet import UNet
-from napari_unet.ops.clicks import Outline
+from napari_unet.ops.clicks import Click, Outline, next_click
 from napari_unet.ops.errors import InputError
 
 
@@ -46,7 +46,7 @@ def mask_of(found, image):
     return found.full(image.shape[:2])
 
 
-@pytest.mark.parametrize("radius", [6, 15, 40, 120])
+@pytest.mark.parametrize("radius", [5, 15, 40, 150])
 def test_one_click_outlines_a_disc_of_any_size(radius):
     side = int(radius * 3.2)
     truth = disc((side, side), side // 2, side // 2, radius)
@@ -85,6 +85,33 @@ def test_the_object_that_was_clicked_on_is_meant(two_discs):
         assert overlap(found, truth) > 0.8
 
 
+def touching_discs(radius):
+    side, half = 6 * radius + 30, 3 * radius + 15
+    first, second = (disc((side, side), half, half + s * radius, radius) for s in (-1, 1))
+    return (first, (half, half - radius)), (second & ~first, (half, half + radius))
+
+
+@pytest.mark.parametrize("radius", [6, 15, 22])
+def test_three_clicks_part_two_discs_that_touch(radius):
+    pair = touching_discs(radius)
+    image = photograph(*(truth for truth, _ in pair))
+    for truth, place in pair:
+        eye, clicks, previous = clicker(image), [Click(*place)], None
+        for _ in range(3):
+            previous = eye.outline(clicks, previous)
+            if (wrong := next_click(truth, mask_of(previous, image))) is not None:
+                clicks.append(wrong)
+        assert overlap(mask_of(previous, image), truth) > 0.8
+
+
+def test_an_earlier_answer_that_is_empty_is_none():
+    truth = disc((300, 300), 220, 220, 12)
+    image = photograph(truth)
+    empty = Outline(np.s_[0:1, 0:1], np.zeros((1, 1), bool), 0.0)
+    found = clicker(image).outline([((220, 220), True)], empty)
+    assert overlap(mask_of(found, image), truth) > 0.8
+
+
 def test_the_same_clicks_have_the_same_answer(two_discs):
     image = photograph(*two_discs)
     eye = clicker(image)
@@ -108,6 +135,12 @@ def test_of_contradictory_clicks_at_one_place_the_last_one_counts(two_discs):
     image = photograph(*two_discs)
     clicks = [((70, 60), False), ((70, 60), True)]
     assert mask_of(clicker(image).outline(clicks), image)[70, 60]
+    turned = [((60, 60), True), ((70, 70), True), ((70, 70), False)]
+    found = mask_of(clicker(image).outline(turned), image)
+    assert found[60, 60]
+    assert not found[70, 70]
+    with pytest.raises(InputError, match="positive click"):
+        clicker(image).outline(clicks[::-1])
 
 
 def test_a_hundred_clicks_are_answered(two_discs):
@@ -119,7 +152,7 @@ def test_a_hundred_clicks_are_answered(two_discs):
     assert overlap(found, two_discs[0]) > 0.8
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (5, 5), (200, 2)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 500), (5, 5), (200, 2)])
 def test_tiny_and_thin_images_are_answered(shape):
     image = np.random.default_rng(0).random(shape).astype(np.float32)
     place = shape[0] // 2, shape[1] // 2
@@ -157,13 +190,14 @@ def test_an_image_with_nan_is_refused(two_discs):
         clicker(image).outline([((70, 60), True)])
 
 
-def test_moving_the_image_moves_the_answer():
+@pytest.mark.parametrize("by", [(8, -16), (3, 5)])
+def test_moving_the_image_moves_the_answer(by):
     shape = (220, 220)
     image = photograph(disc(shape, 110, 110, 18))
-    moved = np.roll(image, (8, -16), axis=(0, 1))
+    moved = np.roll(image, by, axis=(0, 1))
     still = mask_of(clicker(image).outline([((110, 110), True)]), image)
-    other = mask_of(clicker(moved).outline([((118, 94), True)]), image)
-    assert overlap(np.roll(still, (8, -16), axis=(0, 1)), other) > 0.97
+    other = mask_of(clicker(moved).outline([((110 + by[0], 110 + by[1]), True)]), image)
+    assert overlap(np.roll(still, by, axis=(0, 1)), other) > 0.95
 
 
 def test_the_usual_size_is_known_after_three_objects(two_discs):
@@ -229,3 +263,16 @@ def test_a_fine_tuned_network_gives_a_hint(two_discs):
     segmenter.annotate(strokes)
     segmenter.fine_tune(steps=1)
     assert overlap(segmenter.click([((70, 60), True)]), two_discs[0]) > 0.6
+    assert segmenter.clicker._hint is not None
+
+
+def test_a_round_that_was_taken_back_gives_no_hint(two_discs):
+    image = photograph(*two_discs)
+    segmenter = Segmenter(classes=2, config=FinetuneConfig(precision="fp32")).set_image(image)
+    strokes = np.zeros(image.shape, np.uint8)
+    strokes[60:64, 50:70], strokes[10:14, 10:90] = 2, 1
+    segmenter.annotate(strokes)
+    segmenter.fine_tune(steps=1)
+    assert segmenter.clicker._hint is not None
+    list(segmenter.undo_round_job())
+    assert segmenter.clicker._hint is None

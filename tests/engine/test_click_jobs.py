@@ -71,6 +71,17 @@ def test_looking_for_others_can_be_stopped(clicker, field):
     assert not list(propose_job(clicker, np.where(field[1] <= 3, field[1], 0), stop))
 
 
+def test_nothing_is_proposed_after_a_stop(clicker, field):
+    stop = threading.Event()
+    job = propose_job(clicker, np.where(field[1] <= 3, field[1], 0), stop)
+    for event in job:
+        if event.outlines:
+            break
+    stop.set()
+    assert event.done < event.total
+    assert not list(job)
+
+
 def ball():
     """A ball of radius 18 in 48 planes, which ends at planes 6 and 42."""
     planes = []

@@ -82,6 +82,10 @@ def test_a_click_is_drawn_as_a_disc_of_one_size_at_any_zoom():
         assert np.hypot(rows - 10, columns - 10).max() <= DISC_RADIUS
         assert positive[10, 10] == 1
         assert not negative.any()
+        both = click_discs([Click(10, 10), Click(10, 12, False)], window)
+        assert np.array_equal(both[0], positive)
+        assert both[1].any()
+    assert not click_discs([Click(500, 500)], window).any(), "beyond the window"
 
 
 def test_the_innermost_pixel_is_far_from_the_border_and_from_the_edge_of_the_image():
@@ -148,6 +152,7 @@ def test_objects_say_what_they_are_and_that_a_thin_ring_is_background():
     assert strokes[14, 12] == 2
     assert strokes[14, 28] == 2
     assert set(strokes[14, 18:22]) == {1, 2}, "where two touch there is background between"
+    assert (strokes[14, 11:29] == 1).sum() == 1, "of one pixel"
     assert strokes[14, 31] == 1
     assert strokes[14, 40] == 0, "what is far away is not known"
     assert not objects_as_strokes(np.zeros(SHAPE, int)).any()
@@ -165,3 +170,13 @@ def test_outlines_are_found_in_a_label_image():
     labels[2:5, 2:5], labels[10:12, 40:44] = 4, 2
     outlines = known_outlines(labels)
     assert sorted(int(o.mask.sum()) for o in outlines) == [8, 9]
+    assert np.array_equal(sum(o.full(SHAPE) for o in outlines), labels > 0)
+    assert known_outlines(np.zeros(SHAPE, np.uint8)) == ()
+
+
+def test_an_outline_has_no_pixel_of_another_object_in_its_box():
+    labels = np.full((9, 9), 1)
+    labels[3:6, 3:6] = 2
+    ring, core = known_outlines(labels)
+    assert ring.common(core) == 0
+    assert ring.mask.sum() + core.mask.sum() == 81

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def _numbers(text: str, count: int) -> Sequence[float]:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != count:
+    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
         wanted = ",".join(["ROW", "COLUMN"] * (count // 2))
         raise InputError(f"{text!r} is not {wanted}; give numbers with commas, as in 120,64")
     return numbers

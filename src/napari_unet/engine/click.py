@@ -65,7 +65,10 @@ class Clicker:
     image
         The image.
     network
-        What answers, see `napari_unet.model.click`; None for the one that comes with the program.
+        What adapting begins from, see `napari_unet.model.click`; None for the one that comes with
+        the program.
+    adapted
+        What answers; None for `network`.
     precision
         As for `choose_plan`: "fast" takes bfloat16 where it is faster.
     device
@@ -84,6 +87,7 @@ class Clicker:
         image: SourceImage,
         network: UNet | None = None,
         *,
+        adapted: UNet | None = None,
         precision: Precision = "fast",
         device: str = "auto",
     ) -> None:
@@ -94,7 +98,7 @@ class Clicker:
         self._device = device
         self._pyramid: Pyramid | None = None
         self._hint: Pyramid | None = None
-        self.use_network(self._given)
+        self.use_network(adapted or self._given)
 
     def use_network(self, network: UNet) -> None:
         """Answer with another network from now on."""
@@ -196,7 +200,7 @@ class Clicker:
         checked = checked_clicks(clicks, self.image.shape)
         positive = [click for click in checked if click.positive]
         earlier, start = None, None
-        if previous is not None:
+        if previous is not None and previous.mask.any():
             earlier, start = DrawnMask(previous.mask, previous.box), previous.box
         elif box is not None:
             start = within(box, self.image.shape)

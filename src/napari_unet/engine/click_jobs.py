@@ -21,6 +21,7 @@ from napari_unet.ops.clicks import (
     Mask,
     Outline,
     innermost,
+    known_outlines,
     objects_as_strokes,
 )
 from napari_unet.ops.errors import InputError
@@ -158,23 +159,21 @@ def propose_job(
     InputError
         If there are too few objects.
     """
+    if labels.size and int(labels.min()) < 0:
+        raise InputError("objects have negative numbers; number them from 1")
     areas = np.bincount(labels.ravel())[1:]
     areas = areas[areas > 0]
     if len(areas) < FEWEST_TO_PROPOSE:
         raise InputError(f"commit {FEWEST_TO_PROPOSE} objects first; they tell what to look for")
-    likely: NDArray[np.float32] | None = None
-    for part in _foreground(clicker, labels, device):
+    likely = np.zeros(labels.shape, np.float32)
+    for tile in _foreground(clicker, labels, device):
         if stop is not None and stop.is_set():
             return
-        if isinstance(part, np.ndarray):
-            likely = part
-        else:
-            yield part
-    if likely is None:
-        return
+        likely[tile.inner] = tile.probability[OBJECT - 1]
+        yield ObjectsProposed((), 0, 0)
     smallest, largest = areas.min() / _SIZE_FACTOR, areas.max() * _SIZE_FACTOR
     taken = labels > 0
-    places = list(_places(likely, taken, smallest))
+    places = _places(likely, taken, smallest)
     for begin in range(0, len(places), _PLACES_AT_ONCE):
         if stop is not None and stop.is_set():
             return
@@ -192,26 +191,25 @@ def propose_job(
 
 def _foreground(
     clicker: Clicker, labels: NDArray[np.integer], device: str
-) -> Iterator[NDArray[np.float32] | ObjectsProposed]:
-    """Yield signs of life, and last how probable it is that a pixel belongs to such an object."""
+) -> Iterator[TilePredicted]:
+    """Say, tile by tile, how probable it is that a pixel belongs to such an object."""
     learner = InstantLearner(load_starter(), device)
     learner.look_at(clicker.image)
     learner.learn([AnnotatedImage(clicker.image, objects_as_strokes(labels))], OBJECT)
-    likely = np.zeros(labels.shape, np.float32)
     for event in learner.predict(clicker.image):
         if isinstance(event, TilePredicted):
-            likely[event.inner] = event.probability[OBJECT - 1]
-            yield ObjectsProposed((), 0, 0)
-    yield likely
+            yield event
 
 
-def _places(likely: NDArray[np.float32], taken: Mask, smallest: float) -> Iterator[tuple[int, int]]:
-    """Yield the middles of regions that are likely objects, the large ones first."""
+def _places(likely: NDArray[np.float32], taken: Mask, smallest: float) -> list[tuple[int, int]]:
+    """Return the middles of regions that are likely objects, the large ones first."""
     free = np.where(taken, 0, likely)
-    regions = watershed_instances(free, min_size=max(4, int(smallest / 2)))
-    areas = np.bincount(regions.ravel())
-    for number in np.argsort(areas[1:], kind="stable")[::-1] + 1:
-        yield innermost(regions == number)
+    regions = known_outlines(watershed_instances(free, min_size=max(4, int(smallest / 2))))
+    places = []
+    for region in sorted(regions, key=lambda each: -int(each.mask.sum())):
+        row, column = innermost(region.mask)
+        places.append((row + region.box[0].start, column + region.box[1].start))
+    return places
 
 
 def _proposal(

@@ -266,6 +266,8 @@ class Adaptation:
             for group in optimizer.param_groups:
                 group["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * step / _STEPS))
             loss = self._step()
+            if loss is None:
+                break
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
@@ -273,14 +275,17 @@ class Adaptation:
             yield AdaptingStepMade(step + 1, _STEPS, float(loss.detach()))
         self.after = self._score()
 
-    def _step(self) -> Tensor:
-        samples = []
+    def _step(self) -> Tensor | None:
+        """Return the loss of a few windows; None if no window of the objects shows enough."""
+        samples: list[Sample] = []
         for _ in range(_BATCH * 4):
             known = self._objects[int(self._rng.integers(len(self._objects)))]
             if (sample := self._sample(known)) is not None:
                 samples.append(sample)
             if len(samples) == _BATCH:
                 break
+        if not samples:
+            return None
         for _ in range(min(rounds_of_clicks(self._rng), 2)):
             with torch.no_grad():
                 answers = self._logit(samples).sigmoid().numpy()

@@ -2,8 +2,9 @@
 
 How large the object under a click is, nobody says. The same place is looked at in windows of which
 each shows twice as much as the one before. At a scale that suits the object the answer hardly
-changes from one window to the next; so the answer is taken that agrees best with its neighbours,
-that the network expects to be right, and in which the object is small enough to be seen as a whole.
+changes from one window to the next; so the answer is taken that agrees best with one of its
+neighbours. The overlap that the network expects says less: it is high, too, where a part that fills
+the window is taken for the object.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ SIDE: Final = 116
 EXTENT: Final = 40
 #: No object is magnified more than this: there is nothing more to see.
 LARGEST_ZOOM: Final = 8.0
-# What the larger side of an object measures in the window that is believed most, in pixels, and how
-# fast belief falls off on both sides, in natural logarithms. Found with one click on seven sets of
-# docs/benchmarks.md: where an object is larger, parts of it are taken for objects.
-_BELIEVED_EXTENT: Final = 12.0
-_BELIEF_WIDTH: Final = 0.8
-# The same for the size of an object, where that of others of the image is known.
+# How much agreement and the expected overlap count. Found with one click on 40 objects of each of
+# seven sets of docs/benchmarks.md.
+_AGREEMENT_POWER: Final = 2.0
+_OVERLAP_POWER: Final = 0.5
+# How fast belief falls off, in natural logarithms, where an object is smaller or larger than others
+# of the image that are known.
 _USUAL_WIDTH: Final = 0.7
 # Where an outline leaves the window, most of the object lies beyond.
 _CUT_OFF: Final = 0.3
@@ -128,9 +129,8 @@ def most_credible(
     alike = [_common_share(*pair) for pair in pairwise(looks)]
     scores = []
     for number, look in enumerate(looks):
-        near = alike[max(number - 1, 0) : number + 1]
-        agreement = float(np.mean(near)) if near else 1.0
-        scores.append(agreement * _belief(look, shape, usual))
+        agreement = max(alike[max(number - 1, 0) : number + 1], default=1.0)
+        scores.append((agreement + 1e-3) ** _AGREEMENT_POWER * _belief(look, shape, usual))
     return looks[int(np.argmax(scores))]
 
 
@@ -138,15 +138,13 @@ def _belief(look: Look, shape: tuple[int, int], usual: float | None) -> float:
     extent = look.extent
     if not extent:
         return 0.0
-    belief = math.sqrt(look.overlap) * (1 - (1 - _CUT_OFF) * _share_cut_off(look, shape))
-    belief *= _bell(extent / _BELIEVED_EXTENT, _BELIEF_WIDTH)
+    belief = float(look.overlap**_OVERLAP_POWER) * (
+        1 - (1 - _CUT_OFF) * _share_cut_off(look, shape)
+    )
     if usual is not None:
-        belief *= _bell(extent / look.window.zoom / usual, _USUAL_WIDTH)
+        ratio = extent / look.window.zoom / usual
+        belief *= math.exp(-0.5 * (math.log(ratio) / _USUAL_WIDTH) ** 2)
     return belief
-
-
-def _bell(ratio: float, width: float) -> float:
-    return math.exp(-0.5 * (math.log(ratio) / width) ** 2)
 
 
 def _common_share(finer: Look, coarser: Look) -> float:
@@ -259,7 +257,7 @@ def within(box: Box, shape: tuple[int, int]) -> Box:
         If no part does.
     """
     rows, columns = (
-        slice(max(0, span.start), min(length, span.stop))
+        slice(max(0, span.start or 0), length if span.stop is None else min(length, span.stop))
         for span, length in zip(box, shape, strict=True)
     )
     if rows.start >= rows.stop or columns.start >= columns.stop:

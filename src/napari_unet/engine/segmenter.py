@@ -223,8 +223,8 @@ class Segmenter:
         if self._clicker is None:
             self._clicker = Clicker(image, device=self.config.device)
             self._hint_is_new = False
-        if self.is_fine_tuned and not self._hint_is_new:
-            self._clicker.set_hint(1 - self.predict()[0])
+        if not self._hint_is_new:
+            self._clicker.set_hint(1 - self.predict()[0] if self.is_fine_tuned else None)
             self._hint_is_new = True
         return self._clicker
 

@@ -508,7 +508,7 @@ class ClickSession(QObject):
         """Return what outlines objects of a plane; on the worker thread alone."""
         key = planes, index
         if key not in self._clickers:
-            self._clickers[key] = Clicker(planes.source(index), self._network)
+            self._clickers[key] = Clicker(planes.source(index), adapted=self._network)
             while len(self._clickers) > _PLANES_KEPT:
                 self._clickers.popitem(last=False)
         self._clickers.move_to_end(key)

@@ -1,0 +1,162 @@
+"""The training script of the click network, on a few small scenes and without photographs."""
+
+import math
+
+import click_network
+import numpy as np
+import pool
+import pytest
+import torch
+from click_data import DrawnObjects, Objects
+from click_network import Learner, Settings, Sources, rate, train, train_step
+from pool import Pool
+
+from napari_unet.model.checkpoint import load_notes
+from napari_unet.model.click import CHANNELS, load_click_network
+
+SIDE = 48
+SETTINGS = Settings(steps=2, batch=2, side=SIDE, largest=40, photographs=False)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Six scenes of 96 pixels on disk."""
+    folder = tmp_path_factory.mktemp("pool")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "_PER_FILE", 6)
+        pool.fill(folder, 6, 0, 96)
+    return folder
+
+
+@pytest.fixture
+def sources(scenes):
+    return Sources(SETTINGS, scenes, None)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def inputs(samples):
+    return torch.stack([each.network_input(0) for each in samples])
+
+
+def test_a_step_has_the_same_batch_whenever_it_is_drawn(scenes, sources):
+    later = inputs(sources.batch(3))
+    first = inputs(sources.batch(2))
+    again = Sources(SETTINGS, scenes, None)
+    assert torch.equal(inputs(again.batch(2)), first)
+    assert torch.equal(inputs(again.batch(3)), later)
+    assert not torch.equal(first, later)
+
+
+def test_samples_are_fit_to_learn_from(sources):
+    samples = [sample for step in range(30) for sample in sources.batch(step)]
+    assert len(samples) == 30 * SETTINGS.batch
+    for sample in samples:
+        assert sample.network_input(0).shape == (CHANNELS, SIDE, SIDE)
+        assert torch.isfinite(sample.network_input(0)).all()
+        assert sample.truth.sum() >= 9
+        assert sample.real.mean() >= 0.4
+        assert 0 <= float(sample.hint.min())
+        assert float(sample.hint.max()) <= 1
+        assert bool(sample.clicks) != bool(sample.earlier.any()), "a click, or something earlier"
+        for click in sample.clicks:
+            assert click.positive
+            assert sample.truth[int(click.row), int(click.column)]
+
+
+@pytest.mark.parametrize("make", [click_network._box, click_network._neighbour])
+def test_what_was_there_before_is_about_the_object(make):
+    truth = np.zeros((SIDE, SIDE), bool)
+    truth[15:33, 10:30] = True
+    rng = np.random.default_rng(0)
+    overlaps = []
+    for _ in range(20):
+        earlier = make(truth, rng).numpy()
+        assert earlier.min() >= 0
+        assert earlier.max() <= 1
+        overlaps.append(((earlier > 0) & truth).sum() / ((earlier > 0) | truth).sum())
+    assert min(overlaps) > 0.5
+    assert min(overlaps) < 1, "not quite right"
+
+
+def test_a_coarser_answer_is_about_the_object():
+    truth = np.zeros((SIDE, SIDE), bool)
+    truth[12:36, 10:34] = True
+    coarse = click_network._coarse(truth, np.random.default_rng(0)).numpy()
+    assert set(np.unique(coarse)) == {0, 1}
+    assert ((coarse > 0) & truth).sum() / ((coarse > 0) | truth).sum() > 0.6
+
+
+def test_a_step_has_a_finite_loss_and_gradient_for_every_layer(sources):
+    learner = Learner().eval()
+    loss, overlap = train_step(learner, sources.batch(0), np.random.default_rng(0))
+    loss.backward()
+    assert math.isfinite(float(loss.detach()))
+    assert 0 <= overlap <= 1
+    for name, parameter in learner.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_the_rate_rises_and_then_falls_to_almost_nothing():
+    settings = Settings(steps=1000, rate=1e-3)
+    rates = [rate(step, settings) for step in range(1001)]
+    top = int(np.argmax(rates))
+    assert 150 < top < 220
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert 0 < rates[-1] < 1e-5
+
+
+def test_a_training_that_was_stopped_goes_on_where_it_was(
+    scenes, sources, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(click_network, "_SAVE_EVERY", 1)
+
+    class Interrupted(Sources):
+        def batch(self, step):
+            if step == 1:
+                raise OSError("the machine went down")
+            return super().batch(step)
+
+    unbroken, broken = tmp_path / "unbroken.safetensors", tmp_path / "broken.safetensors"
+    train(SETTINGS, sources, unbroken)
+    with pytest.raises(OSError, match="went down"):
+        train(SETTINGS, Interrupted(SETTINGS, scenes, None), broken)
+    train(SETTINGS, sources, broken)
+    assert "going on at step 1" in capsys.readouterr().out
+    first, second = (load_click_network(path).state_dict() for path in (unbroken, broken))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert load_notes(broken)["training"]["steps"] == 2
+
+
+# ---------------------------------------------------------------------- data
+
+
+def test_specks_are_no_objects():
+    labels = np.zeros((40, 50), np.uint16)
+    labels[2:4, 2:4], labels[10:20, 30:45] = 1, 5
+    image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    objects = Objects.of(image, labels)
+    assert objects.image.shape == (3, 40, 50)
+    [(number, box)] = objects.boxes
+    assert number == 5
+    assert box == np.s_[10:20, 30:45]
+
+
+def test_drawn_objects_are_cells_or_parts_of_regions(scenes):
+    found = {}
+    for share in (0.0, 1.0):
+        drawn = DrawnObjects(Pool(scenes), share)
+        rng = np.random.default_rng(0)
+        found[share] = [drawn.draw(rng) for _ in range(5)]
+        assert all(each.boxes for each in found[share])
+    for each in found[1.0]:
+        areas = np.bincount(each.labels.ravel())[1:]
+        assert areas[areas > 0].min() >= 40
