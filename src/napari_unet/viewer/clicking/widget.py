@@ -36,9 +36,9 @@ class ClickWidget(Dock):
         self._add_others_section()
         self._add_stack_section()
         self._add_learning_section()
-        self.rows.addWidget(
-            folded("Mouse and keys", "What mouse and keyboard do.", QLabel(click_key_table()))
-        )
+        keys = QLabel(click_key_table())
+        keys.setWordWrap(True)
+        self.rows.addWidget(folded("Mouse and keys", "What mouse and keyboard do.", keys))
         self.rows.addStretch()
         self.session.changed.connect(self.refresh)
         self.tool.toggled.connect(self._show_tool)
