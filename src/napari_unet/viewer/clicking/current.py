@@ -74,5 +74,7 @@ class CurrentObject:
         """Return the outlines of all planes."""
         found = {index: state.outline for index, state in self.planes.items()}
         return {
-            i: outline for i, outline in found.items() if outline is not None and outline.mask.any()
+            i: outline
+            for i, outline in found.items()
+            if outline is not None and (outline.mask.any() or self.label is not None)
         }

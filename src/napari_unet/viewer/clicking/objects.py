@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Final
@@ -31,7 +32,8 @@ class ObjectsLayer:
         self.layer = layer
         # napari keeps a hundred steps; nothing that was drawn is to be out of reach.
         layer._history_limit = None
-        layer._reset_history()
+        layer._undo_history = deque(layer._undo_history)
+        layer._redo_history = deque(layer._redo_history)
 
     @classmethod
     def for_image(cls, image: Image) -> ObjectsLayer:
@@ -46,6 +48,7 @@ class ObjectsLayer:
             rotate=image.rotate,
             shear=image.shear,
             units=image.units,
+            affine=image.affine,
         )
         return cls(layer)
 
@@ -104,18 +107,19 @@ class ObjectsLayer:
             Its number; 0 if other objects left nothing of it.
         """
         number = label or self._free_number()
-        written = 0
+        masks = {}
+        for index, outline in parts.items():
+            there = self.plane(index)[outline.box]
+            free = (there == 0) | (there == number) if preserve else True
+            masks[index] = outline.mask & free
+        if not any(mask.any() for mask in masks.values()):
+            return 0
         with self.layer.block_history():
-            for index, outline in parts.items():
-                there = self.plane(index)[outline.box]
-                mask = outline.mask
-                if preserve:
-                    mask = mask & ((there == 0) | (there == number))
+            for index, mask in masks.items():
                 if label is not None:
-                    self._erase_outside(index, number, outline, mask)
-                written += int(mask.sum())
-                self._set(index, outline.box, mask, number)
-        return number if written else 0
+                    self._erase_outside(index, number, parts[index], mask)
+                self._set(index, parts[index].box, mask, number)
+        return number
 
     def write_all(self, outlines: tuple[Outline, ...], index: Index) -> None:
         """Write new objects on a plane, as one step that can be undone."""
@@ -208,7 +212,11 @@ class ObjectsLayer:
         self.layer.data_setitem(places, value)
 
     def _free_number(self) -> int:
-        return int(np.asarray(self.layer.data).max(initial=0)) + 1
+        data = np.asarray(self.layer.data)
+        number = int(data.max(initial=0)) + 1
+        if number > np.iinfo(data.dtype).max:
+            number = int(np.setdiff1d(np.arange(1, number), data)[0])
+        return number
 
 
 def drawn_path(path: list[tuple[float, float]], shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Layer
-from numpy.typing import NDArray
 
 from napari_unet.engine.image import SourceImage
 from napari_unet.ops.errors import InputError
@@ -92,11 +91,12 @@ def placement_of(layer: Layer, corner: tuple[float, ...]) -> dict[str, Any]:
     corner
         The first pixel of the part: all axes of the layer.
     """
-    world: NDArray[Any] = np.asarray(layer.data_to_world(corner))
+    physical = layer.affine.inverse(np.asarray(layer.data_to_world(corner)))
     return {
         "scale": layer.scale[-2:],
-        "translate": world[-2:],
+        "translate": np.asarray(physical)[-2:],
         "rotate": layer.rotate[-2:, -2:],
         "shear": layer.shear[-1:],
         "units": layer.units[-2:],
+        "affine": layer.affine.affine_matrix[-3:, -3:],
     }

@@ -12,6 +12,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
 from napari_unet.ops.clicks import Click, Outline
+from napari_unet.ops.tiling import Box
 from napari_unet.viewer.clicking.planes import ImagePlanes, Index, placement_of
 from napari_unet.viewer.layers import ROLE_KEY
 
@@ -42,6 +43,7 @@ class Preview:
         self._viewer = weakref.ref(viewer)
         self._planes = planes
         self._layers: dict[str, Layer] = {}
+        self._adding: Layer | None = None
 
     def show_outline(self, index: Index, outline: Outline | None) -> None:
         """Show the outline of an object on a plane; None shows none."""
@@ -53,7 +55,7 @@ class Preview:
         data = outline.mask.astype(np.uint8)
         if layer is None or not self._is_there(layer):
             layer = self._marks("clicked object", _OUTLINE, data)
-            self._layers["outline"] = self._add(layer)
+            self._add("outline", layer, index, outline.box)
         layer.data = data
         layer.contour = 2 if outline.extent >= _LARGE_EXTENT else 1
         self._place(layer, index, outline.box)
@@ -67,7 +69,7 @@ class Preview:
                 return
             layer = Points(ndim=2, name="clicks", border_color="white", border_width=0.15)
             layer.metadata[ROLE_KEY] = "clicks"
-            self._layers["clicks"] = self._add(layer)
+            self._add("clicks", layer, index, (slice(0, 0), slice(0, 0)))
         viewer = self._viewer()
         scale = 1.0 if viewer is None else float(viewer.scene.camera.zoom)
         pixel = abs(float(self._planes.layer.scale[-1])) or 1.0
@@ -77,7 +79,7 @@ class Preview:
             layer.face_color = [_POSITIVE if c.positive else _NEGATIVE for c in clicks]
             layer.symbol = ["disc" if c.positive else "x" for c in clicks]
             layer.selected_data = set()
-        self._place(layer, index, (slice(0, 0), slice(0, 0)))
+            self._place(layer, index, (slice(0, 0), slice(0, 0)))
         layer.visible = bool(clicks)
 
     def show_proposals(self, index: Index, proposals: Sequence[Outline]) -> None:
@@ -91,7 +93,7 @@ class Preview:
             shape = self._planes.shape[-2:]
             layer = self._marks("proposals", _PROPOSED, np.zeros(shape, np.uint8))
             layer.contour = 2
-            self._layers["proposals"] = self._add(layer)
+            self._add("proposals", layer, index, (slice(0, 0), slice(0, 0)))
         data: NDArray[np.uint8] = np.zeros(layer.data.shape, np.uint8)
         for outline in proposals:
             data[outline.box][outline.mask] = 1
@@ -119,18 +121,23 @@ class Preview:
     def _place(self, layer: Layer, index: Index, box: tuple[slice, slice]) -> None:
         corner = (*index, box[0].start, box[1].start)
         for key, value in placement_of(self._planes.layer, corner).items():
-            setattr(layer, key, value)
+            there = getattr(layer, key)
+            if not np.array_equal(getattr(there, "affine_matrix", there), value):
+                setattr(layer, key, value)  # each lays out the viewer anew
 
-    def _add(self, layer: Layer) -> Any:
+    def _add(self, role: str, layer: Layer, index: Index, box: Box) -> None:
         """Put a layer on top of all, and leave the selection as it is."""
+        # Known and in place before it is added: the viewer's dims may change, and call again.
+        self._layers[role] = self._adding = layer
+        self._place(layer, index, box)
         viewer = self._viewer()
         if viewer is None:
-            return layer
+            return
         active = viewer.layers.selection.active
         viewer.layers.append(layer)
+        self._adding = None
         viewer.layers.selection.active = active
-        return layer
 
     def _is_there(self, layer: Layer) -> bool:
         viewer = self._viewer()
-        return viewer is not None and layer in viewer.layers
+        return viewer is not None and (layer in viewer.layers or layer is self._adding)

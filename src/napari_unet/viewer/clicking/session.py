@@ -100,13 +100,25 @@ class ClickSession(QObject):
         self._following: JobTicket | None = None
         self._proposing: JobTicket | None = None
         self._adapting: JobTicket | None = None
+        # The plane that is shown, and why nothing can be clicked on there.
+        self._seen: tuple[Index | None, str | None] | None = None
+        # The axes before planes of the object that is followed.
+        self._followed: Index = ()
+        # Whether the object is to be finished as soon as its clicks are answered.
+        self._finishing = False
         self._next_adaption = _FIRST_ADAPTED
         self._lane.event.connect(self._on_event)
         self._lane.finished.connect(self._on_finished)
         self._lane.failed.connect(self._on_failed)
         viewer = controller.viewer
         viewer.layers.events.removed.connect(self._on_layer_removed)
-        viewer.dims.events.current_step.connect(self._on_plane_changed)
+        for event in (
+            viewer.dims.events.current_step,
+            viewer.dims.events.ndisplay,
+            viewer.dims.events.order,
+        ):
+            event.connect(self._on_plane_changed)
+        controller.layers.leaving.connect(self._on_jobs_ended)
 
     @property
     def viewer(self) -> Any:
@@ -121,6 +133,9 @@ class ClickSession(QObject):
         if layer is self.image:
             return
         self.stop()
+        if self._proposing is not None:
+            self._lane.stop(self._proposing, silence=True)
+            self._proposing, self.progress = None, None
         self.drop()
         self._show_proposals(())
         if self._preview is not None:
@@ -144,9 +159,26 @@ class ClickSession(QObject):
         if layer is not None and (reason := self.why_not_objects(layer)) is not None:
             show_warning(reason)
             layer = None
-        self.objects = None if layer is None else ObjectsLayer(layer)
+        self._watch(None if layer is None else ObjectsLayer(layer))
         self._next_adaption = _FIRST_ADAPTED
         self._teach()
+        self.changed.emit()
+
+    def _watch(self, objects: ObjectsLayer | None) -> None:
+        """Keep finished objects in a layer, and hear when they are undone or replaced."""
+        self.objects = objects
+        if objects is not None:
+            objects.layer.events.set_data.connect(self._on_objects_changed)
+
+    def _on_objects_changed(self, _event: Any = None) -> None:
+        """Objects were undone or redone, or another array was put into their layer."""
+        objects = self.objects
+        if objects is None or self._planes is None:
+            return
+        if tuple(objects.layer.data.shape) != self._planes.shape:
+            self.drop()
+            self.objects = None
+            self._teach()
         self.changed.emit()
 
     def why_not_objects(self, layer: Labels) -> str | None:
@@ -168,8 +200,9 @@ class ClickSession(QObject):
         if self.image is None or self._planes is None or viewer is None:
             return None
         if self.objects is None:
-            self.objects = ObjectsLayer.for_image(self.image)
-            viewer.add_layer(self.objects.layer)
+            objects = ObjectsLayer.for_image(self.image)
+            self._watch(objects)
+            viewer.add_layer(objects.layer)
             self._teach()
             self.changed.emit()
         return self.objects
@@ -296,6 +329,7 @@ class ClickSession(QObject):
 
     def drop(self) -> None:
         """Drop the object in hand; finished ones stay."""
+        self._finishing = False
         self._stop_asking()
         if self._following is not None:
             self._lane.stop(self._following, silence=True)
@@ -307,6 +341,9 @@ class ClickSession(QObject):
     def commit(self) -> int:
         """Finish the object in hand; its number, or 0 if there is nothing to finish."""
         current, objects = self.current, self.need_objects()
+        if self._asked:
+            self._finishing = True
+            return 0
         parts = {} if current is None else current.parts()
         if current is None or objects is None or not parts:
             return 0
@@ -366,6 +403,7 @@ class ClickSession(QObject):
             return
         planes = self._planes
         leading, start, count = index[:-1], index[-1], planes.shape[-3]
+        self._followed = leading
         # What was clicked on by hand stays as it is.
         self.current.planes = {
             i: s for i, s in self.current.planes.items() if s.clicks or i == index
@@ -490,7 +528,9 @@ class ClickSession(QObject):
         """Answer with the network that comes with the program again."""
         self.adapted = None
         self._next_adaption = _FIRST_ADAPTED
-        self._lane.submit(self._forget_job, name="Forgetting", replaces="adapt")
+        self._lane.submit(
+            self._forget_job, name="Forgetting", priority=Priority.TRAINING, replaces="adapt"
+        )
         self.changed.emit()
 
     def _adapt_in_time(self) -> None:
@@ -576,6 +616,8 @@ class ClickSession(QObject):
                 if count < len(answers):
                     answers[count] = event.outline
                 self._show_current()
+                if self._finishing and not self._asked:
+                    self.commit()
         elif ticket == self._following and isinstance(event, ObjectOutlined):
             self._take_followed(event)
         elif ticket == self._proposing and isinstance(event, ObjectsProposed):
@@ -588,10 +630,9 @@ class ClickSession(QObject):
             self.changed.emit()
 
     def _take_followed(self, event: ObjectOutlined) -> None:
-        index = self.index
-        if self.current is None or index is None:
+        if self.current is None:
             return
-        plane = (*index[:-1], event.plane)
+        plane = (*self._followed, event.plane)
         state = self.current.on(plane)
         if not state.clicks:
             state.answers = [event.outline]
@@ -618,7 +659,10 @@ class ClickSession(QObject):
 
     def _show_current(self) -> None:
         index, preview = self.index, self._preview
-        if preview is not None and index is not None:
+        if preview is not None and index is None:
+            preview.show_outline((), None)
+            preview.show_clicks((), [])
+        elif preview is not None and index is not None:
             current = self.current
             state = None if current is None else current.planes.get(index)
             preview.show_outline(index, None if state is None else state.outline)
@@ -628,9 +672,24 @@ class ClickSession(QObject):
     def _on_plane_changed(self, _event: Any = None) -> None:
         if self._planes is None or self._preview is None:
             return
-        if self._planes.is_stack and (self.current is not None or self.proposals):
+        seen = self.index, self.why_not_click()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        if len(self._planes.shape) > 2 and (self.current is not None or self.proposals):
             self._show_current()
             self._show_proposals(self.proposals)
+        self.changed.emit()
+
+    def _on_jobs_ended(self) -> None:
+        """Ask again: all jobs were ended unheard, those on clicks too."""
+        asked = {index for index, _ in self._asked.values()}
+        self._asked.clear()
+        self._following = self._proposing = None
+        self.progress = None
+        for index in asked:
+            if self.current is not None:
+                self._ask(index)
 
     def _on_layer_removed(self, event: Any) -> None:
         if event.value is self.image:

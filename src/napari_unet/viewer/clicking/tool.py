@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import MappingProxyType
 from typing import Any, Final
 
+from napari.components._viewer_mouse_bindings import double_click_to_zoom
 from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
 
@@ -93,6 +94,19 @@ class ClickTool(QObject):
         self._tell()
 
     def _tell(self, _event: Any = None) -> None:
+        # Keys and double clicks are napari's own while the tool is off.
+        layer, viewer = self._layer, self._session.viewer
+        if layer is not None:
+            for key, action in self._keys().items():
+                layer.bind_key(key, None, overwrite=True)
+                if self.is_on:
+                    layer.bind_key(key, _press(self, action), overwrite=True)
+        if viewer is not None:
+            calls = viewer.mouse_double_click_callbacks
+            if self.is_on and double_click_to_zoom in calls:
+                calls.remove(double_click_to_zoom)
+            elif not self.is_on and double_click_to_zoom not in calls:
+                calls.append(double_click_to_zoom)
         self.toggled.emit(self.is_on)
 
     def _follow_layer(self) -> None:
@@ -102,15 +116,15 @@ class ClickTool(QObject):
             return
         if self._layer is not None:
             self._layer.mouse_drag_callbacks.remove(self._on_pressed)
+            self._layer.mouse_double_click_callbacks.remove(self._on_pressed_again)
             self._layer.events.mode.disconnect(self._tell)
             for key in self._keys():
                 self._layer.bind_key(key, None, overwrite=True)
         self._layer = layer
         if layer is not None:
             layer.mouse_drag_callbacks.append(self._on_pressed)
+            layer.mouse_double_click_callbacks.append(self._on_pressed_again)
             layer.events.mode.connect(self._tell)
-            for key, action in self._keys().items():
-                layer.bind_key(key, _press(self, action), overwrite=True)
         self._tell()
 
     def _keys(self) -> dict[str, Callable[[], object]]:
@@ -131,6 +145,12 @@ class ClickTool(QObject):
             self._session.delete_at(*found)
 
     # ------------------------------------------------------------------ mouse
+
+    def _on_pressed_again(self, layer: Labels, event: Any) -> None:
+        """Take the second press of a double click as a click."""
+        begun = self._session.place(event.position)
+        if self.is_on and begun is not None and event.button in (_LEFT, _RIGHT):
+            self._session.click(*begun, event.button == _LEFT and "Shift" not in event.modifiers)
 
     def _on_pressed(self, layer: Labels, event: Any) -> Iterator[None]:
         """Follow the mouse from press to release; napari drives this."""
@@ -158,6 +178,8 @@ class ClickTool(QObject):
             camera.mouse_pan = pans
         if begun is None:
             return
+        moved = moved or _distance(event.pos, pressed) > _STILL
+        path.append(event.position)
         if not moved:
             session.click(*begun, event.button == _LEFT and not shift)
         elif control:

@@ -1,0 +1,1215 @@
+"""Sessions of clicks, in a viewer without a window."""
+
+import threading
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from clicking_help import (
+    DISCS,
+    FAIR,
+    LONG,
+    SHAPE,
+    Stub,
+    answered,
+    ball,
+    drawn,
+    in_world,
+    middle,
+    numbers,
+    overlap,
+    role,
+    truth,
+)
+from napari.layers import Labels
+
+from napari_unet.engine import click, click_learning
+from napari_unet.engine.events import AdaptingStepMade, ClicksAdapted, ObjectsProposed
+from napari_unet.engine.segmenter import Segmenter
+from napari_unet.model.unet import UNet
+from napari_unet.ops.clicks import Outline
+from napari_unet.viewer import controller as controllers
+from napari_unet.viewer.clicking import session as sessions
+from napari_unet.viewer.clicking.objects import ObjectsLayer
+from napari_unet.viewer.clicking.session import click_session_for
+from napari_unet.viewer.clicking.widget import ClickWidget
+from napari_unet.viewer.controller import SegmentationController
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the user was told, as (severity, text)."""
+    found = []
+    for module, severity in (
+        ("clicking.session", "info"),
+        ("clicking.session", "warning"),
+        ("controller", "warning"),
+        ("controller", "error"),
+    ):
+        monkeypatch.setattr(
+            f"napari_unet.viewer.{module}.show_{severity}",
+            lambda text, severity=severity: found.append((severity, text)),
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    """Nothing here changes its network, so one is enough."""
+    return Segmenter(UNet(base_channels=4, depth=2))
+
+
+@pytest.fixture
+def real(qapp, model_viewer, segmenter, told, monkeypatch):
+    """A session that the bundled network answers; no image is chosen yet."""
+    controller = SegmentationController(model_viewer, segmenter)
+    monkeypatch.setitem(controllers._sessions, model_viewer, controller)  # docks find it
+    session = click_session_for(controller)
+    session.learns = False
+    yield session
+    Stub.gate.set()
+    controller.close()
+
+
+@pytest.fixture
+def bare(real, monkeypatch):
+    """A session that a stub answers; no image is chosen yet."""
+    Stub.begun = 0
+    monkeypatch.setattr(sessions, "Clicker", Stub)
+    return real
+
+
+@pytest.fixture
+def clicks(bare, model_viewer):
+    """A session that a stub answers, on six discs."""
+    bare.set_image(model_viewer.add_image(drawn(), name="discs"))
+    return bare
+
+
+@pytest.fixture
+def press(qtbot):
+    """Click, and wait for the answer."""
+
+    def make(session, at, positive=True, index=()):
+        session.click(index, at, positive)
+        if session.current is not None:
+            qtbot.waitUntil(lambda: answered(session), timeout=LONG)
+
+    return make
+
+
+@pytest.fixture
+def finish(press):
+    """Outline these discs and finish each."""
+
+    def make(session, *chosen):
+        for number in chosen:
+            press(session, middle(number))
+            assert session.commit()
+
+    return make
+
+
+def have(session, *chosen):
+    """Make these discs finished objects 1, 2 ..., as if each had been clicked on."""
+    objects = session.need_objects()
+    for number in chosen:
+        objects.write_all(_proposals(number), ())
+    session.changed.emit()
+
+
+@pytest.fixture
+def settle(qtbot):
+    """Wait until nothing runs any more."""
+
+    def make(session):
+        qtbot.waitUntil(lambda: not session._lane.is_busy(), timeout=LONG)
+
+    return make
+
+
+def labels_of(session):
+    return np.array(session.objects.layer.data)
+
+
+def outline_of(session, index=()):
+    outline = session.current.outline_on(index)
+    return outline.full(session._planes.shape[-2:])
+
+
+# ---------------------------------------------------------------- click and finish
+
+
+def test_a_click_is_answered_and_finishing_writes_what_was_shown(real, model_viewer, press):
+    real.set_image(model_viewer.add_image(drawn()))
+    press(real, middle(1))
+    shown = role(model_viewer, "clicked object")
+    assert overlap(outline_of(real), truth() == 1) > FAIR
+    assert shown.data.sum() == outline_of(real).sum()
+    expected = outline_of(real)
+    assert real.commit() == 1
+    np.testing.assert_array_equal(labels_of(real) == 1, expected)
+    assert role(model_viewer, "clicked object") is None
+    assert role(model_viewer, "clicks") is None
+    assert real.current is None
+
+
+def test_a_negative_click_takes_away_and_a_positive_one_adds(real, model_viewer, press):
+    real.set_image(model_viewer.add_image(drawn()))
+    press(real, middle(1))
+    row, column, radius = DISCS[0]
+    press(real, (row, column + radius - 3.0), positive=False)
+    assert not outline_of(real)[row, column + radius - 3]
+    press(real, (row, column + radius + 4.0))
+    assert outline_of(real)[row, column + radius + 4]
+    assert outline_of(real)[row, column]
+    symbols = [str(symbol) for symbol in role(model_viewer, "clicks").symbol]
+    assert symbols[0] == symbols[2] != symbols[1]
+
+
+def test_take_back_brings_the_answer_before_back_and_then_drops(clicks, model_viewer, press):
+    press(clicks, middle(1))
+    first = outline_of(clicks)
+    press(clicks, middle(2))
+    assert outline_of(clicks).sum() > first.sum()
+    clicks.take_back()
+    np.testing.assert_array_equal(outline_of(clicks), first)
+    assert role(model_viewer, "clicked object").data.sum() == first.sum()
+    assert len(role(model_viewer, "clicks").data) == 1
+    clicks.take_back()
+    assert clicks.current is None
+    assert role(model_viewer, "clicked object") is None
+    clicks.take_back()  # nothing in hand: nothing happens
+    assert clicks.current is None
+
+
+def test_the_answer_to_a_click_that_was_taken_back_is_not_heard(clicks, press, settle):
+    press(clicks, middle(1))
+    first = outline_of(clicks)
+    Stub.gate.clear()
+    clicks.click((), middle(2))
+    clicks.take_back()
+    Stub.gate.set()
+    settle(clicks)
+    np.testing.assert_array_equal(outline_of(clicks), first)
+
+
+def test_taking_back_asks_again_if_the_earlier_click_was_not_answered(clicks, qtbot):
+    Stub.gate.clear()
+    clicks.click((), middle(1))
+    clicks.click((), middle(2))
+    clicks.take_back()
+    Stub.gate.set()
+    qtbot.waitUntil(lambda: answered(clicks), timeout=LONG)
+    np.testing.assert_array_equal(outline_of(clicks), truth() == 1)
+
+
+def test_dropping_forgets_clicks_and_their_answers(clicks, model_viewer, press, settle):
+    press(clicks, middle(1))
+    Stub.gate.clear()
+    clicks.click((), middle(2))
+    clicks.drop()
+    Stub.gate.set()
+    settle(clicks)
+    assert clicks.current is None
+    assert clicks.objects is None
+    assert role(model_viewer, "clicked object") is None
+
+
+def test_a_negative_click_begins_no_object(clicks, told):
+    clicks.click((), middle(1), positive=False)
+    assert clicks.current is None
+    assert told[-1][0] == "info"
+    assert Stub.begun == 0
+
+
+def test_there_is_no_place_outside_of_the_image(clicks):
+    for world in ((-3, 10), (10, -3), (SHAPE[0] + 1, 10), (10, SHAPE[1] + 1)):
+        assert clicks.place(world) is None
+    assert clicks.place((SHAPE[0] - 1, SHAPE[1] - 1)) == ((), (SHAPE[0] - 1.0, SHAPE[1] - 1.0))
+    assert clicks.nearest((-50, 500)) == (0.0, SHAPE[1] - 1.0)
+
+
+def test_a_box_begins_an_object(clicks, press, qtbot):
+    press(clicks, middle(3))
+    clicks.draw_box((), (slice(10, 55), slice(14, 56)))
+    qtbot.waitUntil(lambda: answered(clicks), timeout=LONG)
+    np.testing.assert_array_equal(outline_of(clicks), truth() == 1)
+    clicks.take_back()
+    assert clicks.current is None
+
+
+def test_the_network_answers_a_box(real, model_viewer, qtbot):
+    real.set_image(model_viewer.add_image(drawn()))
+    real.draw_box((), (slice(14, 51), slice(16, 53)))
+    qtbot.waitUntil(lambda: answered(real), timeout=LONG)
+    assert overlap(outline_of(real), truth() == 1) > FAIR
+
+
+def test_enter_right_after_a_click_finishes_what_the_click_gets(clicks, settle):
+    Stub.gate.clear()
+    clicks.click((), middle(1))
+    clicks.commit()
+    Stub.gate.set()
+    settle(clicks)
+    assert clicks.current is None
+    np.testing.assert_array_equal(labels_of(clicks) > 0, truth() == 1)
+
+
+# ---------------------------------------------------------------- finished objects
+
+
+def test_finished_objects_have_numbers_of_their_own(clicks, finish):
+    finish(clicks, 1, 2, 3)
+    np.testing.assert_array_equal(labels_of(clicks), np.where(truth() <= 3, truth(), 0))
+    clicks.delete_at((), middle(3))
+    finish(clicks, 5)
+    assert numbers(clicks) == {1, 2, 3}
+
+
+def test_deleting_takes_the_object_under_the_pointer_and_no_other(clicks):
+    have(clicks, 1, 2)
+    clicks.delete_at((), (1.0, 1.0))
+    assert numbers(clicks) == {1, 2}
+    clicks.delete_at((), middle(1))
+    np.testing.assert_array_equal(labels_of(clicks), np.where(truth() == 2, 2, 0))
+
+
+def test_an_object_that_is_taken_up_again_keeps_its_number(clicks, press):
+    have(clicks, 1, 2, 3)
+    clicks.click((), middle(2))
+    assert clicks.current.label == 2
+    np.testing.assert_array_equal(outline_of(clicks), truth() == 2)
+    row, column, radius = DISCS[1]
+    press(clicks, (row + radius - 2.0, float(column)), positive=False)
+    assert clicks.commit() == 2
+    assert numbers(clicks) == {1, 2, 3}
+    assert labels_of(clicks)[row + radius - 2, column] == 0
+    assert labels_of(clicks)[row, column] == 2
+
+
+def test_dropping_an_object_that_was_taken_up_changes_nothing(clicks, press):
+    have(clicks, 1, 2)
+    before, steps = labels_of(clicks), len(clicks.objects.layer._undo_history)
+    press(clicks, middle(2))
+    press(clicks, (middle(2)[0] + 8, middle(2)[1]), positive=False)
+    clicks.drop()
+    np.testing.assert_array_equal(labels_of(clicks), before)
+    assert len(clicks.objects.layer._undo_history) == steps
+
+
+def test_taking_back_after_taking_up_ends_at_the_object_as_it_was(clicks, press):
+    have(clicks, 1)
+    press(clicks, middle(1))
+    press(clicks, middle(1), positive=False)
+    clicks.take_back()
+    np.testing.assert_array_equal(outline_of(clicks), truth() == 1)
+    clicks.take_back()
+    assert clicks.current is None
+    np.testing.assert_array_equal(labels_of(clicks), truth() == 1)
+
+
+def test_deleting_what_is_in_hand_drops_it(clicks):
+    have(clicks, 1)
+    clicks.click((), middle(1))
+    clicks.delete_at((), middle(1))
+    assert clicks.current is None
+    assert numbers(clicks) == set()
+
+
+@pytest.mark.parametrize("preserve", [True, False])
+def test_finished_objects_keep_their_pixels_if_that_is_wished(clicks, press, preserve):
+    have(clicks, 1)
+    layer = clicks.objects.layer
+    row, column = (round(place) for place in middle(2))
+    layer.data_setitem(np.nonzero(truth() == 2), 7)  # half of disc 2 is of another object
+    layer.data_setitem(np.nonzero((truth() == 2) & (np.indices(SHAPE)[1] > column)), 0)
+    clicks.preserve = preserve
+    press(clicks, (float(row), column + 6.0))
+    number = clicks.commit()
+    taken = labels_of(clicks)[row, column - 6]
+    assert taken == (7 if preserve else number)
+    assert labels_of(clicks)[row, column + 6] == number
+    assert (labels_of(clicks) == 1).sum() == (truth() == 1).sum()
+
+
+def test_an_object_that_others_cover_is_not_finished_and_stays_in_hand(clicks, press, told):
+    press(clicks, middle(1))
+    clicks.need_objects().layer.data_setitem(np.nonzero(truth() == 1), 4)
+    assert clicks.commit() == 0
+    assert told[-1][0] == "warning"
+    assert clicks.current is not None
+    clicks.preserve = False
+    assert clicks.commit()
+
+
+def test_nothing_is_taken_from_an_object_of_which_nothing_would_be_left():
+    data = np.zeros((20, 40), np.int32)
+    data[5:15, 5:15], data[5:15, 25:35] = 1, 2
+    objects = ObjectsLayer(Labels(data.copy()))
+    there = Outline((slice(5, 15), slice(25, 35)), np.ones((10, 10), bool))
+    assert objects.write({(): there}, 1) == 0
+    np.testing.assert_array_equal(objects.layer.data, data)
+
+
+def test_a_layer_of_few_bits_never_ends_in_an_exception(clicks, model_viewer, press, told):
+    data = np.zeros(SHAPE, np.uint8)
+    data[:2, :2] = 255
+    clicks.set_objects(model_viewer.add_labels(data))
+    press(clicks, middle(1))
+    number = clicks.commit()
+    if number:
+        np.testing.assert_array_equal(labels_of(clicks) == number, truth() == 1)
+        assert labels_of(clicks)[0, 0] == 255
+    else:
+        assert told[-1][0] == "warning"
+
+
+# ---------------------------------------------------------------- undo
+
+
+def _change(session, what, press):
+    if what == "finish":
+        press(session, middle(4))
+        session.commit()
+    elif what == "correct":
+        press(session, middle(1))
+        press(session, (middle(1)[0] + 12, middle(1)[1]), positive=False)
+        session.commit()
+    elif what == "delete":
+        session.delete_at((), middle(1))
+    elif what == "part":
+        session.part_or_join((), [(5.0, 34.0), (60.0, 34.0)])
+    elif what == "join":
+        session.part_or_join((), [middle(1), middle(2)])
+    elif what == "accept all":
+        session._show_proposals(tuple(Outline.of_mask(truth() == n) for n in (4, 5, 6)))
+        session.accept_all()
+
+
+@pytest.mark.parametrize("what", ["finish", "correct", "delete", "part", "join", "accept all"])
+def test_every_change_is_one_step_of_undo(clicks, press, what):
+    have(clicks, 1, 2)
+    layer = clicks.objects.layer
+    before, steps = labels_of(clicks), len(layer._undo_history)
+    _change(clicks, what, press)
+    after = labels_of(clicks)
+    assert not np.array_equal(before, after)
+    assert len(layer._undo_history) == steps + 1
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, before)
+    layer.redo()
+    np.testing.assert_array_equal(layer.data, after)
+
+
+def test_undo_is_deeper_than_a_hundred_steps_and_takes_brush_strokes_too(clicks):
+    have(clicks, 1)
+    layer, objects = clicks.objects.layer, clicks.objects
+    states = [labels_of(clicks)]
+    for step in range(70):
+        corner = 60 + step % 7, 2 + 2 * step
+        objects.write(
+            {
+                (): Outline(
+                    (slice(corner[0], corner[0] + 2), slice(2, 190)), np.ones((2, 188), bool)
+                )
+            },
+            preserve=False,
+        )
+        states.append(labels_of(clicks))
+        layer.paint((125, corner[1]), 300 + step)
+        states.append(labels_of(clicks))
+    for state in reversed(states[:-1]):
+        layer.undo()
+        np.testing.assert_array_equal(layer.data, state)
+    layer.undo()
+    assert not layer.data.any()
+    for _ in states:
+        layer.redo()
+    np.testing.assert_array_equal(layer.data, states[-1])
+
+
+def test_strokes_that_were_painted_before_a_layer_was_chosen_can_still_be_undone(
+    clicks, model_viewer
+):
+    layer = model_viewer.add_labels(np.zeros(SHAPE, np.int32))
+    layer.paint((120, 10), 3)
+    clicks.set_objects(layer)
+    have(clicks, 1)
+    layer.undo()
+    layer.undo()
+    assert not layer.data.any()
+
+
+# ---------------------------------------------------------------- part and join
+
+
+def test_a_line_across_parts_and_the_largest_part_keeps_the_number(clicks):
+    have(clicks, 1, 2)
+    row, column, _ = DISCS[0]
+    clicks.part_or_join((), [(row - 25.0, column + 5.0), (row + 25.0, column + 5.0)])
+    labels = labels_of(clicks)
+    assert numbers(clicks) == {1, 2, 3}
+    assert (labels == 1).sum() > (labels == 3).sum() > 0
+    np.testing.assert_array_equal((labels == 1) | (labels == 3), truth() == 1)
+    np.testing.assert_array_equal(labels == 2, truth() == 2)
+
+
+def test_a_line_parts_all_objects_that_it_crosses(clicks):
+    have(clicks, 1, 2)
+    clicks.part_or_join((), [(33.0, 2.0), (33.0, 130.0)])
+    assert numbers(clicks) == {1, 2, 3, 4}
+    np.testing.assert_array_equal(labels_of(clicks) > 0, (truth() == 1) | (truth() == 2))
+
+
+def test_a_line_that_ends_within_an_object_parts_nothing(clicks, told):
+    have(clicks, 1)
+    before = labels_of(clicks)
+    clicks.part_or_join((), [(2.0, 34.0), middle(1)])
+    np.testing.assert_array_equal(labels_of(clicks), before)
+    assert told[-1][0] == "info"
+
+
+def test_a_line_from_one_object_into_another_joins_them(clicks):
+    have(clicks, 1, 2, 3)
+    clicks.part_or_join((), [middle(2), middle(1)])
+    labels = labels_of(clicks)
+    assert numbers(clicks) == {2, 3}
+    np.testing.assert_array_equal(labels == 2, (truth() == 1) | (truth() == 2))
+
+
+# ---------------------------------------------------------------- stacks
+
+
+@pytest.fixture
+def stack(bare, model_viewer):
+    """A session that a stub answers, on a ball in a stack."""
+    bare.set_image(model_viewer.add_image(drawn(ball()), name="ball"))
+    model_viewer.dims.set_current_step(0, 5)
+    return bare
+
+
+@pytest.fixture
+def placed_stack(bare, model_viewer):
+    """The same at another place, with other distances of planes and pixels."""
+    bare.set_image(
+        model_viewer.add_image(drawn(ball()), scale=(3, 0.5, 0.5), translate=(7, 10, -20))
+    )
+    model_viewer.dims.set_point(0, 7 + 3 * 4)
+    return bare
+
+
+BALL = (36.0, 40.0)
+
+
+def test_a_click_lands_on_the_plane_that_is_shown(stack, model_viewer, press):
+    model_viewer.dims.set_current_step(0, 6)
+    assert stack.index == (6,)
+    index, at = stack.place((*model_viewer.dims.point[:1], *BALL))
+    press(stack, at, index=index)
+    assert stack.commit() == 1
+    assert stack.objects.layer.data.shape == ball().shape
+    np.testing.assert_array_equal(labels_of(stack)[6], ball()[6])
+    assert not labels_of(stack)[[0, 1, 2, 3, 4, 5, 7, 8, 9, 10]].any()
+
+
+def test_the_outline_is_shown_on_its_plane_alone(stack, model_viewer, press):
+    press(stack, BALL, index=(5,))
+    model_viewer.dims.set_current_step(0, 3)
+    assert role(model_viewer, "clicked object") is None
+    assert role(model_viewer, "clicks") is None
+    model_viewer.dims.set_current_step(0, 5)
+    assert role(model_viewer, "clicked object").data.any()
+
+
+@pytest.fixture
+def followed(real, model_viewer, press, settle):
+    """The planes of a ball that the network followed, finished."""
+    real.set_image(model_viewer.add_image(drawn(ball())))
+    model_viewer.dims.set_current_step(0, 5)
+    assert real.why_not_follow() == "Click on an object first."
+    press(real, BALL, index=(5,))
+    assert real.why_not_follow() is None
+    real.follow()
+    settle(real)
+    assert real.commit() == 1
+    return real
+
+
+def test_the_network_follows_a_ball_through_its_planes(followed):
+    labels = labels_of(followed)
+    assert min(overlap(labels[plane], ball()[plane]) for plane in range(2, 9)) > FAIR
+    followed.objects.layer.undo()
+    assert not followed.objects.layer.data.any()
+
+
+def test_the_network_ends_where_the_ball_ends(followed):
+    assert not labels_of(followed)[[0, 1, 9, 10]].any()
+
+
+def test_a_correction_on_another_plane_is_kept(stack, model_viewer, press, settle):
+    press(stack, BALL, index=(5,))
+    stack.follow()
+    settle(stack)
+    model_viewer.dims.set_current_step(0, 7)
+    press(stack, (36.0, 50.0), positive=False, index=(7,))
+    corrected = outline_of(stack, (7,))
+    assert not corrected[36, 50]
+    model_viewer.dims.set_current_step(0, 5)
+    stack.follow()
+    settle(stack)
+    np.testing.assert_array_equal(outline_of(stack, (7,)), corrected)
+    assert stack.commit() == 1
+    np.testing.assert_array_equal(labels_of(stack)[7] == 1, corrected)
+    np.testing.assert_array_equal(labels_of(stack)[4], ball()[4])
+    stack.objects.layer.undo()
+    assert not stack.objects.layer.data.any()
+    stack.objects.layer.redo()
+    assert numbers(stack, (slice(2, 9),)) == {1}
+
+
+def test_following_stops_when_it_is_told_to(stack, press, qtbot, settle):
+    press(stack, BALL, index=(5,))
+    begun = Stub.begun
+    Stub.gate.clear()
+    stack.follow()
+    assert stack.is_busy
+    qtbot.waitUntil(lambda: Stub.begun > begun, timeout=LONG)
+    stack.stop()
+    Stub.gate.set()
+    settle(stack)
+    assert not stack.is_busy
+    assert len(stack.current.parts()) <= 2
+    stack.follow()
+    settle(stack)
+    assert set(stack.current.parts()) == {(plane,) for plane in range(2, 9)}
+
+
+def test_dropping_ends_following(stack, press, settle):
+    press(stack, BALL, index=(5,))
+    Stub.gate.clear()
+    stack.follow()
+    stack.drop()
+    Stub.gate.set()
+    settle(stack)
+    assert stack.current is None
+    assert not stack.is_busy
+
+
+def test_an_object_of_a_stack_is_taken_up_and_deleted_as_a_whole(stack, press, settle):
+    press(stack, BALL, index=(5,))
+    stack.follow()
+    settle(stack)
+    stack.commit()
+    stack.click((4,), BALL)
+    assert set(stack.current.planes) == {(plane,) for plane in range(2, 9)}
+    assert stack.commit() == 1
+    np.testing.assert_array_equal(labels_of(stack), ball())
+    stack.delete_at((3,), BALL)
+    assert not labels_of(stack).any()
+
+
+def test_a_plane_of_which_nothing_is_left_is_taken_from_an_object(stack, press, settle):
+    press(stack, BALL, index=(5,))
+    stack.follow()
+    settle(stack)
+    stack.commit()
+    press(stack, BALL, index=(8,))
+    for row in (28.0, 36.0, 44.0):
+        for column in (31.0, 40.0, 49.0):
+            press(stack, (row, column), positive=False, index=(8,))
+    assert not outline_of(stack, (8,)).any()
+    assert stack.commit() == 1
+    assert not labels_of(stack)[8].any()
+    np.testing.assert_array_equal(labels_of(stack)[7], ball()[7])
+
+
+def test_what_is_followed_stays_at_its_time(bare, model_viewer, press, qtbot, settle):
+    bare.set_image(model_viewer.add_image(drawn(np.stack([ball()] * 2))))
+    model_viewer.dims.set_current_step((0, 1), (0, 5))
+    press(bare, BALL, index=(0, 5))
+    begun = Stub.begun
+    Stub.gate.clear()
+    bare.follow()
+    qtbot.waitUntil(lambda: Stub.begun > begun, timeout=LONG)
+    model_viewer.dims.set_current_step(0, 1)
+    Stub.gate.set()
+    settle(bare)
+    assert set(bare.current.parts()) == {(0, plane) for plane in range(2, 9)}
+
+
+def test_the_outline_goes_with_its_time_if_there_is_one_plane_each(bare, model_viewer, press):
+    bare.set_image(model_viewer.add_image(drawn(truth()[None, None].repeat(3, axis=0))))
+    model_viewer.dims.set_current_step(0, 0)
+    press(bare, middle(1), index=(0, 0))
+    model_viewer.dims.set_current_step(0, 2)
+    assert role(model_viewer, "clicked object") is None
+
+
+def test_nothing_is_shown_on_planes_beyond_the_image(stack, model_viewer, press):
+    model_viewer.add_image(drawn(ball((30, 72, 80))), name="longer")
+    press(stack, BALL, index=(5,))
+    model_viewer.dims.set_current_step(0, 20)
+    assert stack.index is None
+    assert stack.place((20, *BALL)) is None
+    assert role(model_viewer, "clicked object") is None
+
+
+def test_an_image_of_one_plane_cannot_be_followed(clicks, press):
+    press(clicks, middle(1))
+    assert "single plane" in clicks.why_not_follow()
+    clicks.follow()
+    assert not clicks.is_busy
+
+
+# ---------------------------------------------------------------- kinds of images
+
+
+def _layer(viewer, kind):
+    image = drawn()
+    if kind == "rgb":
+        colours = np.stack([image, 0.7 * image, 0.4 * image], axis=-1)
+        return viewer.add_image((colours * 255).clip(0, 255).astype(np.uint8), rgb=True)
+    if kind == "uint16":
+        return viewer.add_image((image * 40_000).clip(0).astype(np.uint16))
+    if kind == "placed":
+        return viewer.add_image(image, scale=(0.5, 0.25), translate=(100, -30), rotate=30)
+    if kind == "affine":
+        return viewer.add_image(image, affine=[[0, 2, 5], [2, 0, 7], [0, 0, 1]])
+    return viewer.add_image([image, image[::2, ::2]], multiscale=True)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "rgb",
+        "uint16",
+        "placed",
+        "pyramid",
+        "affine",
+    ],
+)
+def test_an_object_lands_where_was_clicked(real, model_viewer, press, kind):
+    layer = _layer(model_viewer, kind)
+    real.set_image(layer)
+    for number in (1, 5):
+        index, at = real.place(layer.data_to_world(middle(number)))
+        np.testing.assert_allclose(at, middle(number), atol=1e-6)
+        press(real, at, index=index)
+        shown = in_world(role(model_viewer, "clicked object"))
+        wanted = np.asarray(layer.data_to_world(middle(number)))
+        side = np.linalg.norm(
+            wanted - layer.data_to_world((middle(number)[0], middle(number)[1] + 1))
+        )
+        assert np.linalg.norm(shown - wanted) < 4 * max(side, 0.5)
+        assert real.commit() == (1 if number == 1 else 2)
+    labels = labels_of(real)
+    assert labels.shape == SHAPE
+    assert overlap(labels == 1, truth() == 1) > FAIR
+    assert overlap(labels == 2, truth() == 5) > FAIR
+    for place in ((0, 0), (50, 90)):
+        np.testing.assert_allclose(
+            real.objects.layer.data_to_world(place), layer.data_to_world(place)
+        )
+
+
+def test_clicks_on_a_stack_land_where_they_are_made(placed_stack, press):
+    layer = placed_stack.image
+    index, at = placed_stack.place(layer.data_to_world((4, *BALL)))
+    assert index == placed_stack.index == (4,)
+    press(placed_stack, at, index=index)
+    shown = in_world(role(placed_stack.viewer, "clicked object"))
+    np.testing.assert_allclose(shown, np.asarray(layer.data_to_world((4, *BALL)))[-2:], atol=0.5)
+    placed_stack.commit()
+    np.testing.assert_array_equal(labels_of(placed_stack)[4], ball()[4])
+
+
+def test_an_outline_is_shown_in_one_layer(placed_stack, press):
+    press(placed_stack, BALL, index=(4,))
+    shown = [layer.metadata.get("napari-unet") for layer in placed_stack.viewer.layers]
+    assert sorted(filter(None, shown)) == ["clicked object", "clicks"]
+
+
+# ---------------------------------------------------------------- trouble
+
+
+def test_an_image_with_nan_is_told_and_the_next_one_works(real, model_viewer, told, settle, press):
+    image = drawn()
+    image[3, 3] = np.nan
+    real.set_image(model_viewer.add_image(image))
+    real.click((), middle(1))
+    settle(real)
+    assert [severity for severity, _ in told] == ["error"]
+    assert "NaN" in told[0][1]
+    assert real.current is None
+    real.set_image(model_viewer.add_image(drawn()))
+    press(real, middle(1))
+    assert real.commit() == 1
+
+
+@pytest.mark.parametrize("pending", [False, True])
+@pytest.mark.parametrize("what", ["image", "objects", "preview"])
+def test_a_layer_may_go_while_an_object_is_in_hand(
+    clicks, model_viewer, press, settle, what, pending
+):
+    have(clicks, 1)
+    press(clicks, middle(2))
+    if pending:
+        Stub.gate.clear()
+        clicks.click((), middle(3))
+    if what == "preview":
+        for name in ("clicked object", "clicks"):
+            model_viewer.layers.remove(role(model_viewer, name))
+    else:
+        model_viewer.layers.remove(clicks.image if what == "image" else clicks.objects.layer)
+    Stub.gate.set()
+    settle(clicks)
+    if what == "image":
+        assert clicks.image is None
+        assert all("napari-unet" not in layer.metadata for layer in model_viewer.layers)
+        assert clicks.why_not_click().startswith("Open an image")
+        assert clicks.commit() == 0
+        clicks.set_image(model_viewer.add_image(drawn()))
+    elif what == "objects":
+        assert clicks.objects is None
+        assert clicks.current is None
+    press(clicks, middle(4))
+    assert role(model_viewer, "clicked object") is not None
+    assert clicks.commit()
+    assert labels_of(clicks)[round(middle(4)[0]), round(middle(4)[1])]
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_pixels_of_another_shape_end_what_is_in_hand(clicks, press, finish, settle, pending):
+    have(clicks, 1)
+    press(clicks, middle(6))
+    if pending:
+        Stub.gate.clear()
+        clicks.click((), middle(4))
+    clicks.image.data = drawn(truth(DISCS[:2], (70, 130)))
+    Stub.gate.set()
+    settle(clicks)
+    assert clicks.current is None
+    finish(clicks, 2)
+    assert clicks.objects.layer.data.shape == (70, 130)
+    np.testing.assert_array_equal(labels_of(clicks) == 1, truth(DISCS[:2], (70, 130)) == 2)
+
+
+def test_objects_whose_layer_gets_another_shape_are_let_go(clicks, finish):
+    have(clicks, 1)
+    clicks.objects.layer.data = np.zeros((9, 9), np.int32)
+    finish(clicks, 2)
+    assert clicks.objects.layer.data.shape == SHAPE
+
+
+def test_a_click_is_answered_though_another_image_is_fine_tuned_on(clicks, model_viewer, settle):
+    controller = clicks._controller()
+    controller.layers.image_chosen.disconnect(controller.show_answer)  # it need not predict
+    Stub.gate.clear()
+    clicks.click((), middle(1))
+    threading.Timer(0.2, Stub.gate.set).start()
+    controller.layers.set_image(model_viewer.add_image(drawn()))
+    settle(clicks)
+    assert answered(clicks)
+
+
+def test_a_layer_of_another_shape_holds_no_objects(clicks, model_viewer, told):
+    clicks.set_objects(model_viewer.add_labels(np.zeros((5, 7), int)))
+    assert clicks.objects is None
+    assert told[-1][0] == "warning"
+    assert "(5, 7)" in told[-1][1]
+
+
+def test_of_many_clicks_the_last_one_is_answered(clicks, qtbot, settle):
+    Stub.gate.clear()
+    for count in range(50):
+        clicks.click((), (10.0 + count, 20.0), positive=count % 2 == 0)
+    Stub.gate.set()
+    qtbot.waitUntil(lambda: answered(clicks), timeout=LONG)
+    settle(clicks)
+    assert Stub.begun <= 3
+    assert len(clicks.current.on(()).clicks) == 50
+    assert answered(clicks)
+
+
+# ---------------------------------------------------------------- proposals
+
+
+def _proposals(*chosen):
+    return tuple(Outline.of_mask(truth() == number) for number in chosen)
+
+
+@pytest.fixture
+def proposed(clicks, monkeypatch, settle):
+    """A session with two objects, and the others proposed."""
+
+    def job(clicker, labels, stop):
+        assert set(np.unique(labels)) == {0, 1, 2}
+        yield ObjectsProposed(_proposals(3, 4), 2, 4)
+        yield ObjectsProposed(_proposals(5, 6), 4, 4)
+
+    monkeypatch.setattr(sessions, "propose_job", job)
+    have(clicks, 1)
+    assert "2 objects first" in clicks.why_not_propose()
+    have(clicks, 2)
+    clicks.propose()
+    assert clicks.progress is not None
+    settle(clicks)
+    return clicks
+
+
+def test_proposals_are_shown_until_they_are_answered(proposed, model_viewer):
+    assert not proposed.is_busy
+    assert proposed.progress is None
+    assert len(proposed.proposals) == 4
+    np.testing.assert_array_equal(role(model_viewer, "proposals").data > 0, truth() > 2)
+    proposed.click((), middle(4))
+    proposed.click((), middle(5), positive=False)
+    assert proposed.current is None
+    assert len(proposed.proposals) == 2
+    np.testing.assert_array_equal(labels_of(proposed) == 3, truth() == 4)
+    assert labels_of(proposed).max() == 3
+    shown = role(model_viewer, "proposals").data > 0
+    np.testing.assert_array_equal(shown, (truth() == 3) | (truth() == 6))
+
+
+def test_accept_all_takes_all_proposals(proposed, model_viewer):
+    proposed.accept_all()
+    assert proposed.proposals == ()
+    assert role(model_viewer, "proposals") is None
+    np.testing.assert_array_equal(labels_of(proposed), truth())
+
+
+def test_reject_all_takes_none(proposed, model_viewer):
+    before = labels_of(proposed)
+    proposed.reject_all()
+    assert proposed.proposals == ()
+    assert role(model_viewer, "proposals") is None
+    np.testing.assert_array_equal(labels_of(proposed), before)
+    proposed.accept_all()
+    np.testing.assert_array_equal(labels_of(proposed), before)
+
+
+def test_going_on_finishes_and_shows_each_proposal_in_turn(proposed, model_viewer, press):
+    proposed.click((), middle(1))
+    seen = []
+    for _ in range(5):
+        proposed.go_on()
+        seen.append(tuple(model_viewer.scene.camera.center[-2:]))
+    assert proposed.current is None
+    np.testing.assert_allclose(seen[:4], [middle(n) for n in (3, 4, 5, 6)], atol=1.5)
+    assert seen[4] == seen[0]
+
+
+def test_the_others_are_found_by_the_network(real, model_viewer, finish, settle):
+    real.set_image(model_viewer.add_image(drawn()))
+    finish(real, 1, 2)
+    real.propose()
+    settle(real)
+    real.accept_all()
+    found = labels_of(real)
+    for number in (3, 4, 5, 6):
+        [label] = np.unique(found[tuple(round(x) for x in middle(number))])
+        assert overlap(found == label, truth() == number) > FAIR
+    real.objects.layer.undo()
+    assert numbers(real) == {1, 2}
+
+
+def test_proposals_for_an_image_do_not_arrive_on_the_next_one(
+    clicks, model_viewer, settle, monkeypatch, qtbot
+):
+    begun = []
+
+    def job(clicker, labels, stop):
+        begun.append(True)
+        Stub.gate.wait(LONG / 1000)
+        yield ObjectsProposed(_proposals(3, 4), 2, 4)
+
+    monkeypatch.setattr(sessions, "propose_job", job)
+    have(clicks, 1, 2)
+    Stub.gate.clear()
+    clicks.propose()
+    qtbot.waitUntil(lambda: bool(begun), timeout=LONG)
+    clicks.set_image(model_viewer.add_image(drawn()))
+    Stub.gate.set()
+    settle(clicks)
+    assert clicks.proposals == ()
+
+
+# ---------------------------------------------------------------- it learns
+
+
+def test_the_network_is_adapted_to_five_objects_and_forgets_them_again(
+    real, model_viewer, finish, settle, monkeypatch
+):
+    monkeypatch.setattr(click_learning, "_STEPS", 2)
+    real.learns = True
+    real.set_image(model_viewer.add_image(drawn()))
+    real.need_objects().write_all(_proposals(1, 2, 3), ())
+    finish(real, 4)
+    settle(real)
+    assert real.adapted is None
+    finish(real, 5)
+    settle(real)
+    assert real.adapted.objects == 5
+    assert real._network is not None
+    finish(real, 6)
+    assert overlap(labels_of(real) == 6, truth() == 6) > FAIR
+    real.forget_adapted()
+    settle(real)
+    assert real.adapted is None
+    assert real._network is None
+
+
+def test_nothing_is_adapted_if_that_is_not_wished(clicks, finish, settle):
+    finish(clicks, 1, 2, 3, 4, 5, 6)
+    settle(clicks)
+    assert clicks.adapted is None
+
+
+class Adapting:
+    """Stands for an adaptation that comes out as no network at all."""
+
+    #: What each began from.
+    begun_from: ClassVar = []
+    #: Whether it goes on until it is stopped.
+    endless = True
+    #: It is in the middle of a step.
+    within_step = threading.Event()
+
+    def __init__(self, network, objects):
+        self.begun_from.append(network)
+        self.before = self.after = None
+        self.network = object()
+
+    def job(self, stop):
+        yield AdaptingStepMade(1, 2, 0.0)
+        if self.endless:
+            self.within_step.set()
+            stop.wait(LONG / 1000)
+            yield AdaptingStepMade(2, 2, 0.0)
+
+
+@pytest.fixture
+def adapting(monkeypatch):
+    monkeypatch.setattr(Adapting, "begun_from", [])
+    monkeypatch.setattr(Adapting, "within_step", threading.Event())
+    monkeypatch.setattr(sessions, "Clicker", click.Clicker)
+    monkeypatch.setattr(click, "Adaptation", Adapting)
+    return Adapting
+
+
+def test_forgetting_while_it_adapts_forgets(clicks, adapting, settle, qtbot):
+    have(clicks, 1, 2)
+    clicks.adapt()
+    qtbot.waitUntil(adapting.within_step.is_set, timeout=LONG)
+    clicks.forget_adapted()
+    settle(clicks)
+    assert clicks.adapted is None
+    assert clicks._network is None
+    assert all(isinstance(each.network, UNet) for each in clicks._clickers.values())
+
+
+def test_adapting_on_another_plane_begins_from_the_bundled_network(
+    stack, adapting, monkeypatch, settle, model_viewer
+):
+    monkeypatch.setattr(adapting, "endless", False)
+    for plane in (5, 6):
+        model_viewer.dims.set_current_step(0, plane)
+        there = np.zeros(ball().shape, bool)
+        there[plane] = ball()[plane] > 0
+        stack.need_objects().layer.data_setitem(np.nonzero(there), 1)
+        stack.adapt()
+        settle(stack)
+    assert len(adapting.begun_from) == 2
+    assert all(isinstance(network, UNet) for network in adapting.begun_from)
+
+
+# ---------------------------------------------------------------- it teaches the U-Net
+
+
+@pytest.fixture
+def taught(clicks):
+    """A session on the image that the U-Net is fine-tuned on."""
+    layers = clicks._controller().layers
+    layers.image_chosen.disconnect(clicks._controller().show_answer)  # it need not predict
+    layers.set_image(clicks.image)
+    return clicks, layers
+
+
+def test_finished_objects_count_as_strokes(taught, finish):
+    clicks, layers = taught
+    assert not layers.fitting_strokes().any()
+    assert layers.why_no_strokes(2) is not None
+    finish(clicks, 1, 2)
+    strokes = layers.fitting_strokes()
+    inside = (truth() == 1) | (truth() == 2)
+    np.testing.assert_array_equal(strokes == 2, inside)
+    row, column, radius = DISCS[0]
+    assert strokes[row, column + radius + 2] == 1
+    assert strokes[row, column + radius + 12] == 0
+    assert layers.why_no_strokes(2) is None
+    assert layers.present == {1, 2}
+
+
+def test_strokes_by_hand_count_for_more_than_objects(taught):
+    clicks, layers = taught
+    have(clicks, 1)
+    annotations = layers.add_annotations()
+    row, column = (round(place) for place in middle(1))
+    annotations.data[row, column] = 1
+    annotations.data[row, column + 18] = 2
+    layers.look_at_strokes()
+    strokes = layers.fitting_strokes()
+    assert strokes[row, column] == 1
+    assert strokes[row, column + 18] == 2
+    assert strokes[row + 5, column] == 2
+
+
+def test_objects_teach_only_if_that_is_wished_and_only_on_their_image(taught, model_viewer):
+    clicks, layers = taught
+    have(clicks, 1)
+    clicks.set_teaches(False)
+    assert not layers.fitting_strokes().any()
+    assert layers.why_no_strokes(2) is not None
+    clicks.set_teaches(True)
+    assert layers.fitting_strokes().any()
+    clicks.objects.layer.undo()
+    assert not layers.fitting_strokes().any()
+    clicks.objects.layer.redo()
+    layers.set_image(model_viewer.add_image(drawn()))
+    assert not layers.fitting_strokes().any()
+
+
+# ---------------------------------------------------------------- the dock, on such a viewer
+
+
+@pytest.fixture
+def dock(qtbot, clicks):
+    """The dock on a session; it need not be shown."""
+    widget = ClickWidget(clicks.viewer)
+    qtbot.addWidget(widget)
+    return widget
+
+
+def is_grey(button, reason):
+    return not button.isEnabled() and reason in button.toolTip()
+
+
+def test_buttons_are_grey_and_say_why(dock, clicks, press):
+    for button in (dock.commit, dock.back, dock.drop):
+        assert is_grey(button, "Click on an object first")
+    assert is_grey(dock.propose, "Finish 2 objects first")
+    for button in (dock.accept, dock.next, dock.reject):
+        assert is_grey(button, "no proposals")
+    assert is_grey(dock.forget, "Nothing was learned")
+    assert is_grey(dock.stop, "Nothing is running")
+    assert dock.click.isEnabled()
+    press(clicks, middle(1))
+    for button in (dock.commit, dock.back, dock.drop):
+        assert button.isEnabled()
+        assert button.toolTip() == button._tooltip
+    clicks.commit()
+    have(clicks, 2)
+    assert dock.propose.isEnabled()
+    clicks._show_proposals(_proposals(3))
+    assert dock.accept.isEnabled()
+
+
+def test_without_an_image_all_is_grey(qtbot, bare, model_viewer):
+    dock = ClickWidget(model_viewer)
+    qtbot.addWidget(dock)
+    for button in (dock.click, dock.propose):
+        assert is_grey(button, "Open an image first")
+    model_viewer.add_image(drawn())
+    assert dock.click.isEnabled()
+    model_viewer.layers.clear()
+    assert is_grey(dock.click, "Open an image first")
+
+
+def test_buttons_follow_undo(dock, clicks):
+    have(clicks, 1, 2)
+    assert dock.propose.isEnabled()
+    clicks.objects.layer.undo()
+    assert is_grey(dock.propose, "Finish 2 objects first")
+    clicks.objects.layer.redo()
+    assert dock.propose.isEnabled()
+
+
+def test_buttons_follow_the_plane_that_is_shown(qtbot, stack, model_viewer):
+    dock = ClickWidget(model_viewer)
+    qtbot.addWidget(dock)
+    data = stack.need_objects().layer
+    data.data_setitem((np.array([5, 5]), np.array([1, 60]), np.array([1, 60])), np.array([1, 2]))
+    stack.changed.emit()
+    assert dock.propose.isEnabled()
+    model_viewer.dims.set_current_step(0, 2)
+    assert is_grey(dock.propose, "Finish 2 objects first")
+
+
+def test_the_3d_view_gives_a_reason(qtbot, stack, model_viewer, told):
+    dock = ClickWidget(model_viewer)
+    qtbot.addWidget(dock)
+    model_viewer.dims.ndisplay = 3
+    assert "2D view" in stack.why_not_click()
+    stack.click((5,), BALL)
+    assert told[-1] == ("warning", stack.why_not_click())
+    assert stack.current is None
+    assert is_grey(dock.click, "2D view")
+    model_viewer.dims.ndisplay = 2
+    assert dock.click.isEnabled()
+
+
+def test_other_axes_on_screen_give_a_reason(qtbot, stack, model_viewer):
+    dock = ClickWidget(model_viewer)
+    qtbot.addWidget(dock)
+    model_viewer.dims.roll()
+    assert "Roll" in stack.why_not_click()
+    assert is_grey(dock.click, "Roll")
+
+
+def test_following_is_offered_on_stacks_alone(qtbot, bare, model_viewer):
+    dock = ClickWidget(model_viewer)
+    qtbot.addWidget(dock)
+    bare.set_image(model_viewer.add_image(drawn()))
+    assert dock.follow.isHidden()
+    bare.set_image(model_viewer.add_image(drawn(ball())))
+    assert not dock.follow.isHidden()
+    assert is_grey(dock.follow, "Click on an object first")
+
+
+def test_the_switches_and_lists_reach_the_session(dock, clicks, model_viewer):
+    dock.preserve.setChecked(False)
+    dock.teaches.setChecked(False)
+    dock.learns.setChecked(True)
+    assert (clicks.preserve, clicks.teaches, clicks.learns) == (False, False, True)
+    chosen = model_viewer.add_labels(np.zeros(SHAPE, int), name="mine")
+    dock.objects.combo.value = chosen
+    assert clicks.objects.layer is chosen
+    other = model_viewer.add_image(drawn(), name="other")
+    dock.image.combo.value = other
+    assert clicks.image is other
+    assert clicks.objects is None
+    assert dock.objects.combo.value is None
+
+
+def test_the_dock_tells_what_came_out_of_adapting(dock, clicks, finish, settle):
+    assert dock.adapted.isHidden()
+    have(clicks, 1, 2, 3, 4)
+    clicks.learns = True
+    finish(clicks, 5)
+    settle(clicks)
+    assert not dock.adapted.isHidden()
+    assert dock.adapted.text() == "Adapted to 5 objects."
+    dock.forget.click()
+    settle(clicks)
+    assert dock.adapted.isHidden()
+    assert dock.forget.isHidden()
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_the_dock_tells_whether_adapting_helped(dock, clicks, used):
+    clicks.adapted = ClicksAdapted(9, 0.61, 0.72 if used else 0.5, used)
+    clicks.changed.emit()
+    assert dock.adapted.text().startswith("Adapted to 9" if used else "Not adapted")
+    assert "0.61" in dock.adapted.text()
