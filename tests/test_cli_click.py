@@ -61,7 +61,7 @@ def test_a_box_without_finite_corners_is_refused(image, tmp_path, box):
         (("--at", "60"), "give numbers with commas"),
         (("--at", "here,there"), "give numbers with commas"),
         (("--at", "600,70"), "click on the image"),
-        (("--at", "nan,70"), "give it as"),
+        (("--at", "nan,70"), "give numbers with commas"),
         (("--box", "1,2,3"), "give numbers with commas"),
         (("--at", "60,70", "--not", "60,70"), "positive click"),
         (("--box", "500,500,600,600"), "around an object"),
