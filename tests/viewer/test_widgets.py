@@ -15,6 +15,7 @@ from napari_unet.model.unet import UNet
 from napari_unet.viewer import __main__ as command
 from napari_unet.viewer import controller as sessions
 from napari_unet.viewer.class_list import ClassList
+from napari_unet.viewer.clicking.widget import ClickWidget
 from napari_unet.viewer.controller import SegmentationController, controller_for
 from napari_unet.viewer.curve import CurvePlot
 from napari_unet.viewer.finetune_widget import BUDGETS, FinetuneWidget
@@ -25,7 +26,7 @@ from napari_unet.viewer.status import Phase, TrainingHistory
 from napari_unet.viewer.weight_map_widget import WeightMapWidget
 
 CONTROLS = (QAbstractButton, QComboBox, QAbstractSlider, QAbstractSpinBox)
-DOCKS = (FinetuneWidget, PredictWidget, WeightMapWidget)
+DOCKS = (FinetuneWidget, PredictWidget, ClickWidget, WeightMapWidget)
 
 
 @pytest.fixture

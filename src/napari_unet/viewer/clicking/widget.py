@@ -184,8 +184,6 @@ class ClickWidget(Dock):
         self.proposed.setText(f"{count} proposed; click one to accept it, right click to reject it")
         for part in (self.proposed, self.accept, self.next, self.reject):
             part.setVisible(count > 0)
-        for part in (self.follow, self.follow.reason_line):
-            part.setVisible(session.is_stack)
         self.adapted.setText(_told(session.adapted))
         self.adapted.setVisible(session.adapted is not None)
         self.forget.setVisible(session.adapted is not None)
