@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from napari_unet.ops.clicks import Click, Outline
 from napari_unet.ops.tiling import Box
-from napari_unet.viewer.clicking.planes import Index
+from napari_unet.viewer.planes import Index
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from scipy import ndimage
 from skimage.draw import line
 
 from napari_unet.ops.clicks import Outline, innermost, known_outlines
-from napari_unet.viewer.clicking.planes import ImagePlanes, Index
+from napari_unet.viewer.planes import ImagePlanes, Index
 
 ROLE: Final = "objects"
 

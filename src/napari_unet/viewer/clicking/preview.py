@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from napari_unet.ops.clicks import Click, Outline
 from napari_unet.ops.tiling import Box
-from napari_unet.viewer.clicking.planes import ImagePlanes, Index, placement_of
 from napari_unet.viewer.layers import ROLE_KEY
+from napari_unet.viewer.planes import ImagePlanes, Index, placement_of
 
 # Okabe and Ito: sky blue and vermilion, which people with any kind of colour vision tell apart;
 # beside it, positive clicks are discs and negative ones crosses.

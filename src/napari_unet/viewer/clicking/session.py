@@ -30,9 +30,9 @@ from napari_unet.ops.clicks import Click, Outline
 from napari_unet.ops.tiling import Box
 from napari_unet.viewer.clicking.current import CurrentObject
 from napari_unet.viewer.clicking.objects import ObjectsLayer, drawn_path, middle_of
-from napari_unet.viewer.clicking.planes import ImagePlanes, Index, why_not_clickable
 from napari_unet.viewer.clicking.preview import Preview
 from napari_unet.viewer.lane import JobTicket, Priority
+from napari_unet.viewer.planes import ImagePlanes, Index, why_not_clickable
 
 if TYPE_CHECKING:
     from napari_unet.viewer.controller import SegmentationController

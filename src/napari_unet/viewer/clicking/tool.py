@@ -11,8 +11,8 @@ from napari.components._viewer_mouse_bindings import double_click_to_zoom
 from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
 
-from napari_unet.viewer.clicking.planes import Index
 from napari_unet.viewer.clicking.session import ClickSession, Place
+from napari_unet.viewer.planes import Index
 
 # Pixels of the screen that the mouse may move within a click.
 _STILL: Final = 4
