@@ -131,7 +131,7 @@ def test_strokes_that_are_added_are_taken_in_at_the_next_step(two_halves):
     running = job(trainer, source, first, steps=4, inbox=inbox)
     next(running)
     np.testing.assert_array_equal(trainer.held_out[source].labels, first)
-    inbox.put(AnnotatedImage(source, annotations))
+    inbox.put((AnnotatedImage(source, annotations),))
     next(running)
     assert inbox.take() is None
     np.testing.assert_array_equal(trainer.held_out[source].labels, annotations)
@@ -140,12 +140,25 @@ def test_strokes_that_are_added_are_taken_in_at_the_next_step(two_halves):
     assert trainer.step == 4
 
 
+def test_strokes_on_another_plane_are_taken_in_and_those_on_the_first_one_kept(two_halves):
+    image, annotations = two_halves
+    first, second = SourceImage(image), SourceImage(image + 0.01)
+    trainer, inbox = Trainer(make_unet(), QUICK), Mailbox()
+    running = job(trainer, first, annotations, steps=4, inbox=inbox)
+    next(running)
+    inbox.put((AnnotatedImage(second, annotations), AnnotatedImage(first, annotations)))
+    *_, score, finished = running
+    assert finished.steps == 4
+    assert set(trainer.held_out) == {first, second}
+    assert score.dice is not None  # still of the image where it began
+
+
 def test_new_strokes_that_cannot_be_used_do_not_end_the_job(two_halves):
     image, annotations = two_halves
     trainer, inbox = Trainer(make_unet(), QUICK), Mailbox()
     running = job(trainer, image, annotations, steps=2, inbox=inbox)
     next(running)
-    inbox.put(AnnotatedImage(SourceImage(image), np.zeros((3, 3), np.uint8)))
+    inbox.put((AnnotatedImage(SourceImage(image), np.zeros((3, 3), np.uint8)),))
     events = list(running)
     assert any(isinstance(e, Noticed) and "earlier strokes" in e.message for e in events)
     assert trainer.step == 2

@@ -97,7 +97,7 @@ def finetune(
     trainer: Trainer,
     request: FinetuneRequest,
     *,
-    inbox: Mailbox[AnnotatedImage] | None = None,
+    inbox: Mailbox[tuple[AnnotatedImage, ...]] | None = None,
     stop: threading.Event | None = None,
     rival: Rival | None = None,
 ) -> Iterator[StepCompleted | ScoreMeasured | Noticed | TrainingFinished]:
@@ -110,7 +110,8 @@ def finetune(
     request
         What to learn from, and for how long.
     inbox
-        What is painted on the image by now, taken in before the next step.
+        All images with strokes as they are by now, the one at hand first; taken in before the next
+        step.
     stop
         Checked before every step; when it is set, the job ends.
     rival
@@ -139,7 +140,7 @@ def finetune(
     losses: list[float] = []
     while not clock.is_over(len(losses)) and not (stop is not None and stop.is_set()):
         if inbox is not None and (new := inbox.take()) is not None:
-            changed = replace(request, annotations=new.annotations, borders=new.borders)
+            changed = _with_strokes(request, new)
             try:
                 source = _PatchSource(trainer, changed)
             except InputError as error:
@@ -154,15 +155,26 @@ def finetune(
             continue
         yield clock.completed(trainer.step, losses)
         if scoring.is_due():
-            yield scoring.measure(source.annotations)
+            yield scoring.measure(source.annotations_of(request.image))
     if losses:
-        yield scoring.measure(source.annotations)
+        yield scoring.measure(source.annotations_of(request.image))
     yield TrainingFinished(
         trainer.step,
         len(losses),
         clock.elapsed(),
         float(np.mean(losses[-_LAST_STEPS:])) if losses else float("nan"),
         stopped=not clock.is_over(len(losses)),
+    )
+
+
+def _with_strokes(request: FinetuneRequest, images: tuple[AnnotatedImage, ...]) -> FinetuneRequest:
+    here, *others = images
+    return replace(
+        request,
+        image=here.image,
+        annotations=here.annotations,
+        borders=here.borders,
+        others=tuple(others),
     )
 
 
@@ -279,14 +291,16 @@ class _PatchSource:
     def __init__(self, trainer: Trainer, request: FinetuneRequest) -> None:
         model, config = trainer.model, trainer.config
         classes = model.config.classes
-        self.annotations = check_annotations(
+        annotations = check_annotations(
             request.annotations, request.image.shape, classes, alone=not request.others
         )
-        here = AnnotatedImage(request.image, self.annotations, request.borders)
+        self._painted = {request.image: annotations}
+        self._painted |= {each.image: _checked(each, classes) for each in request.others}
+        here = AnnotatedImage(request.image, annotations, request.borders)
         self._lessons = [
             _Lesson(
                 each.image,
-                trainer.hold_out(each.image, _checked(each, classes)),
+                trainer.hold_out(each.image, self._painted[each.image]),
                 trainer,
                 each.borders,
             )
@@ -306,6 +320,11 @@ class _PatchSource:
         self._geometry = model.config.geometry
         stride = self._geometry.stride
         self._inner = -(-config.patch_size // stride) * stride
+
+    def annotations_of(self, image: SourceImage) -> NDArray[np.uint8]:
+        """Return what is painted on an image, shape (Y, X)."""
+        painted = self._painted.get(image)
+        return np.zeros(image.shape, np.uint8) if painted is None else painted
 
     @property
     def input_size(self) -> int:

@@ -264,7 +264,7 @@ class LearningNetwork:
         request: FinetuneRequest,
         config: FinetuneConfig,
         accepted: Sequence[Accepted] = (),
-        inbox: Mailbox[AnnotatedImage] | None = None,
+        inbox: Mailbox[tuple[AnnotatedImage, ...]] | None = None,
         stop: threading.Event | None = None,
     ) -> Iterator[JobEvent]:
         """Learn for a round, see `napari_unet.engine.finetune.finetune`.

@@ -361,7 +361,7 @@ class Segmenter:
     def fine_tune_job(
         self,
         request: FinetuneRequest,
-        inbox: Mailbox[AnnotatedImage] | None = None,
+        inbox: Mailbox[tuple[AnnotatedImage, ...]] | None = None,
         stop: threading.Event | None = None,
     ) -> Iterator[JobEvent]:
         """Return the fine-tuning job on this network.

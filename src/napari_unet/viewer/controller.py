@@ -89,7 +89,7 @@ class SegmentationController(QObject):
         self.corrections = Corrections(self)
         self.weights = WeightPreview(weakref.proxy(unwrap(viewer)), self.lane)
         self._reports = JobReports(self.status, self.history, self.layers)
-        self._inbox: Mailbox[AnnotatedImage] = Mailbox()
+        self._inbox: Mailbox[tuple[AnnotatedImage, ...]] = Mailbox()
         self._training: JobTicket | None = None
         self._preview = LivePreview(self.segmenter, self.lane, self.layers)
         self._answer = InstantAnswer(self.segmenter, self.lane, self.layers)
@@ -370,8 +370,10 @@ class SegmentationController(QObject):
         if self.layers.source is None:
             return
         if self.is_learning:
-            strokes, borders = self.layers.fitting_strokes(), self.layers.borders()
-            self._inbox.put(AnnotatedImage(self.layers.source, strokes, borders))
+            here = AnnotatedImage(
+                self.layers.source, self.layers.fitting_strokes(), self.layers.borders()
+            )
+            self._inbox.put((here, *self.layers.annotated.others(self.layers.image)))
         if self.answers_at_once():
             self._answer.ask(visible_only=self.is_learning)
 
