@@ -27,172 +27,35 @@ it uses frozen statistics then and can be folded into the convolutions.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from reprlib import repr as shortened
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from napari_unet.model.filters import filter_responses, response_count
+from napari_unet.model.config import UNetConfig
+from napari_unet.model.filters import filter_responses
 from napari_unet.model.linear import enlarged_sum
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.tiling import TileGeometry
 
-# What a configuration may ask for. Wide enough for every use, and narrow enough that a damaged or
-# hostile model file cannot ask for a network that no machine could hold.
-_LIMITS = {
-    "in_channels": (1, 1024),
-    "classes": (2, 255),  # labels are stored in 8 bits, and 0 is "not annotated"
-    "base_channels": (1, 512),
-    "depth": (1, 6),
-    "hidden": (0, 1024),
-}
-# What older files do not say.
-_LATER_VALUES = {"hypercolumns": False, "hidden": 0}
+__all__ = [
+    "BATCH_NORMS",
+    "CONVOLUTIONS",
+    "TwoConvolutions",
+    "UNet",
+    "UNetConfig",
+    "fold_batch_norm",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class UNetConfig:
-    """The shape of a network.
-
-    Attributes
-    ----------
-    in_channels
-        Channels of the image: 1 for grey, 3 for RGB.
-    classes
-        Channels of the answer, background included.
-    base_channels
-        Channels of the first level; each level below has twice as many. The paper's is 64.
-    depth
-        How often the image is halved. The paper's is 4.
-    batch_norm
-        Whether BatchNorm follows every 3x3 convolution. The paper has none.
-    dropout
-        Probability, in [0, 1), that a feature is dropped at the end of the contracting path.
-    hypercolumns
-        Whether the answer is a linear function of the maps of all levels of the expanding path,
-        enlarged, and of fixed filters (`napari_unet.model.filters`), and not of the last map alone
-        (Hariharan et al. 2015, section 2). The paper's is not.
-    hidden
-        How many rectified units see what the last layer sees, and add to its answer
-        (`napari_unet.model.head`). The paper has none.
-
-    Raises
-    ------
-    InputError
-        If a value is of the wrong kind or outside its range.
-    """
-
-    in_channels: int = 1
-    classes: int = 2
-    base_channels: int = 64
-    depth: int = 4
-    batch_norm: bool = False
-    dropout: float = 0.5
-    hypercolumns: bool = False
-    hidden: int = 0
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in _LIMITS.items():
-            value = getattr(self, name)
-            if type(value) is not int or not low <= value <= high:
-                raise InputError(
-                    f"{name} = {shortened(value)} is not possible; "
-                    f"choose a whole number from {low} to {high}"
-                )
-        for name in ("batch_norm", "hypercolumns"):
-            flag: object = getattr(self, name)  # a file may hold anything
-            if not isinstance(flag, bool):
-                raise InputError(
-                    f"{name} = {shortened(flag)} is not possible; choose true or false"
-                )
-        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
-            raise InputError(
-                f"dropout = {shortened(self.dropout)} is not possible; "
-                "choose a number of at least 0 and below 1"
-            )
-
-    @property
-    def halo(self) -> int:
-        """Pixels that each side of the input is larger than the answer: 92 at depth 4.
-
-        Two 3x3 convolutions take 2 pixels from each side, which are 2 * 2**level pixels of the
-        image; they do so twice at each level, and once at the bottom.
-        """
-        return 6 * self.stride - 4
-
-    @property
-    def responses(self) -> int:
-        """How many filter responses the last layer sees; 0 without hypercolumns."""
-        return response_count(self.in_channels, self.halo) if self.hypercolumns else 0
-
-    @property
-    def stride(self) -> int:
-        """Pixels of the image that fall into one of the bottom: 16 at depth 4."""
-        return 1 << self.depth  # 2**depth, but an int to the type checker too
-
-    @property
-    def geometry(self) -> TileGeometry:
-        """What the network demands of its tiles."""
-        return TileGeometry(halo=self.halo, stride=self.stride, surplus=4 % self.stride)
-
-    def output_size(self, input_size: int) -> int:
-        """Side of the answer for a side of the input: 572 -> 388 at depth 4.
-
-        Every max pooling must see an even side, so valid sides are `stride` apart.
-
-        Parameters
-        ----------
-        input_size
-            Side of the input, in pixels.
-
-        Raises
-        ------
-        InputError
-            If the side does not fit; the nearest that do are named.
-        """
-        below, above = self._valid_sizes_around(input_size)
-        if input_size in (below, above):
-            return input_size - 2 * self.halo
-        nearest = f"{above}" if below is None else f"{below} or {above}"
-        raise InputError(f"a side of {input_size} pixels does not fit the network; use {nearest}")
-
-    def _valid_sizes_around(self, input_size: int) -> tuple[int | None, int]:
-        """Largest valid side of at most `input_size` (None if there is none), and the next."""
-        # Going up the contracting path from a bottom of b pixels, a side becomes 2 * side + 4:
-        # at the top that is stride * (b + 4) - 4. The smallest one leaves a pixel of output.
-        smallest = -(-(2 * self.halo + 1 + 4) // self.stride) * self.stride - 4
-        if input_size < smallest:
-            return None, smallest
-        below = (input_size + 4) // self.stride * self.stride - 4
-        return below, below + self.stride
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the values by name, all of them fit for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> UNetConfig:
-        """Make a configuration from what `to_dict` returned.
-
-        Raises
-        ------
-        InputError
-            If names are missing or unknown, or a value is of the wrong kind or out of range.
-        """
-        if not isinstance(values, Mapping):
-            raise InputError("the network's configuration is not a table; save the model again")
-        names = {field.name for field in fields(cls)}
-        values = {**_LATER_VALUES, **values}
-        if wrong := sorted(names.symmetric_difference(values), key=str):
-            listed = ", ".join(str(name)[:40] for name in wrong[:6])
-            raise InputError(
-                f"missing or unknown in the network's configuration: {listed}; save the model again"
-            )
-        return cls(**values)
+# The layers for images and for stacks, by their number of axes.
+_CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+_UP_CONVOLUTION: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_MAX_POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+#: Every kind of layer of the name that a network may have, for `isinstance`.
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class TwoConvolutions(nn.Sequential):
@@ -202,17 +65,22 @@ class TwoConvolutions(nn.Sequential):
     ----------
     in_channels, out_channels
         Channels before and after.
+    kernel
+        Sides of the convolutions, 3 or 1 along each axis of the image.
     batch_norm
         Whether BatchNorm stands between convolution and ReLU. It subtracts the mean, which would
         cancel a bias, so the convolution has none then.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, batch_norm: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: tuple[int, ...], batch_norm: bool
+    ) -> None:
+        convolution, norm = _CONVOLUTION[len(kernel)], _BATCH_NORM[len(kernel)]
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
-            layers.append(nn.Conv2d(channels, out_channels, 3, bias=not batch_norm))
+            layers.append(convolution(channels, out_channels, kernel, bias=not batch_norm))
             if batch_norm:
-                layers.append(nn.BatchNorm2d(out_channels))
+                layers.append(norm(out_channels))
             layers.append(nn.ReLU(inplace=True))
         super().__init__(*layers)
 
@@ -224,7 +92,8 @@ class UNet(nn.Module):
 
     Parameters
     ----------
-    in_channels, classes, base_channels, depth, batch_norm, dropout, hypercolumns, hidden
+    in_channels, classes, base_channels, depth, batch_norm, dropout, hypercolumns, hidden, ndim, \
+    pooling
         See `UNetConfig`.
 
     Attributes
@@ -255,34 +124,53 @@ class UNet(nn.Module):
         dropout: float = 0.5,
         hypercolumns: bool = False,
         hidden: int = 0,
+        ndim: int = 2,
+        pooling: tuple[tuple[int, ...], ...] = (),
     ) -> None:
         super().__init__()
         self.config = UNetConfig(
-            in_channels, classes, base_channels, depth, batch_norm, dropout, hypercolumns, hidden
+            in_channels,
+            classes,
+            base_channels,
+            depth,
+            batch_norm,
+            dropout,
+            hypercolumns,
+            hidden,
+            ndim,
+            pooling,
         )
+        convolution, up_convolution = _CONVOLUTION[ndim], _UP_CONVOLUTION[ndim]
+        *kernels, kernel_below = self.config.kernels
+        levels = self.config.levels
         widths = [base_channels * 2**level for level in range(depth)]  # 64, 128, 256, 512
         width_below = base_channels * 2**depth  # 1024
 
         # Left side of the figure, from the top down.
         self.contracting = nn.ModuleList(
-            TwoConvolutions(channels, width, batch_norm)
-            for channels, width in zip([in_channels, *widths[:-1]], widths, strict=True)
+            TwoConvolutions(channels, width, kernel, batch_norm)
+            for channels, width, kernel in zip(
+                [in_channels, *widths[:-1]], widths, kernels, strict=True
+            )
         )
-        self.max_pool = nn.MaxPool2d(2)
-        self.bottom = TwoConvolutions(widths[-1], width_below, batch_norm)
+        self.max_pool = _MAX_POOL[ndim](2)
+        self.max_pool_in_planes = nn.MaxPool3d((1, 2, 2)) if ndim == 3 else nn.Identity()
+        self.bottom = TwoConvolutions(widths[-1], width_below, kernel_below, batch_norm)
         # "Drop-out layers at the end of the contracting path" (section 3.1): phseg_v5 has one on
         # the 512 channels that are pooled and copied, and one on the 1024 of the bottom.
         self.dropout = nn.Dropout(dropout)
 
         # Right side, from the bottom up. Half of what enters a level was copied across.
         self.up_convolutions = nn.ModuleList(
-            nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in reversed(widths)
+            up_convolution(2 * width, width, factors, stride=factors)
+            for width, factors in zip(reversed(widths), reversed(levels), strict=True)
         )
         self.expanding = nn.ModuleList(
-            TwoConvolutions(2 * width, width, batch_norm) for width in reversed(widths)
+            TwoConvolutions(2 * width, width, kernel, batch_norm)
+            for width, kernel in zip(reversed(widths), reversed(kernels), strict=True)
         )
         seen = base_channels + self.config.responses
-        self.output = nn.Conv2d(seen, classes, 1)
+        self.output = convolution(seen, classes, 1)
         self.side_outputs = nn.ModuleList(
             nn.Conv2d(width, classes, 1, bias=False)
             for width in reversed(widths[1:])
@@ -290,8 +178,8 @@ class UNet(nn.Module):
         )
         self.hidden = nn.Sequential()
         if hidden:
-            last = nn.Conv2d(hidden, classes, 1, bias=False)
-            self.hidden.extend([nn.Conv2d(seen, hidden, 1), nn.ReLU(inplace=True), last])
+            last = convolution(hidden, classes, 1, bias=False)
+            self.hidden.extend([convolution(seen, hidden, 1), nn.ReLU(inplace=True), last])
         self.apply(_initialise)
 
     @classmethod
@@ -305,14 +193,16 @@ class UNet(nn.Module):
         Parameters
         ----------
         image
-            Shape (N, C, H, W), floating point, percentile-normalised. Sides must fit the network,
-            see `UNetConfig.output_size`; they may differ.
+            Shape (N, C, H, W), or (N, C, D, H, W) in three dimensions, floating point,
+            percentile-normalised. Sides must fit the network, see `UNetConfig.output_size`; they
+            may differ.
 
         Returns
         -------
         Tensor
             Shape (N, classes, H - 2 halo, W - 2 halo), unbounded; softmax over axis 1 gives
-            probabilities. Its pixel (0, 0) is pixel (halo, halo) of the image.
+            probabilities. Its pixel (0, 0) is pixel (halo, halo) of the image. A stack has fewer
+            planes in the same way, by the halo of `UNetConfig.geometries`.
 
         Raises
         ------
@@ -352,7 +242,7 @@ class UNet(nn.Module):
             if level == self.config.depth:
                 x = self.dropout(x)
             copies.append(x)
-            x = self.max_pool(x)  # 284 | 140 | 68 | 32
+            x = self._pool(level, x)  # 284 | 140 | 68 | 32
         x = self.dropout(self.bottom(x))  # 28, 1024
         maps = []
         for up_convolution, convolutions in zip(self.up_convolutions, self.expanding, strict=True):
@@ -361,6 +251,12 @@ class UNet(nn.Module):
             x = convolutions(x)  # 52, 512 | 100, 256 | 196, 128 | 388, 64
             maps.append(x)
         return maps
+
+    def _pool(self, level: int, x: Tensor) -> Tensor:
+        """Shrink the maps of a level, counted from 1; planes that lie far apart stay."""
+        pooled_in_planes = self.config.levels[level - 1][0] == 1
+        pooled: Tensor = (self.max_pool_in_planes if pooled_in_planes else self.max_pool)(x)
+        return pooled
 
     def feature_maps(self, image: Tensor) -> list[Tensor]:
         """Compute what the last layers see: `decoder_maps`, and filter responses beside the last.
@@ -375,14 +271,15 @@ class UNet(nn.Module):
         return [*others, last]
 
     def _check(self, image: Tensor) -> None:
-        channels = self.config.in_channels
-        if image.ndim != 4 or image.shape[1] != channels:
+        channels, ndim = self.config.in_channels, self.config.ndim
+        if image.ndim != ndim + 2 or image.shape[1] != channels:
+            sides = ", ".join("DHW"[-ndim:])
             raise InputError(
                 f"an input of shape {tuple(image.shape)} does not fit the network; "
-                f"give it (N, {channels}, H, W)"
+                f"give it (N, {channels}, {sides})"
             )
-        for side in image.shape[2:]:
-            self.config.output_size(int(side))
+        for axis, side in enumerate(image.shape[2:]):
+            self.config.output_size(int(side), axis)
 
 
 def fold_batch_norm(model: UNet) -> UNet:
@@ -419,9 +316,9 @@ def _convolutions(model: UNet) -> list[tuple[Any, Any]]:
     """Every convolution with the BatchNorm that follows it, or None, always in the same order."""
     found: list[tuple[Any, Any]] = []
     for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(module, (*CONVOLUTIONS, *_UP_CONVOLUTION.values())):
             found.append((module, None))
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, BATCH_NORMS):
             found[-1] = (found[-1][0], module)
     return found
 
@@ -431,10 +328,9 @@ def _crop(features: Tensor, like: Tensor) -> Tensor:
 
     Both sides are even at every valid input size, so the middle is exact.
     """
-    rows, columns = like.shape[2:]
-    top = (features.shape[2] - rows) // 2
-    left = (features.shape[3] - columns) // 2
-    return features[:, :, top : top + rows, left : left + columns]
+    for axis, length in enumerate(like.shape[2:], start=2):
+        features = features.narrow(axis, (features.shape[axis] - length) // 2, length)
+    return features
 
 
 def _initialise(module: nn.Module) -> None:
@@ -444,9 +340,9 @@ def _initialise(module: nn.Module) -> None:
     up-convolution has a 2x2 kernel and stride 2, so that its windows do not overlap: each of its
     output pixels sees a single input pixel, N = in_channels, and not 4 * in_channels.
     """
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, CONVOLUTIONS):
         incoming = module.in_channels * math.prod(module.kernel_size)
-    elif isinstance(module, nn.ConvTranspose2d):
+    elif isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
         incoming = module.in_channels
     else:
         return
