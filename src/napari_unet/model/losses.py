@@ -29,13 +29,13 @@ def weighted_cross_entropy(
     Parameters
     ----------
     logits
-        Shape (N, K, Y, X), any floating dtype; the loss is computed in float32 at least, also
+        Shape (N, K, Y, X) or (N, K, Z, Y, X), any floating dtype; the loss is computed in float32 at least, also
         under autocast.
     annotations
-        Shape (N, Y, X), whole numbers of any integer dtype: 0 not annotated, k is channel k - 1.
+        Shape (N, Y, X) or (N, Z, Y, X), whole numbers of any integer dtype: 0 not annotated, k is channel k - 1.
         Pixels that are not annotated count neither in the sum nor in the divisor.
     weights
-        Shape (N, Y, X), finite and not negative; None weights all pixels alike.
+        Shape of the annotations, finite and not negative; None weights all pixels alike.
 
     Returns
     -------
@@ -97,4 +97,5 @@ def weighted_entropies(
     weight = (target != _LEFT_OUT).to(entropy.dtype)
     if weights is not None:
         weight = weight * weights.to(entropy.dtype)
-    return (weight * entropy).sum(dim=(1, 2)), weight.sum(dim=(1, 2))
+    pixels = tuple(range(1, entropy.ndim))
+    return (weight * entropy).sum(dim=pixels), weight.sum(dim=pixels)

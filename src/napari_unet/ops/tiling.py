@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ from numpy.typing import NDArray
 
 from napari_unet.ops.errors import InputError
 
-#: Rows and columns of an image as slices with concrete start and stop.
-Box = tuple[slice, slice]
+#: Rows and columns of an image, or planes, rows and columns of a stack, as slices with concrete
+#: start and stop.
+Box = tuple[slice, ...]
 
 
 def overlap(first: Box, second: Box) -> bool:
@@ -38,7 +40,7 @@ def overlap(first: Box, second: Box) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TileGeometry:
-    """What a network demands of its tiles, in pixels.
+    """What a network demands of its tiles along an axis, in pixels.
 
     Attributes
     ----------
@@ -108,12 +110,12 @@ class TileGeometry:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One window of the image, in image coordinates (row, column).
+    """One window of the image, in image coordinates: (row, column) or (plane, row, column).
 
     Attributes
     ----------
     index
-        Position in the plan, rows first.
+        Position in the plan, the first axis first.
     inner
         What is written: within the image. The inner boxes of a plan partition the image.
     outer
@@ -127,28 +129,31 @@ class Tile:
     @property
     def crop(self) -> Box:
         """Where `inner` lies in the network's output, whose first pixel is that of `inner`."""
-        rows, columns = self.inner
-        return slice(0, rows.stop - rows.start), slice(0, columns.stop - columns.start)
+        return tuple(slice(0, span.stop - span.start) for span in self.inner)
 
 
-def plan_tiles(image_shape: tuple[int, int], geometry: TileGeometry, inner_size: int) -> list[Tile]:
-    """Cover an image with tiles of one size, as few and as equal as possible.
+def plan_tiles(
+    image_shape: Sequence[int],
+    geometry: TileGeometry | Sequence[TileGeometry],
+    inner_size: int | Sequence[int],
+) -> list[Tile]:
+    """Cover an image or a stack with tiles of one size, as few and as equal as possible.
 
     Parameters
     ----------
     image_shape
-        Rows and columns, both positive.
+        Rows and columns, or planes, rows and columns, all positive.
     geometry
-        What the network demands.
+        What the network demands, axis by axis or of all axes alike.
     inner_size
-        Upper limit for the inner side, a multiple of ``geometry.stride``. Along each axis the
-        side is made smaller where that needs no more tiles, so that little is computed outside
-        the image. The last tile of an axis may also write the network's surplus.
+        Upper limit for the inner side, of each axis or of all, a multiple of ``geometry.stride``.
+        Along each axis the side is made smaller where that needs no more tiles, so that little is
+        computed outside the image. The last tile of an axis may also write the network's surplus.
 
     Returns
     -------
     list of Tile
-        Row by row. All outer boxes have the same shape.
+        Plane by plane, row by row. All outer boxes have the same shape.
 
     Raises
     ------
@@ -157,11 +162,13 @@ def plan_tiles(image_shape: tuple[int, int], geometry: TileGeometry, inner_size:
     """
     if min(image_shape) < 1:
         raise InputError(f"an image of shape {image_shape} is empty; load one with pixels")
-    rows, columns = (_plan_axis(length, geometry, inner_size) for length in image_shape)
+    axes = len(image_shape)
+    geometries = [geometry] * axes if isinstance(geometry, TileGeometry) else geometry
+    sizes = [inner_size] * axes if isinstance(inner_size, int) else inner_size
+    spans = [_plan_axis(*axis) for axis in zip(image_shape, geometries, sizes, strict=True)]
     return [
-        Tile(index=i * len(columns) + j, inner=(row[0], column[0]), outer=(row[1], column[1]))
-        for i, row in enumerate(rows)
-        for j, column in enumerate(columns)
+        Tile(index, inner=tuple(span[0] for span in tile), outer=tuple(span[1] for span in tile))
+        for index, tile in enumerate(product(*spans))
     ]
 
 
@@ -195,20 +202,23 @@ def read_tile(channels: NDArray[Any], outer: Box) -> NDArray[Any]:
     Parameters
     ----------
     channels
-        Shape (C, Y, X), any dtype. Only the part that the window shows is read.
+        Shape (C, Y, X) or (C, Z, Y, X), any dtype. Only the part that the window shows is read.
     outer
-        Rows and columns, start and stop may lie anywhere.
+        Rows and columns, or planes, rows and columns; start and stop may lie anywhere.
 
     Returns
     -------
-    ndarray, shape (C, rows, columns), dtype of `channels`
-        A copy.
+    ndarray, dtype of `channels`
+        A copy; its shape is the channels and that of the window.
     """
-    rows = _mirror(outer[0], channels.shape[1])
-    columns = _mirror(outer[1], channels.shape[2])
-    top, left = int(rows.min()), int(columns.min())
-    window = np.asarray(channels[:, top : int(rows.max()) + 1, left : int(columns.max()) + 1])
-    tile: NDArray[Any] = window.take(rows - top, axis=1).take(columns - left, axis=2)
+    places = [_mirror(span, length) for span, length in zip(outer, channels.shape[1:], strict=True)]
+    firsts = [int(place.min()) for place in places]
+    shown = [
+        slice(first, int(place.max()) + 1) for first, place in zip(firsts, places, strict=True)
+    ]
+    tile: NDArray[Any] = np.asarray(channels[(slice(None), *shown)])
+    for axis, (first, place) in enumerate(zip(firsts, places, strict=True), start=1):
+        tile = tile.take(place - first, axis=axis)
     return tile
 
 
@@ -249,6 +259,6 @@ def visible_first(tiles: Sequence[Tile], visible: Box | None) -> list[Tile]:
             (span.start + span.stop) / 2 - middle
             for span, middle in zip(tile.inner, centre, strict=True)
         ]
-        return hidden, offsets[0] ** 2 + offsets[1] ** 2, tile.index
+        return hidden, sum(offset**2 for offset in offsets), tile.index
 
     return sorted(tiles, key=urgency)
