@@ -55,21 +55,49 @@ def percentile_normalize(
         )
     result = np.empty(channels.shape, np.float32)
     for channel, scaled in zip(channels, result, strict=True):
-        floor, ceiling = _range(channel, low, high)
-        if ceiling == floor:
-            scaled.fill(0)
-            continue
-        # In float64: the difference of two float32 values need not fit into float32.
-        wide = (channel.astype(np.float64) - floor) / (ceiling - floor)
-        np.clip(wide, -_LIMIT, _LIMIT, out=wide)
-        scaled[...] = wide
+        scale_to_range(channel, *_range(channel, low, high), out=scaled)
     return result
 
 
+def scale_to_range(
+    values: NDArray[Any], floor: float, ceiling: float, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Scale grey values so that `floor` and `ceiling` become 0 and 1, held within +-1e4.
+
+    Parameters
+    ----------
+    values
+        Any shape, finite.
+    floor, ceiling
+        Grey values, floor <= ceiling. If they are equal, everything becomes 0.
+    out
+        Where the result is written, of the same shape; None makes a new array.
+    """
+    scaled = np.empty(values.shape, np.float32) if out is None else out
+    if ceiling == floor:
+        scaled.fill(0)
+        return scaled
+    # In float64: the difference of two float32 values need not fit into float32.
+    wide = (values.astype(np.float64) - floor) / (ceiling - floor)
+    np.clip(wide, -_LIMIT, _LIMIT, out=wide)
+    scaled[...] = wide
+    return scaled
+
+
+def sampling_step(size: int) -> int:
+    """Return every how many rows and columns an image of so many pixels is sampled."""
+    return max(1, int(np.ceil(np.sqrt(size / _SAMPLE_PIXELS))))
+
+
+def sample_range(
+    sample: NDArray[Any], low: float = 1.0, high: float = 99.8
+) -> tuple[float, float] | None:
+    """Return the `low` and `high` percentiles of a sample; None if they are equal."""
+    floor, ceiling = (float(v) for v in np.percentile(sample.astype(np.float64), [low, high]))
+    return None if floor == ceiling else (floor, ceiling)
+
+
 def _range(channel: NDArray[Any], low: float, high: float) -> tuple[float, float]:
-    step = max(1, int(np.ceil(np.sqrt(channel.size / _SAMPLE_PIXELS))))
-    sample = channel[::step, ::step].astype(np.float64)
-    floor, ceiling = (float(value) for value in np.percentile(sample, [low, high]))
-    if floor == ceiling:
-        return float(channel.min()), float(channel.max())
-    return floor, ceiling
+    step = sampling_step(channel.size)
+    found = sample_range(channel[::step, ::step], low, high)
+    return (float(channel.min()), float(channel.max())) if found is None else found
