@@ -16,7 +16,12 @@ _TABLE_SIZE = 2**22
 _EXACT_FLOAT = 2.0**53
 
 
-def as_label_image(labels: ArrayLike, what: str = "label image") -> NDArray[np.integer[Any]]:
+_AXES = {2: "one plane (rows, columns)", 3: "a stack (planes, rows, columns)"}
+
+
+def as_label_image(
+    labels: ArrayLike, what: str = "label image", ndim: int = 2
+) -> NDArray[np.integer[Any]]:
     """Check a label image and give it an integer dtype in native byte order.
 
     Parameters
@@ -25,10 +30,12 @@ def as_label_image(labels: ArrayLike, what: str = "label image") -> NDArray[np.i
         Shape (Y, X); boolean, any integer, or real with whole values.
     what
         How to call it in error messages.
+    ndim
+        3 for the labels of a stack, shape (Z, Y, X).
 
     Returns
     -------
-    ndarray of int, shape (Y, X)
+    ndarray of int, shape of the labels
         The integer dtype of the input; uint8 for boolean, int64 for real input. May be the input.
 
     Raises
@@ -37,10 +44,8 @@ def as_label_image(labels: ArrayLike, what: str = "label image") -> NDArray[np.i
         On another number of axes, no pixels, another dtype, fractions, NaN, or negative values.
     """
     array = np.asarray(labels)
-    if array.ndim != 2 or array.size == 0:
-        raise InputError(
-            f"the {what} has shape {array.shape}; give one plane (rows, columns) with pixels"
-        )
+    if array.ndim != ndim or array.size == 0:
+        raise InputError(f"the {what} has shape {array.shape}; give {_AXES[ndim]} with pixels")
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
     if array.dtype.kind == "f":
@@ -69,11 +74,11 @@ def compact_labels(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32],
     Parameters
     ----------
     labels
-        Shape (Y, X), integer, not negative; 0 stays 0.
+        Any shape, integer, not negative; 0 stays 0.
 
     Returns
     -------
-    objects : ndarray of int32, shape (Y, X)
+    objects : ndarray of int32, shape of the labels
         The renumbered image.
     count : int
         The number of objects.
@@ -91,21 +96,21 @@ def compact_labels(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32],
 
 
 def connected_regions(labels: NDArray[Any]) -> tuple[NDArray[np.int32], int]:
-    """Find and number the 8-connected regions of equal value.
+    """Find and number the 8-connected regions of equal value, 26-connected ones in a stack.
 
     Parameters
     ----------
     labels
-        Shape (Y, X), boolean or integer; 0 belongs to no region.
+        Shape (Y, X) or (Z, Y, X), boolean or integer; 0 belongs to no region.
 
     Returns
     -------
-    regions : ndarray of int32, shape (Y, X)
+    regions : ndarray of int32, shape of the labels
         1, 2, ... in reading order of their first pixels.
     count : int
         The number of regions.
     """
     regions, count = measure.label(  # type: ignore[no-untyped-call]
-        labels, background=0, connectivity=2, return_num=True
+        labels, background=0, connectivity=labels.ndim, return_num=True
     )
     return regions.astype(np.int32), int(count)

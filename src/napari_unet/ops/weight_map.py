@@ -12,6 +12,7 @@ objects, which decide whether two cells are one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from napari_unet.ops.annotations import BACKGROUND
-from napari_unet.ops.distances import border_distances, grow_box, two_distances
+from napari_unet.ops.distances import border_distances, check_spacing, grow_box, two_distances
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.labels import as_label_image, compact_labels, connected_regions
 from napari_unet.ops.tiling import Box
@@ -37,7 +38,6 @@ __all__ = [
 _RELEVANT = math.sqrt(2 * math.log(1e8))
 # Times an object that a ridge would eat up is given precedence and the ridges are drawn anew.
 _RIDGE_ROUNDS = 8
-_EVERYTHING: Box = (slice(None), slice(None))
 
 
 def weight_map(
@@ -47,6 +47,7 @@ def weight_map(
     *,
     balance: float = 1.0,
     window: Box | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> NDArray[np.float32]:
     """Compute the per-pixel loss weights of a fully labelled image (equation 2).
 
@@ -68,27 +69,32 @@ def weight_map(
     window
         Rows and columns, within the image, for which the weights are wanted (what is on screen);
         None for all. Its values are those of the whole map, for less work.
+    spacing
+        Size of a pixel along each axis; three numbers for a stack, shape (Z, Y, X). Distances and
+        `sigma` are in its unit then. None: pixels of an image.
 
     Returns
     -------
-    ndarray of float32, shape (Y, X), or that of the window
+    ndarray of float32, shape of the labels, or that of the window
         Weights > 0. The border term stands on background pixels alone, ridges included; with
         fewer than two objects there is none. Terms below 1e-8 w0 are left out.
 
     Raises
     ------
     InputError
-        If the labels are not 2D whole numbers >= 0 with pixels, or a parameter is out of range.
+        If the labels are not whole numbers >= 0 with pixels and with as many axes as `spacing`
+        has, or a parameter is out of range.
     """
     _check_parameters(w0, sigma, balance)
-    objects, count = compact_labels(as_label_image(labels))
+    spacing = check_spacing(spacing)
+    objects, count = compact_labels(as_label_image(labels, ndim=len(spacing)))
     objects[_ridges(objects, count, width=1)] = 0
     foreground = (objects > 0).astype(np.uint8)
     table = class_weights(np.bincount(foreground.ravel()), balance)
-    window = window or _EVERYTHING
+    window = window or _everything(spacing)
     weights = table[foreground[window]]
     background = foreground[window] == 0
-    weights[background] += _border_term(objects, window, w0, sigma)[background]
+    weights[background] += _border_term(objects, window, w0, sigma, spacing)[background]
     return weights.astype(np.float32)
 
 
@@ -99,6 +105,7 @@ def annotation_weights(
     *,
     balance: float = 1.0,
     window: Box | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> NDArray[np.float32]:
     """Compute the per-pixel loss weights of sparse strokes (equation 2, on what is annotated).
 
@@ -106,13 +113,13 @@ def annotation_weights(
     ----------
     annotations
         Shape (Y, X): 0 is not annotated, 1 background, 2 and up are classes.
-    w0, sigma, balance, window
+    w0, sigma, balance, window, spacing
         As in `weight_map`. The border term stands on annotated background between separate
         strokes of the other classes, where a stroke is an 8-connected region of one label.
 
     Returns
     -------
-    ndarray of float32, shape (Y, X), or that of the window
+    ndarray of float32, shape of the annotations, or that of the window
         0 where nothing is annotated. Without the border term the mean over annotated pixels is 1,
         and with ``balance=1`` every class that occurs has the same total.
 
@@ -122,15 +129,20 @@ def annotation_weights(
         As for `weight_map`.
     """
     _check_parameters(w0, sigma, balance)
-    classes = as_label_image(annotations, "annotation").astype(np.intp)
+    spacing = check_spacing(spacing)
+    classes = as_label_image(annotations, "annotation", len(spacing)).astype(np.intp)
     frequency = np.bincount(classes.ravel())
     frequency[0] = 0
     strokes, _ = connected_regions(np.where(classes > BACKGROUND, classes, 0))
-    window = window or _EVERYTHING
+    window = window or _everything(spacing)
     weights = class_weights(frequency, balance)[classes[window]]
     background = classes[window] == BACKGROUND
-    weights[background] += _border_term(strokes, window, w0, sigma)[background]
+    weights[background] += _border_term(strokes, window, w0, sigma, spacing)[background]
     return weights.astype(np.float32)
+
+
+def _everything(spacing: Sequence[float]) -> Box:
+    return (slice(None),) * len(spacing)
 
 
 def _check_parameters(w0: float, sigma: float, balance: float) -> None:
@@ -167,25 +179,25 @@ def class_weights(pixels: NDArray[np.integer[Any]], balance: float) -> NDArray[n
 
 
 def _border_term(
-    objects: NDArray[np.int32], window: Box, w0: float, sigma: float
+    objects: NDArray[np.int32], window: Box, w0: float, sigma: float, spacing: Sequence[float]
 ) -> NDArray[np.float64]:
     """w0 exp(-(d1 + d2)^2 / (2 sigma^2)) within the window, 0 where it is negligible."""
     reach = _RELEVANT * sigma
     # Objects beyond the reach do not matter to the window.
-    around, inside = grow_box(window, reach, objects.shape)
+    around, inside = grow_box(window, reach, objects.shape, spacing)
     border = np.zeros(objects[around].shape)
     if border.size == 0 or w0 == 0:
         return border[inside]
     seen, count = compact_labels(objects[around])
     if count >= 2:
-        d1, d2 = two_distances(seen, count, reach)
+        d1, d2 = two_distances(seen, count, reach, spacing)
         d1 += d2
         near = d1 <= reach
         border[near] = w0 * np.exp(-0.5 * (d1[near] / sigma) ** 2)
     return border[inside]
 
 
-def separate_touching(labels: ArrayLike, width: int = 1) -> NDArray[np.integer[Any]]:
+def separate_touching(labels: ArrayLike, width: int = 1, ndim: int = 2) -> NDArray[np.integer[Any]]:
     """Draw a background ridge between touching objects.
 
     Morphological, as in section 3 of the paper: of two objects closer than `width` background
@@ -198,10 +210,12 @@ def separate_touching(labels: ArrayLike, width: int = 1) -> NDArray[np.integer[A
         Instance labels, shape (Y, X), 0 is background.
     width
         Least width of the ridge in pixels, along rows, columns and diagonals.
+    ndim
+        3 for a stack, shape (Z, Y, X): ridges are as many planes wide then.
 
     Returns
     -------
-    ndarray of int, shape (Y, X)
+    ndarray of int, shape of the labels
         A copy with the ridges set to 0; the labels are kept. No object vanishes: one that the
         ridges would eat up takes precedence over its neighbours, and where that does not help
         either (single pixels side by side) it stays as it was, touching.
@@ -213,7 +227,7 @@ def separate_touching(labels: ArrayLike, width: int = 1) -> NDArray[np.integer[A
     """
     if width < 0:
         raise InputError(f"a ridge of {width} pixels is impossible; choose a width of 0 or more")
-    checked = as_label_image(labels)
+    checked = as_label_image(labels, ndim=ndim)
     objects, count = compact_labels(checked)
     separated = checked.copy()
     separated[_ridges(objects, count, width)] = 0
