@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -103,21 +103,25 @@ class WeightSettings:
 
 
 def find_instances(
-    probability: NDArray[np.float32], settings: InstanceSettings
+    probability: NDArray[np.float32],
+    settings: InstanceSettings,
+    spacing: Sequence[float] | None = None,
 ) -> NDArray[np.int32]:
     """Cut objects out of a probability map.
 
     Parameters
     ----------
     probability
-        Shape (classes, Y, X), in [0, 1].
+        Shape (classes, Y, X), or (classes, Z, Y, X) of a stack, in [0, 1].
     settings
         How.
+    spacing
+        Size of a pixel along each axis, in pixels of the plane; None: all alike.
 
     Returns
     -------
     NDArray
-        Shape (Y, X), int32: 0 is background, objects are 1, 2, ... without gaps.
+        Shape of the image, int32: 0 is background, objects are 1, 2, ... without gaps.
 
     Raises
     ------
@@ -130,12 +134,15 @@ def find_instances(
         foreground = probability[settings.label - 1]
     else:
         raise InputError(f"there is no class {settings.label}; choose 1 to {len(probability)}")
-    objects = _cut_out(foreground, probability, settings)
+    objects = _cut_out(foreground, probability, settings, spacing or (1.0,) * foreground.ndim)
     return fill_holes(objects) if settings.fill_holes else objects
 
 
 def _cut_out(
-    foreground: NDArray[np.float32], probability: NDArray[np.float32], settings: InstanceSettings
+    foreground: NDArray[np.float32],
+    probability: NDArray[np.float32],
+    settings: InstanceSettings,
+    spacing: Sequence[float],
 ) -> NDArray[np.int32]:
     if settings.method == "seeds":
         interior = foreground
@@ -147,12 +154,17 @@ def _cut_out(
             threshold=settings.threshold,
             seed_threshold=settings.seed_threshold,
             min_size=settings.min_size,
+            spacing=spacing,
         )
     if settings.method == "watershed":
         return watershed_instances(
-            foreground, threshold=settings.threshold, min_size=settings.min_size
+            foreground,
+            threshold=settings.threshold,
+            min_size=settings.min_size,
+            spacing=spacing,
         )
-    return connected_instances(foreground >= settings.threshold, settings.min_size)
+    mask = foreground >= settings.threshold
+    return connected_instances(mask, settings.min_size, ndim=mask.ndim)
 
 
 def instances_job(

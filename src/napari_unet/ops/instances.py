@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from skimage import morphology, segmentation
 
+from napari_unet.ops.distances import check_spacing
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.labels import connected_regions
 
@@ -23,11 +25,11 @@ def class_labels(probability: NDArray[Any]) -> NDArray[np.uint8]:
     Parameters
     ----------
     probability
-        Shape (K, Y, X), finite, K = 1 to 255.
+        Shape (K, Y, X), or (K, Z, Y, X) of a stack, finite, K = 1 to 255.
 
     Returns
     -------
-    ndarray of uint8, shape (Y, X)
+    ndarray of uint8, shape of the image
         Labels 1 to K, label k for channel k - 1; of equal channels the first.
 
     Raises
@@ -35,7 +37,7 @@ def class_labels(probability: NDArray[Any]) -> NDArray[np.uint8]:
     InputError
         On another shape, or NaN.
     """
-    if probability.ndim != 3 or not 1 <= len(probability) <= 255:
+    if probability.ndim not in (3, 4) or not 1 <= len(probability) <= 255:
         raise InputError(
             f"an array of shape {probability.shape} is no probability map; "
             "give (classes, rows, columns) with at most 255 classes"
@@ -45,7 +47,9 @@ def class_labels(probability: NDArray[Any]) -> NDArray[np.uint8]:
     return labels
 
 
-def connected_instances(foreground_mask: ArrayLike, min_size: int = 16) -> NDArray[np.int32]:
+def connected_instances(
+    foreground_mask: ArrayLike, min_size: int = 16, *, ndim: int = 2
+) -> NDArray[np.int32]:
     """Find and number the connected regions of a mask.
 
     Parameters
@@ -54,10 +58,12 @@ def connected_instances(foreground_mask: ArrayLike, min_size: int = 16) -> NDArr
         Shape (Y, X), boolean or 0 and 1.
     min_size
         Pixels; smaller regions are dropped.
+    ndim
+        3 for a stack, shape (Z, Y, X).
 
     Returns
     -------
-    ndarray of int32, shape (Y, X)
+    ndarray of int32, shape of the mask
         0 is background, objects are 1, 2, ... without gaps, in reading order. Pixels that touch
         by an edge or a corner belong together.
 
@@ -66,7 +72,7 @@ def connected_instances(foreground_mask: ArrayLike, min_size: int = 16) -> NDArr
     InputError
         On another number of axes, NaN, or a negative minimum size.
     """
-    mask = _plane(foreground_mask, "mask") != 0
+    mask = _checked(foreground_mask, "mask", ndim) != 0
     _check_size(min_size)
     return _drop_small(connected_regions(mask)[0], min_size)
 
@@ -77,6 +83,7 @@ def watershed_instances(
     threshold: float = 0.5,
     min_size: int = 16,
     seed_distance: float = 5.0,
+    spacing: Sequence[float] | None = None,
 ) -> NDArray[np.int32]:
     """Separate touching objects by a watershed that starts from their middles.
 
@@ -95,10 +102,13 @@ def watershed_instances(
     seed_distance
         Roughly the least distance in pixels between the middles of two objects; a larger one
         splits less. The landscape is smoothed with a third of it as standard deviation.
+    spacing
+        Size of a pixel along each axis; three numbers for a stack, shape (Z, Y, X). Distances are
+        in its unit then, and should be about 1 for a pixel of the plane. None: pixels of an image.
 
     Returns
     -------
-    ndarray of int32, shape (Y, X)
+    ndarray of int32, shape of the probability map
         0 is background, objects are 1, 2, ... without gaps.
 
     Raises
@@ -106,7 +116,8 @@ def watershed_instances(
     InputError
         On another number of axes, NaN or infinity, or a parameter out of range.
     """
-    plane = _plane(probability, "probability map").astype(np.float32)
+    spacing = check_spacing(spacing)
+    plane = _checked(probability, "probability map", len(spacing)).astype(np.float32)
     _check_size(min_size)
     if not 0 < threshold <= 1:
         raise InputError(f"a threshold of {threshold} is out of range; choose above 0 to 1")
@@ -115,14 +126,16 @@ def watershed_instances(
     mask = plane >= threshold
     if mask.all() or not mask.any():
         return _drop_small(mask.astype(np.int32), min_size)
-    landscape = ndimage.distance_transform_edt(mask).astype(np.float32) * plane
+    distance = ndimage.distance_transform_edt(mask, sampling=spacing)
+    landscape = distance.astype(np.float32) * plane
+    widths = [seed_distance / 3 / size for size in spacing]
     # Averaged over the mask alone: across the background it would pull seeds of thin objects out.
-    inside = ndimage.gaussian_filter(mask.astype(np.float32), seed_distance / 3)
-    smooth = ndimage.gaussian_filter(landscape, seed_distance / 3)
+    inside = ndimage.gaussian_filter(mask.astype(np.float32), widths)
+    smooth = ndimage.gaussian_filter(landscape, widths)
     smooth = np.where(mask, smooth / np.maximum(inside, 1e-6), 0)
     seeds = _seeds(smooth, mask)
     flooded = segmentation.watershed(  # type: ignore[no-untyped-call]
-        -smooth, seeds, mask=mask, connectivity=2
+        -smooth, seeds, mask=mask, connectivity=mask.ndim
     )
     return _drop_small(flooded.astype(np.int32), min_size)
 
@@ -135,6 +148,7 @@ def seeded_instances(
     seed_threshold: float = 0.8,
     min_size: int = 16,
     smoothing: float = 1.0,
+    spacing: Sequence[float] | None = None,
 ) -> NDArray[np.int32]:
     """Separate touching objects by a watershed that starts where the interior is certain.
 
@@ -157,10 +171,13 @@ def seeded_instances(
         Pixels; smaller objects are dropped.
     smoothing
         Standard deviation in pixels by which the interior is smoothed before seeds are sought.
+    spacing
+        Size of a pixel along each axis; three numbers for a stack, shape (Z, Y, X). `smoothing` is
+        in its unit then. None: pixels of an image.
 
     Returns
     -------
-    ndarray of int32, shape (Y, X)
+    ndarray of int32, shape of the foreground
         0 is background, objects are 1, 2, ... without gaps. A region without a seed is an object
         of its own, so nothing of the foreground is lost but what is below `min_size`.
 
@@ -169,8 +186,12 @@ def seeded_instances(
     InputError
         On another number of axes, NaN or infinity, or a parameter out of range.
     """
-    plane = _plane(foreground, "probability map").astype(np.float32)
-    inner = plane if interior is None else _plane(interior, "interior map").astype(np.float32)
+    spacing = check_spacing(spacing)
+    ndim = len(spacing)
+    plane = _checked(foreground, "probability map", ndim).astype(np.float32)
+    inner = plane
+    if interior is not None:
+        inner = _checked(interior, "interior map", ndim).astype(np.float32)
     if inner.shape != plane.shape:
         raise InputError(f"maps of shapes {plane.shape} and {inner.shape} are of different images")
     _check_size(min_size)
@@ -180,10 +201,11 @@ def seeded_instances(
     mask = plane >= threshold
     if mask.all() or not mask.any():
         return _drop_small(mask.astype(np.int32), min_size)
-    landscape = ndimage.gaussian_filter(inner, smoothing) if smoothing > 0 else inner
+    widths = [smoothing / size for size in spacing]
+    landscape = ndimage.gaussian_filter(inner, widths) if smoothing > 0 else inner
     seeds = _with_lost_regions(connected_regions((landscape >= seed_threshold) & mask)[0], mask)
     flooded = segmentation.watershed(  # type: ignore[no-untyped-call]
-        -landscape, seeds, mask=mask, connectivity=2
+        -landscape, seeds, mask=mask, connectivity=mask.ndim
     )
     return _drop_small(flooded.astype(np.int32), min_size)
 
@@ -213,12 +235,15 @@ def _with_lost_regions(seeds: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDA
     return np.where(seeded[regions], seeds, table[regions])
 
 
-def _plane(array: ArrayLike, what: str) -> NDArray[Any]:
+_AXES = {2: "one plane of numbers (rows, columns)", 3: "a stack of numbers (planes, rows, columns)"}
+
+
+def _checked(array: ArrayLike, what: str, ndim: int) -> NDArray[Any]:
     plane = np.asarray(array)
-    if plane.ndim != 2 or plane.size == 0 or plane.dtype.kind not in "biuf":
+    if plane.ndim != ndim or plane.size == 0 or plane.dtype.kind not in "biuf":
         raise InputError(
             f"the {what} has shape {plane.shape} and dtype {plane.dtype}; "
-            "give one plane of numbers (rows, columns) with pixels"
+            f"give {_AXES[ndim]} with pixels"
         )
     _check_finite(plane)
     return plane
@@ -240,11 +265,11 @@ def fill_holes(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     Parameters
     ----------
     labels
-        Shape (Y, X), 0 is background.
+        Shape (Y, X) or (Z, Y, X), 0 is background.
 
     Returns
     -------
-    ndarray of int32, shape (Y, X)
+    ndarray of int32, shape of the labels
         Background that does not reach the frame of the image, over edges of pixels, and touches
         one object alone has that object's number. The rest is as it was.
     """
@@ -253,15 +278,16 @@ def fill_holes(labels: NDArray[np.int32]) -> NDArray[np.int32]:
         return labels
     lowest = np.full(count + 1, np.iinfo(np.int32).max, np.int32)
     highest = np.zeros(count + 1, np.int32)
-    for axis in (0, 1):
+    for axis in range(labels.ndim):
         first, second = (np.moveaxis(a, axis, 0) for a in (holes, labels))
         for hole, neighbour in ((first[1:], second[:-1]), (first[:-1], second[1:])):
             beside = (hole > 0) & (neighbour > 0)
             np.minimum.at(lowest, hole[beside], neighbour[beside])
             np.maximum.at(highest, hole[beside], neighbour[beside])
     table = np.where(lowest == highest, highest, 0)
-    frame = np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])
-    table[frame] = 0
+    for axis in range(labels.ndim):
+        for end in (0, -1):
+            table[holes.take(end, axis=axis)] = 0
     table[0] = 0
     return np.where(holes > 0, table[holes], labels).astype(np.int32)
 
