@@ -116,9 +116,6 @@ def test_pause_holds_the_steps_and_resume_goes_on(session, qtbot):
 def test_why_not_names_what_is_missing(qapp, model_viewer, two_halves):
     session = SegmentationController(model_viewer)
     assert "Open an image" in session.why_not(Action.LEARN)
-    layer = session.viewer.add_image(np.zeros((3, 64, 80)))
-    session.layers.set_image(layer)
-    assert "3 axes" in session.why_not(Action.LEARN)
     session.layers.set_image(session.viewer.add_image(two_halves[0]))
     assert "annotation layer" in session.why_not(Action.LEARN)
     assert "model" in session.why_not(Action.PREDICT)
@@ -495,8 +492,7 @@ def test_the_network_takes_over_when_it_is_better(quick_session, qtbot, two_halv
 def accept_everything(session, monkeypatch):
     """Accept the whole image, as if all of it were on screen."""
     monkeypatch.setattr(
-        "napari_unet.viewer.corrections.visible_box",
-        lambda layer: tuple(slice(0, length) for length in layer.data.shape[:2]),
+        session.layers, "visible", lambda: tuple(map(slice, (0, 0), session.layers.source.shape))
     )
     session.corrections.accept_view()
 

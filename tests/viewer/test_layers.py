@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import dask.array as da
 import numpy as np
 import pytest
-from napari.layers import Image, Labels
+from napari.layers import Image
 
 from napari_unet.engine.events import InstancesFound, TilePredicted, WeightsComputed
 from napari_unet.viewer.layers import (
@@ -11,8 +13,8 @@ from napari_unet.viewer.layers import (
     image_file,
     present_labels,
     result_role,
-    why_not_usable,
 )
+from napari_unet.viewer.planes import ImagePlanes, planes_of, why_not_usable
 
 
 def tile(rows, columns, value, classes=2):
@@ -22,16 +24,8 @@ def tile(rows, columns, value, classes=2):
     return TilePredicted((rows, columns), probability, 1, 1)
 
 
-@pytest.mark.parametrize(
-    ("layer", "word"),
-    [
-        (None, "Open an image"),
-        (Image(np.zeros((4, 9, 9))), "3 axes"),
-        (Image([np.zeros((8, 8)), np.zeros((4, 4))], multiscale=True), "pyramid"),
-    ],
-)
-def test_a_layer_that_cannot_be_used_says_why(layer, word):
-    assert word in why_not_usable(layer)
+def test_without_an_image_the_reason_says_how_to_open_one():
+    assert "Open an image" in why_not_usable(None)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +41,7 @@ def test_grey_rgb_and_lazy_images_can_be_used(data):
 def test_present_labels_leave_out_what_is_not_annotated(dtype):
     data = np.zeros((5, 5), dtype)
     data[0, 0], data[1, 1] = 1, 4
-    assert present_labels(Labels(data)) == {1, 4}
+    assert present_labels(data) == {1, 4}
 
 
 @pytest.mark.parametrize(
@@ -131,3 +125,67 @@ def test_the_weight_map_is_shown_in_its_window(results, model_viewer):
     assert layer.contrast_limits[1] == 7
     results.remove_weights()
     assert "im: weight map" not in model_viewer.layers
+
+
+def test_a_stack_and_a_pyramid_can_be_used_and_say_what_is_shown():
+    stack = Image(np.zeros((2, 4, 9, 8)), name="stack")
+    assert why_not_usable(stack) is None
+    text = describe_image(stack, planes_of(stack), (1, 2))
+    assert text == "stack: 9 rows x 8 columns, grey, float64; plane 2 of 2 / 3 of 4"
+    pyramid = Image([np.zeros((16, 8)), np.zeros((8, 4))], multiscale=True, name="pyramid")
+    assert why_not_usable(pyramid) is None
+    assert "level 1 of 2" in describe_image(pyramid, planes_of(pyramid))
+
+
+def test_a_coarser_level_lies_where_the_finest_one_does():
+    fine = np.arange(64.0).reshape(8, 8)
+    levels = [fine, fine[::2, ::2]]
+    layer = Image(levels, multiscale=True, scale=(0.5, 2), translate=(10, 20))
+    planes = ImagePlanes(layer, level=1)
+    assert planes.shape == (4, 4)
+    place = Image(levels[1], **planes.placement())
+    # the outer corners are the same in the world
+    np.testing.assert_allclose(place.data_to_world((-0.5, -0.5)), layer.data_to_world((-0.5, -0.5)))
+    np.testing.assert_allclose(place.data_to_world((3.5, 3.5)), layer.data_to_world((7.5, 7.5)))
+    _, at = planes.place(place.data_to_world((3, 1)))
+    np.testing.assert_allclose(at, (3, 1))
+    np.testing.assert_allclose(planes.world((), (3, 1)), place.data_to_world((3, 1)))
+
+
+def test_a_plane_is_the_same_image_for_as_long_as_it_is_in_use():
+    planes = planes_of(Image(np.arange(2 * 9 * 9.0).reshape(2, 9, 9)))
+    first = planes.source((1,))
+    assert planes.source((1,)) is first
+    assert planes.index_of(first) == (1,)
+    np.testing.assert_array_equal(first.data, np.arange(81, 162).reshape(9, 9))
+
+
+def test_a_lazy_plane_is_read_when_the_engine_needs_it():
+    read = []
+
+    def block(block_info):
+        read.append(block_info[None]["array-location"][0][0])
+        return np.full((1, 9, 9), read[-1], np.float32)
+
+    lazy = da.map_blocks(block, chunks=((1,) * 5, (9,), (9,)), dtype=np.float32, meta=np.zeros(()))
+    layer = Image(lazy, contrast_limits=(0, 1))
+    read.clear()
+    source = planes_of(layer).source((3,))
+    assert source.shape == (9, 9)
+    assert read == []
+    assert source.normalized.shape == (1, 9, 9)
+    assert set(read) == {3}
+
+
+def test_tiles_of_planes_are_written_where_they_belong(model_viewer):
+    results = ResultLayers(model_viewer, model_viewer.add_image(np.zeros((3, 6, 8)), name="im"))
+    results.show_tile(replace(tile(slice(0, 6), slice(0, 8), 0.9), plane=(2,)))
+    shown = model_viewer.layers["im: probability of class 2"].data
+    assert (shown[2] > 0.8).all()
+    assert (shown[:2] == 0).all()
+    assert not results.is_complete  # plane 0 is at hand
+    results.plane = (2,)
+    assert results.is_complete
+    assert results.probability.shape == (2, 6, 8)
+    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9))  # of an image without planes
+    assert (shown[:2] == 0).all()

@@ -31,12 +31,15 @@ class TilePredicted:
         Shape (classes, rows, columns) of `inner`, float32 in [0, 1], summing to 1 over classes.
     done, total
         Tiles finished so far, this one included, and tiles in all.
+    plane
+        Of a stack, the position along the axes before rows and columns.
     """
 
     inner: Box
     probability: NDArray[np.float32]
     done: int
     total: int
+    plane: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +310,20 @@ class WeightsComputed:
     weights: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class PlaneFinished:
+    """A plane of a stack is done.
+
+    Attributes
+    ----------
+    done, total
+        Planes finished so far, this one included, and planes in all.
+    """
+
+    done: int
+    total: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class InstancesFound:
     """Objects were cut out of a probability map.
@@ -314,7 +331,7 @@ class InstancesFound:
     Attributes
     ----------
     instances
-        Shape (Y, X), int32: 0 is background, objects are 1 to `count`.
+        Shape (Y, X), of a stack (..., Y, X), int32: 0 is background, objects are 1 to `count`.
     count
         How many there are.
     """
@@ -412,6 +429,7 @@ JobEvent = (
     | TrainingFinished
     | PredictionFinished
     | WeightsComputed
+    | PlaneFinished
     | InstancesFound
     | ThresholdTried
     | ImageEvaluated

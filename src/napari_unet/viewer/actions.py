@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from napari_unet.viewer.layers import why_not_usable
+from napari_unet.viewer.planes import why_not_usable
 
 if TYPE_CHECKING:
     from napari_unet.viewer.controller import SegmentationController

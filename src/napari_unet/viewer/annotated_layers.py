@@ -1,4 +1,4 @@
-"""All images that were painted on, and the layers with their strokes."""
+"""All images and planes that were painted on, and the layers with their strokes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,44 @@ from qtpy.QtCore import QObject, Signal
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.ops.annotations import BACKGROUND
 from napari_unet.ops.labels import connected_regions
-from napari_unet.viewer.layers import present_labels
+from napari_unet.viewer.planes import ImagePlanes, Index
+from napari_unet.viewer.stroke_planes import StrokePlanes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AnnotatedRow:
     """One line of the table of what is annotated.
 
     Attributes
     ----------
     name
-        Of the image layer.
+        Of the image layer, and of the plane if there are several.
     strokes
         How many of each label.
     is_current
         Whether it is the image at hand.
+    image, plane
+        Where it is.
     """
 
     name: str
     strokes: dict[int, int]
     is_current: bool
+    image: Image
+    plane: Index
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Annotated:
+    """An image, the strokes on it, and how many of them were counted on each plane."""
+
+    planes: ImagePlanes
+    strokes: StrokePlanes
+    counted: dict[Index, dict[int, int]]
+
+    @property
+    def layer(self) -> Labels:
+        return self.strokes.layer
 
 
 class AnnotatedLayers(QObject):
@@ -52,73 +70,95 @@ class AnnotatedLayers(QObject):
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self._viewer = weakref.ref(viewer)
-        self._pairs: dict[Image, tuple[SourceImage, Labels]] = {}
-        self._borders: dict[Labels, NDArray[np.bool_]] = {}
-        self._counted: dict[Image, dict[int, int]] = {}
+        self._pairs: dict[Image, _Annotated] = {}
+        # The engine's name for a plane lasts for as long as the plane has strokes.
+        self._sources: dict[tuple[Image, Index], SourceImage] = {}
+        self._borders: dict[tuple[Labels, Index], NDArray[np.bool_]] = {}
         viewer.layers.events.removed.connect(self._on_removed)
 
-    def remember(self, image: Image, source: SourceImage, annotations: Labels) -> None:
-        """Note which layer an image is painted on."""
-        for other in [i for i, (_, layer) in self._pairs.items() if layer is annotations]:
-            if other is not image:
-                del self._pairs[other]
-        self._pairs[image] = (source, annotations)
-        self._counted.pop(image, None)
+    def remember(
+        self, image: Image, planes: ImagePlanes, plane: Index, strokes: StrokePlanes
+    ) -> None:
+        """Note which layer an image is painted on, and which plane was looked at last."""
+        for other, known in list(self._pairs.items()):
+            if known.strokes is strokes and other is not image:
+                self._forget(other)
+        known_here = self._pairs.get(image)
+        if known_here is None or known_here.strokes is not strokes or known_here.planes != planes:
+            self._pairs[image] = known_here = _Annotated(planes, strokes, {})
+        known_here.counted.pop(plane, None)
+        for index in strokes.look():
+            self._sources[image, index] = planes.source(index)
         self.changed.emit()
 
-    def source_of(self, image: Image | None) -> SourceImage | None:
-        """Return an image as the engine knows it already; None if it does not."""
+    def planes_of(self, image: Image | None) -> ImagePlanes | None:
+        """Return the planes of an image as they are known already; None if they are not."""
         known = None if image is None else self._pairs.get(image)
-        if image is None or known is None or known[0].data is not image.data:
-            return None
-        return known[0]
+        return (
+            None
+            if image is None or known is None or not known.planes.is_of(image)
+            else (known.planes)
+        )
 
     def annotations_of(self, image: Image | None) -> Labels | None:
         """Return the layer that an image was painted on; None if it was not."""
         known = None if image is None else self._pairs.get(image)
-        return None if known is None else known[1]
+        return None if known is None else known.layer
+
+    def strokes_of(self, annotations: Labels | None) -> StrokePlanes | None:
+        """Return what is painted on each plane of a layer; None if it is not known."""
+        pairs = self._pairs.values()
+        return next((known.strokes for known in pairs if known.layer is annotations), None)
 
     def image_of(self, annotations: Labels | None) -> Image | None:
         """Return the image that a layer was painted for."""
         pairs = self._pairs.items()
-        return next((image for image, (_, layer) in pairs if layer is annotations), None)
+        return next((image for image, known in pairs if known.layer is annotations), None)
 
-    def layer_named(self, name: str) -> Image | None:
-        """Return the image layer of a name that the table shows."""
-        return next((image for image in self._pairs if image.name == name), None)
-
-    def others(self, current: Image | None) -> tuple[AnnotatedImage, ...]:
-        """Return copies of the strokes on all images but one."""
+    def others(self, current: Image | None, plane: Index = ()) -> tuple[AnnotatedImage, ...]:
+        """Return copies of the strokes on all images and planes but one."""
         return tuple(
-            AnnotatedImage(source, np.array(layer.data), self.borders_of(layer))
-            for _, source, layer in self._painted_on(except_for=current)
+            AnnotatedImage(
+                self._sources.get((image, index)) or known.planes.source(index),
+                np.array(known.layer.data[index]),
+                self.borders_of(known.layer, index),
+            )
+            for image, known, index, _ in self._painted_on()
+            if (image, index) != (current, plane)
         )
 
-    def add_border(self, annotations: Labels, mask: NDArray[np.bool_]) -> None:
-        """Note which pixels were drawn between objects to part them; shape (Y, X)."""
-        known = self._borders.get(annotations)
-        self._borders[annotations] = mask if known is None else known | mask
+    def add_border(self, annotations: Labels, mask: NDArray[np.bool_], plane: Index = ()) -> None:
+        """Note which pixels of a plane were drawn between objects to part them; shape (Y, X)."""
+        known = self._borders.get((annotations, plane))
+        self._borders[annotations, plane] = mask if known is None else known | mask
 
-    def borders_of(self, annotations: Labels | None) -> NDArray[np.bool_] | None:
+    def borders_of(self, annotations: Labels | None, plane: Index = ()) -> NDArray[np.bool_] | None:
         """Return those of them that are still painted; None if there are none."""
-        known = None if annotations is None else self._borders.get(annotations)
-        if annotations is None or known is None or known.shape != annotations.data.shape:
+        known = None if annotations is None else self._borders.get((annotations, plane))
+        if annotations is None or known is None or known.shape != annotations.data.shape[-2:]:
             return None
-        still: NDArray[np.bool_] = known & (np.asarray(annotations.data) == BACKGROUND)
+        still: NDArray[np.bool_] = known & (np.asarray(annotations.data[plane]) == BACKGROUND)
         return still if still.any() else None
 
-    def painted_elsewhere(self, current: Image | None) -> set[int]:
-        """Return the labels that are painted on other images."""
-        found = [present_labels(layer) for _, _, layer in self._painted_on(except_for=current)]
+    def painted_elsewhere(self, current: Image | None, plane: Index = ()) -> set[int]:
+        """Return the labels that are painted on other images and planes."""
+        found = [
+            labels
+            for image, _, index, labels in self._painted_on()
+            if (image, index) != (current, plane)
+        ]
         return set().union(*found)
 
-    def rows(self, current: Image | None) -> list[AnnotatedRow]:
-        """Return what is annotated, image by image."""
+    def rows(self, current: Image | None, plane: Index = ()) -> list[AnnotatedRow]:
+        """Return what is annotated, image by image and plane by plane."""
         found = []
-        for image, _, layer in self._painted_on():
-            if image not in self._counted or image is current:
-                self._counted[image] = _stroke_counts(layer)
-            found.append(AnnotatedRow(image.name, self._counted[image], image is current))
+        for image, known, index, labels in self._painted_on():
+            is_current = (image, index) == (current, plane)
+            if index not in known.counted or is_current:
+                known.counted[index] = _stroke_counts(np.asarray(known.layer.data[index]), labels)
+            which = known.planes.describe(index) if index else ""
+            name = f"{image.name}, {which}" if which else image.name
+            found.append(AnnotatedRow(name, known.counted[index], is_current, image, index))
         return found
 
     def close(self) -> None:
@@ -126,30 +166,31 @@ class AnnotatedLayers(QObject):
         if (viewer := self._viewer()) is not None:
             viewer.layers.events.removed.disconnect(self._on_removed)
         self._pairs.clear()
+        self._sources.clear()
 
-    def _painted_on(
-        self, except_for: Image | None = None
-    ) -> Iterator[tuple[Image, SourceImage, Labels]]:
-        for image, (source, layer) in self._pairs.items():
-            fits = layer.data.shape == source.shape
-            if image is not except_for and fits and present_labels(layer):
-                yield image, source, layer
+    def _painted_on(self) -> Iterator[tuple[Image, _Annotated, Index, set[int]]]:
+        for image, known in self._pairs.items():
+            if known.layer.data.shape == known.planes.shape:
+                for index, labels in known.strokes.look().items():
+                    yield image, known, index, labels
+
+    def _forget(self, image: Image) -> None:
+        del self._pairs[image]
+        self._sources = {at: each for at, each in self._sources.items() if at[0] is not image}
 
     def _on_removed(self, event: Any) -> None:
         gone = [
             image
-            for image, (_, layer) in self._pairs.items()
-            if event.value is image or event.value is layer
+            for image, known in self._pairs.items()
+            if event.value is image or event.value is known.layer
         ]
-        self._borders.pop(event.value, None)
+        self._borders = {at: m for at, m in self._borders.items() if at[0] is not event.value}
         for image in gone:
-            del self._pairs[image]
-            self._counted.pop(image, None)
+            self._forget(image)
         if gone:
             self.changed.emit()
 
 
-def _stroke_counts(layer: Labels) -> dict[int, int]:
+def _stroke_counts(data: NDArray[Any], labels: set[int]) -> dict[int, int]:
     """Count the strokes of every label."""
-    data = np.asarray(layer.data)
-    return {label: connected_regions(data == label)[1] for label in sorted(present_labels(layer))}
+    return {label: connected_regions(data == label)[1] for label in sorted(labels)}

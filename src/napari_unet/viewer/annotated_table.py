@@ -42,7 +42,7 @@ class AnnotatedTable(QTableWidget):
 
     def refresh(self) -> None:
         """Show what is annotated now."""
-        rows = self._layers.annotated.rows(self._layers.image)
+        rows = self._rows = self._layers.annotated.rows(self._layers.image, self._layers.plane)
         self.setRowCount(len(rows))
         for number, row in enumerate(rows):
             for column, text in enumerate((row.name, _strokes(row))):
@@ -57,10 +57,8 @@ class AnnotatedTable(QTableWidget):
         self.setVisible(len(rows) >= _FEWEST_ROWS)
 
     def _on_cell_clicked(self, row: int, _column: int) -> None:
-        item = self.item(row, 0)
-        image = None if item is None else self._layers.annotated.layer_named(item.text())
-        if image is not None:
-            self._layers.go_to(image)
+        if row < len(self._rows):
+            self._layers.go_to(self._rows[row].image, self._rows[row].plane)
 
 
 def _strokes(row: AnnotatedRow) -> str:

@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QEvent, QObject, Signal
@@ -23,24 +23,27 @@ from napari_unet.engine.events import (
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox
 from napari_unet.engine.image import AnnotatedImage
 from napari_unet.engine.predict import PredictRequest
-from napari_unet.engine.results import (
-    InstanceSettings,
-    instances_job,
-    save_model_job,
-    save_results_job,
-)
+from napari_unet.engine.results import InstanceSettings, save_model_job
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.actions import Action, why_not
 from napari_unet.viewer.corrections import Corrections
 from napari_unet.viewer.guidance import Guidance
 from napari_unet.viewer.instant_answer import InstantAnswer
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
-from napari_unet.viewer.layers import file_stem, image_file, visible_box
 from napari_unet.viewer.live_preview import LivePreview
 from napari_unet.viewer.reports import JobReports, as_sentence
+from napari_unet.viewer.result_jobs import (
+    finding_objects,
+    plane_prediction,
+    saving_results,
+    stack_prediction,
+)
 from napari_unet.viewer.session_layers import SessionLayers, unwrap
 from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
 from napari_unet.viewer.weight_preview import WeightPreview
+
+# The name of a job that a mere look at another plane does not replace.
+_STACK: Final = "Predicting the stack"
 
 
 class SegmentationController(QObject):
@@ -152,7 +155,7 @@ class SegmentationController(QObject):
         source = self.layers.source
         if self.refuse(Action.LEARN) or source is None:
             return
-        others = self.layers.annotated.others(self.layers.image)
+        others = self.layers.others()
         request = FinetuneRequest(
             source,
             self.layers.fitting_strokes(),
@@ -191,27 +194,32 @@ class SegmentationController(QObject):
             self.status.phase = Phase.STOPPING
             self.status.message = "Stopping after the step in progress ..."
 
-    def predict(self, visible_only: bool = False, **options: Any) -> None:
-        """Predict the image, what is on screen first, or that alone.
+    def predict(
+        self, visible_only: bool = False, *, all_planes: bool = False, **options: Any
+    ) -> None:
+        """Predict the plane that is shown, what is on screen first, or that alone, or the stack.
 
         Parameters
         ----------
         visible_only
             Only what is on screen.
+        all_planes
+            All planes of a stack, the one on screen first.
         options
             `tile_size`, `precision` and `averaging` of `PredictRequest`.
         """
-        if self.refuse(Action.PREDICT) or self.layers.source is None or self.layers.image is None:
+        if self.refuse(Action.PREDICT) or self.layers.source is None:
             return
-        visible = visible_box(self.layers.image)
+        visible = self.layers.visible()
         if visible_only and visible is None:
             show_warning("The image is not on screen; press the Home button to see it.")
             return
         region = visible if visible_only else None
         request = PredictRequest(self.layers.source, visible=visible, region=region, **options)
+        make_job = stack_prediction if all_planes else plane_prediction
         self.submit(
-            "Predicting",
-            lambda stop: self.segmenter.predict_job(request, stop),
+            _STACK if all_planes else "Predicting",
+            make_job(self.layers, self.segmenter, request),
             replaces="prediction",
             phase=Phase.PREDICTING,
         )
@@ -220,26 +228,16 @@ class SegmentationController(QObject):
         """Cut objects out of the prediction and show them."""
         if self.refuse(Action.INSTANCES) or self.layers.results is None:
             return
-        if (probability := self.layers.results.probability) is not None:
-            snapshot = probability.copy()
-            self.submit("Finding objects", lambda stop: instances_job(snapshot, settings))
+        if (job := finding_objects(self.layers.results, settings)) is not None:
+            self.submit("Finding objects", job, phase=Phase.PREDICTING)
 
     def save_result(self, folder: str | Path) -> None:
         """Write probabilities, classes and objects as TIFF into a folder."""
-        if (
-            self.refuse(Action.SAVE_RESULT)
-            or self.layers.results is None
-            or self.layers.image is None
-        ):
+        results, image = self.layers.results, self.layers.image
+        if self.refuse(Action.SAVE_RESULT) or results is None or image is None:
             return
-        if (probability := self.layers.results.probability) is None:
-            return
-        stem = Path(folder) / file_stem(self.layers.image)
-        snapshot, instances = probability.copy(), self.layers.results.instances
-        like = image_file(self.layers.image)
-        self.submit(
-            "Saving the result", lambda stop: save_results_job(stem, snapshot, instances, like)
-        )
+        if (job := saving_results(results, image, Path(folder))) is not None:
+            self.submit("Saving the result", job)
 
     def save_model(self, path: str | Path) -> None:
         """Write the network to a file, between two training steps."""
@@ -373,7 +371,7 @@ class SegmentationController(QObject):
             here = AnnotatedImage(
                 self.layers.source, self.layers.fitting_strokes(), self.layers.borders()
             )
-            self._inbox.put((here, *self.layers.annotated.others(self.layers.image)))
+            self._inbox.put((here, *self.layers.others()))
         if self.answers_at_once():
             self._answer.ask(visible_only=self.is_learning)
 
@@ -385,8 +383,12 @@ class SegmentationController(QObject):
         """Show at once what is known of the image."""
         if self.segmenter.has_learned:
             self._reports.show_speaker(self.segmenter.speaker)
+        if any(ticket.name == _STACK for ticket in self._others):
+            return  # it does the plane that is shown next
         if self.answers_at_once():
-            self._answer.ask()
+            self._answer.ask(visible_only=self.is_learning)
+        elif self.is_learning:
+            self._preview.keep_up()
         elif self.segmenter.is_fine_tuned and self.why_not(Action.PREDICT) is None:
             self.predict()
 

@@ -11,10 +11,10 @@ from qtpy.QtCore import QObject
 
 from napari_unet.engine.events import JobEvent
 from napari_unet.engine.finetune import FinetuneRequest
+from napari_unet.engine.planes import on_plane
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.ops.tiling import Box
 from napari_unet.viewer.actions import Action
-from napari_unet.viewer.layers import visible_box
 
 if TYPE_CHECKING:
     from napari_unet.viewer.controller import SegmentationController
@@ -40,10 +40,10 @@ class Corrections(QObject):
     def accept_view(self) -> None:
         """Accept the prediction of what is on screen: learning must not change it any more."""
         layers = self._session.layers
-        image, source, results = layers.image, layers.source, layers.results
-        if self._session.refuse(Action.ACCEPT) or image is None or source is None:
+        source, results = layers.source, layers.results
+        if self._session.refuse(Action.ACCEPT) or source is None:
             return
-        box = visible_box(image)
+        box = layers.visible()
         labels = None if box is None or results is None else results.classes_of(box)
         if box is None or results is None or labels is None:
             show_warning("Nothing of what is on screen was predicted; press Predict first.")
@@ -73,7 +73,7 @@ class Corrections(QObject):
     def _on_border_drawn(self, box: Box) -> None:
         """Adapt to a border between objects at once, and predict what it touches again."""
         session = self._session
-        source = session.layers.source
+        source, plane = session.layers.source, session.layers.plane
         if session.is_learning or session.answers_at_once() or source is None:
             return  # it is taken in anyway
         if not session.segmenter.is_fine_tuned or session.why_not(Action.LEARN) is not None:
@@ -82,13 +82,13 @@ class Corrections(QObject):
             source,
             session.layers.fitting_strokes(),
             steps=_STEPS_OF_BORDER,
-            others=session.layers.annotated.others(session.layers.image),
+            others=session.layers.others(),
             borders=session.layers.borders(),
             focus=box,
         )
         session.submit(
             "Parting objects",
-            lambda stop: self._part_objects(request, box, stop),
+            lambda stop: on_plane(plane, self._part_objects(request, box, stop)),
             replaces="border",
         )
 

@@ -22,9 +22,9 @@ from napari_unet.viewer.form import Dock, RunButton, action_reason, folded, note
 from napari_unet.viewer.guidance_panel import GuidancePanel
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker
-from napari_unet.viewer.layers import describe_image, why_not_usable
 from napari_unet.viewer.learning_options import LearningOptions
 from napari_unet.viewer.model_files import ModelFiles
+from napari_unet.viewer.planes import why_not_usable
 from napari_unet.viewer.score_text import describe_score
 from napari_unet.viewer.session_layers import unwrap
 from napari_unet.viewer.shortcuts import bind_keys, key_table
@@ -193,9 +193,7 @@ class FinetuneWidget(Dock):
         """Show the session as it is: buttons, reasons, layers, classes."""
         super().refresh()
         controller = self.controller
-        layer = controller.layers.image
-        reason = why_not_usable(layer)
-        self.description.setText(describe_image(layer) if reason is None else reason)
+        self.description.setText(controller.layers.describe())
         self.class_list.set_count(controller.classes)
         self.corrections.refresh()
         self.pause.setText("Resume" if controller.status.phase is Phase.PAUSED else "Pause")

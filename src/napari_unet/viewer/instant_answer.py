@@ -5,9 +5,9 @@ from __future__ import annotations
 from qtpy.QtCore import QObject
 
 from napari_unet.engine.learning_network import AnswerRequest
+from napari_unet.engine.planes import on_plane
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
-from napari_unet.viewer.layers import visible_box
 from napari_unet.viewer.session_layers import SessionLayers
 
 
@@ -48,9 +48,7 @@ class InstantAnswer(QObject):
             return False
         if segmenter.is_fine_tuned and segmenter.speaker == "network":
             return False
-        painted = self._layers.present | self._layers.annotated.painted_elsewhere(
-            self._layers.image
-        )
+        painted = self._layers.present | self._layers.painted_elsewhere()
         return len(painted) > 1 and max(painted) <= classes
 
     def ask(self, visible_only: bool = False) -> None:
@@ -61,20 +59,20 @@ class InstantAnswer(QObject):
         visible_only
             Only what is on screen. Otherwise the rest of the image comes after it.
         """
-        image, source = self._layers.image, self._layers.source
-        if image is None or source is None:
+        source, plane = self._layers.source, self._layers.plane
+        if source is None:
             return
-        visible = visible_box(image)
+        visible = self._layers.visible()
         request = AnswerRequest(
             source,
             self._layers.fitting_strokes(),
             visible,
             visible if visible_only else None,
-            self._layers.annotated.others(image),
+            self._layers.others(),
             self._layers.borders(),
         )
         self._ticket = self._lane.submit(
-            lambda stop: self._segmenter.answer_job(request, stop),
+            lambda stop: on_plane(plane, self._segmenter.answer_job(request, stop)),
             name="Answer",
             priority=Priority.PREVIEW,
             replaces="answer",

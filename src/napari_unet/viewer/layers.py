@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +15,9 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.events import InstancesFound, TilePredicted, WeightsComputed
 from napari_unet.engine.files import ImageFile
-from napari_unet.ops.errors import InputError
 from napari_unet.ops.guidance import uncertainty
-from napari_unet.ops.images import channel_count
 from napari_unet.ops.tiling import Box
+from napari_unet.viewer.planes import ImagePlanes, Index
 
 # Okabe and Ito's palette, which people with any kind of colour vision can tell apart; label 1,
 # background, is blue.
@@ -35,53 +36,36 @@ CLASS_COLOURS = (
 ROLE_KEY: Final = "napari-unet"
 
 
+# Larger results, of long stacks, are put into a temporary file, of which only what is written
+# takes room.
+_MOST_IN_MEMORY: Final = 2**30
+
+
 def class_colour(label: int) -> str:
     """Return the colour of a class label (1, 2, ...) as #RRGGBB."""
     return CLASS_COLOURS[(label - 1) % len(CLASS_COLOURS)]
 
 
-def why_not_usable(layer: Layer | None) -> str | None:
-    """Say why an image layer cannot be used, with the cure; None if it can."""
-    if layer is None:
-        return "Open an image first: drag a file into the window, or File > Open Sample > U-Net."
-    if getattr(layer, "multiscale", False):
-        return f"'{layer.name}' is a pyramid; add one of its levels as a layer of its own."
-    spatial = layer.ndim
-    if spatial != 2:
-        return (
-            f"'{layer.name}' has {spatial} axes, but 2 (rows, columns) are needed; right-click it "
-            "and choose Split Stack, or add one plane as a layer of its own."
-        )
-    try:
-        channel_count(layer.data)
-    except InputError as error:
-        return f"'{layer.name}': {error}."
-    return None
+def describe_image(layer: Image, planes: ImagePlanes | None = None, index: Index = ()) -> str:
+    """Name an image layer and the axes that are used.
 
-
-def describe_image(layer: Image) -> str:
-    """Name an image layer and the axes that are used."""
-    rows, columns = layer.data.shape[:2]
+    Parameters
+    ----------
+    layer
+        The image.
+    planes, index
+        Its planes and the one that is worked on; None if there is but one.
+    """
+    planes = planes or ImagePlanes(layer)
+    rows, columns = planes.shape[-2:]
     kind = "RGB" if layer.rgb else "grey"
-    return f"{layer.name}: {rows} rows x {columns} columns, {kind}, {layer.data.dtype}"
+    text = f"{layer.name}: {rows} rows x {columns} columns, {kind}, {layer.dtype}"
+    which = planes.describe(index or (0,) * (len(planes.shape) - 2))
+    return f"{text}; {which}" if which else text
 
 
-def visible_box(layer: Layer) -> Box | None:
-    """Return the part of a layer's data that is on screen; None if it lies outside the canvas."""
-    shape = layer.data.shape[:2]
-    first, last = np.asarray(layer.corner_pixels)[:, :2].astype(int)
-    spans = []
-    for start, stop, length in zip(first, last, shape, strict=True):
-        start, stop = max(int(start), 0), min(int(stop) + 1, length)
-        if start >= stop:
-            return None
-        spans.append(slice(start, stop))
-    return spans[0], spans[1]
-
-
-def present_labels(layer: Labels) -> set[int]:
+def present_labels(data: NDArray[Any]) -> set[int]:
     """Return the labels that were painted, 0 excepted."""
-    data = np.asarray(layer.data)
     if data.dtype == np.uint8:  # twenty times faster than sorting, and the usual case
         present = np.flatnonzero(np.bincount(data.ravel(), minlength=1))
     else:
@@ -96,25 +80,16 @@ def annotation_colormap(classes: int) -> DirectLabelColormap:
     return DirectLabelColormap(color_dict=colours)
 
 
-def placement(layer: Layer) -> dict[str, Any]:
-    """Return where a layer lies in the world, as keywords for a layer of the same shape."""
-    return {
-        "scale": layer.scale[-2:],
-        "translate": layer.translate[-2:],
-        "rotate": layer.rotate,
-        "shear": layer.shear,
-        "units": layer.units[-2:],
-    }
-
-
-def image_file(layer: Image) -> ImageFile:
+def image_file(layer: Image, planes: ImagePlanes | None = None) -> ImageFile:
     """Return an image layer as if it had been read from a file, for its pixel size."""
+    planes = planes or ImagePlanes(layer)
     unit = str(layer.units[-1])
     known = unit not in ("pixel", "dimensionless")
+    rows, columns = (np.asarray(layer.scale) * planes.factors)[-2:]
     return ImageFile(
         data=layer.data,
         axes="YXC" if layer.rgb else "YX",
-        pixel_size=(float(layer.scale[-2]), float(layer.scale[-1])) if known else None,
+        pixel_size=(float(rows), float(columns)) if known else None,
         unit={"micrometer": "µm"}.get(unit, unit) if known else None,
         path=Path(f"{file_stem(layer)}.tif"),
     )
@@ -123,6 +98,49 @@ def image_file(layer: Image) -> ImageFile:
 def file_stem(layer: Layer) -> str:
     """Return a layer's name as the beginning of a file name."""
     return re.sub(r"[^\w.-]+", "_", layer.name).strip("._") or "image"
+
+
+class Prediction:
+    """The probabilities of all planes of an image, as far as they are known.
+
+    Parameters
+    ----------
+    classes
+        How many, background included.
+    shape
+        All axes of the image but that of colours.
+
+    Attributes
+    ----------
+    probability
+        Shape (classes, ..., Y, X), float32; 0 where nothing was predicted yet.
+    predicted
+        Shape (..., Y, X).
+    """
+
+    def __init__(self, classes: int, shape: tuple[int, ...]) -> None:
+        self.classes = classes
+        self.probability: NDArray[np.float32] = _blank((classes, *shape), np.float32)
+        self.predicted: NDArray[np.bool_] = _blank(shape, np.bool_)
+
+    def of_plane(self, plane: Index) -> NDArray[np.float32]:
+        """Return the probabilities of a plane, shape (classes, Y, X)."""
+        where: tuple[Any, ...] = (slice(None), *plane)
+        found: NDArray[np.float32] = self.probability[where]
+        return found
+
+    def planes(self, *, complete: bool = False) -> list[Index]:
+        """Return the planes of which something was predicted, or all of it."""
+        every = np.all if complete else np.any
+        return [i for i in np.ndindex(*self.predicted.shape[:-2]) if every(self.predicted[i])]
+
+
+def _blank(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return an array of zeros; a large one lies in a file that is gone with it."""
+    if math.prod(shape) * np.dtype(dtype).itemsize <= _MOST_IN_MEMORY:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # the map keeps it open
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 class ResultLayers:
@@ -136,28 +154,50 @@ class ResultLayers:
     viewer
         The viewer (or its model).
     source
-        The layer that results belong to; they lie where it lies and have its rows and columns.
+        The layer that results belong to; they lie where it lies.
+    planes
+        The planes of `source`; None for those of the layer as it is.
+
+    Attributes
+    ----------
+    plane
+        The plane that is worked on; () if there is but one.
+    everything
+        What is known of all planes; None before anything was predicted.
+    instances
+        Objects of all planes, shape of the planes, int32; None before they were cut out.
     """
 
-    def __init__(self, viewer: Any, source: Layer) -> None:
+    def __init__(self, viewer: Any, source: Layer, planes: ImagePlanes | None = None) -> None:
         self.source = source
+        self.planes = planes or ImagePlanes(source)
+        self.plane: Index = (0,) * (len(self.planes.shape) - 2)
         self._viewer = viewer
         self._layers: dict[str, Layer] = {}
-        self.probability: NDArray[np.float32] | None = None
-        self.predicted: NDArray[np.bool_] | None = None
+        self.everything: Prediction | None = None
         self.instances: NDArray[np.int32] | None = None
-        for name in ("scale", "translate", "rotate", "shear"):
+        for name in ("scale", "translate", "rotate", "shear", "affine"):
             getattr(source.events, name).connect(self._on_source_moved)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        rows, columns = self.source.data.shape[:2]
+        rows, columns = self.planes.shape[-2:]
         return rows, columns
 
     @property
+    def probability(self) -> NDArray[np.float32] | None:
+        """Of the plane that is worked on, shape (classes, Y, X); None before a prediction."""
+        return None if self.everything is None else self.everything.of_plane(self.plane)
+
+    @property
+    def predicted(self) -> NDArray[np.bool_] | None:
+        """Which pixels of that plane were predicted, shape (Y, X); None before a prediction."""
+        return None if self.everything is None else self.everything.predicted[self.plane]
+
+    @property
     def is_complete(self) -> bool:
-        """Whether every pixel has been predicted."""
+        """Whether every pixel of that plane has been predicted."""
         return self.predicted is not None and bool(self.predicted.all())
 
     def layers(self) -> list[Layer]:
@@ -167,30 +207,37 @@ class ResultLayers:
     def show_tile(self, tile: TilePredicted) -> None:
         """Write a tile into the probability layers and the class layer."""
         classes = len(tile.probability)
-        if self.probability is None or self.probability.shape != (classes, *self.shape):
+        where: tuple[Any, ...] = (*tile.plane, *tile.inner)
+        if len(where) != len(self.planes.shape):
+            return  # of another image
+        if self.everything is None or self.everything.classes != classes:
             self._start_prediction(classes)
-        if self.probability is None or self.predicted is None:
+        if self.everything is None:
             return
-        self.probability[(slice(None), *tile.inner)] = tile.probability
-        self.predicted[tile.inner] = True
+        self.everything.probability[:, *where] = tile.probability
+        self.everything.predicted[where] = True
         labels = self._labels_layer("classes", np.uint8, visible=False)
-        labels.data[tile.inner] = tile.probability.argmax(axis=0) + 1
+        labels.data[where] = tile.probability.argmax(axis=0) + 1
         self._refresh(labels)
         for label in range(1, classes + 1):
             self._refresh(self._probability_layer(label))
         if (shown := self._get("uncertainty")) is not None:
-            shown.data[tile.inner] = uncertainty(tile.probability)
+            shown.data[where] = uncertainty(tile.probability)
             self._refresh(shown)
 
     def show_uncertainty(self) -> None:
         """Show where two classes are about as probable; it follows the prediction."""
         layer = self._get("uncertainty")
-        if layer is None and self.probability is not None and self.predicted is not None:
-            known = np.where(self.predicted, uncertainty(self.probability), 0)
+        if layer is None and self.everything is not None:
+            known = _blank(self.planes.shape, np.float32)
+            for plane in self.everything.planes():
+                answered = self.everything.predicted[plane]
+                sure = uncertainty(self.everything.of_plane(plane))
+                known[plane] = np.where(answered, sure, 0)
             self._add(
                 "uncertainty",
                 Image(
-                    known.astype(np.float32),
+                    known,
                     colormap="magma",
                     contrast_limits=(0.0, 1.0),
                     blending="additive",
@@ -210,21 +257,25 @@ class ResultLayers:
         if layer is None:
             layer = self._marks("accepted", "#56B4E9")
             layer.contour = 2
-        layer.data[box] |= labels > 0
+        layer.data[(*self.plane, *box)] |= labels > 0
         self._refresh(layer)
 
     def remove_accepted(self) -> None:
-        """Take away what was accepted, and what of it changed."""
-        self._remove("accepted")
-        self._remove("changed")
+        """Take away what was accepted on the plane that is worked on, and what of it changed."""
+        for role in ("accepted", "changed"):
+            if (layer := self._get(role)) is not None:
+                layer.data[self.plane] = 0
+                self._refresh(layer)
+                if not layer.data.any():
+                    self._remove(role)
 
-    def show_changed(self, box: Box, mask: NDArray[np.bool_]) -> None:
+    def show_changed(self, box: Box, mask: NDArray[np.bool_], plane: Index | None = None) -> None:
         """Show which accepted pixels another round of learning changed."""
         layer = self._get("changed")
         if layer is None and not mask.any():
             return
         layer = layer or self._marks("changed", "#D55E00")
-        layer.data[box] = mask
+        layer.data[(*(self.plane if plane is None else plane), *box)] = mask
         self._refresh(layer)
 
     def _marks(self, role: str, colour: str) -> Labels:
@@ -232,7 +283,7 @@ class ResultLayers:
         layer: Labels = self._add(
             role,
             Labels(
-                np.zeros(self.shape, np.uint8),
+                _blank(self.planes.shape, np.uint8),
                 opacity=0.9,
                 colormap=DirectLabelColormap(color_dict=colours),
             ),
@@ -246,12 +297,12 @@ class ResultLayers:
 
     def show_instances(self, found: InstancesFound) -> None:
         """Show objects in a Labels layer, in place of earlier ones."""
-        self.instances = found.instances
+        self.instances = found.instances.reshape(self.planes.shape)
         for role, shown in self._layers.items():  # two overlays at once cannot be read
             if role.startswith("probability"):
                 shown.visible = False
         layer = self._labels_layer("instances", np.int32, visible=True)
-        layer.data = found.instances
+        layer.data = self.instances
         layer.visible = True
 
     def show_weights(self, computed: WeightsComputed) -> None:
@@ -261,13 +312,13 @@ class ResultLayers:
             layer = self._add(
                 "weight map",
                 Image(
-                    np.zeros(self.shape, np.float32),
+                    np.zeros(self.planes.shape, np.float32),
                     colormap="inferno",
                     opacity=0.8,
                     contrast_limits=(0.0, 1.0),
                 ),
             )
-        layer.data[computed.window] = computed.weights
+        layer.data[(*self.plane, *computed.window)] = computed.weights
         top = max(float(computed.weights.max(initial=0)), 1e-3)
         if not np.isclose(layer.contrast_limits[1], top):
             layer.contrast_limits_range = (0.0, top)
@@ -289,26 +340,25 @@ class ResultLayers:
             layer = self._layers.pop(role)
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
-        self.probability = np.zeros((classes, *self.shape), np.float32)
-        self.predicted = np.zeros(self.shape, bool)
+        self.everything = Prediction(classes, self.planes.shape)
         self.instances = None
 
     def _probability_layer(self, label: int) -> Layer:
         role = f"probability of class {label}"
         layer = self._get(role)
-        if layer is not None or self.probability is None:
+        if layer is not None or self.everything is None:
             return layer
         colour = Colormap([class_colour(label) + "00", class_colour(label)], name=f"class {label}")
         return self._add(
             role,
             Image(
-                self.probability[label - 1],
+                self.everything.probability[label - 1],
                 colormap=colour,
                 contrast_limits=(0.0, 1.0),
                 blending="translucent",
                 opacity=0.6,
                 # One overlay at a time can be read; the last class is the one most often meant.
-                visible=label == len(self.probability),
+                visible=label == self.everything.classes,
             ),
         )
 
@@ -316,7 +366,7 @@ class ResultLayers:
         layer = self._get(role)
         if layer is None:
             colormap = annotation_colormap(len(CLASS_COLOURS)) if role == "classes" else None
-            data: NDArray[Any] = np.zeros(self.shape, dtype)
+            data = _blank(self.planes.shape, dtype)
             layer = self._add(role, Labels(data, opacity=0.5, visible=visible, colormap=colormap))
             layer.editable = role == "instances"
         return layer
@@ -325,12 +375,12 @@ class ResultLayers:
         layer = self._layers.get(role)
         if layer is None or layer not in self._viewer.layers:
             return None
-        return layer if layer.data.shape == self.shape else None
+        return layer if layer.data.shape == self.planes.shape else None
 
     def _add(self, role: str, layer: Layer) -> Any:
         """Place a new layer over the image, below layers that are painted on."""
         layer.name = f"{self.source.name}: {role}"
-        for key, value in placement(self.source).items():
+        for key, value in self.planes.placement().items():
             setattr(layer, key, value)
         layer.metadata[ROLE_KEY] = role
         layers = self._viewer.layers
@@ -343,7 +393,7 @@ class ResultLayers:
 
     def _on_source_moved(self, _event: Any = None) -> None:
         for layer in self.layers():
-            for key, value in placement(self.source).items():
+            for key, value in self.planes.placement().items():
                 setattr(layer, key, value)
 
     @staticmethod

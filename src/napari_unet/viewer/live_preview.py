@@ -6,10 +6,10 @@ import time
 
 from qtpy.QtCore import QObject
 
+from napari_unet.engine.planes import on_plane
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
-from napari_unet.viewer.layers import visible_box
 from napari_unet.viewer.session_layers import SessionLayers
 
 # The view is predicted again after this many seconds, and after as long as the last preview took,
@@ -59,13 +59,13 @@ class LivePreview(QObject):
             self._ticket = None
 
     def _start(self) -> None:
-        image, source = self._layers.image, self._layers.source
-        if image is None or source is None or (visible := visible_box(image)) is None:
+        source, plane = self._layers.source, self._layers.plane
+        if source is None or (visible := self._layers.visible()) is None:
             return
         request = PredictRequest(source, visible=visible, region=visible, precision="fast")
         self._started = time.monotonic()
         self._ticket = self._lane.submit(
-            lambda stop: self._segmenter.predict_job(request, stop),
+            lambda stop: on_plane(plane, self._segmenter.predict_job(request, stop)),
             name="Preview",
             priority=Priority.PREVIEW,
             replaces="preview",

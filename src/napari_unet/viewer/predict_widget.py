@@ -17,7 +17,6 @@ from napari_unet.viewer.actions import Action
 from napari_unet.viewer.form import Dock, RunButton, action_reason, choice, folded, note
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker
-from napari_unet.viewer.layers import describe_image, why_not_usable
 from napari_unet.viewer.model_files import ModelFiles
 from napari_unet.viewer.object_settings import ObjectSettings
 from napari_unet.viewer.reports import SPEAKERS
@@ -143,9 +142,7 @@ class PredictWidget(Dock):
     def refresh(self) -> None:
         """Show the session as it is: buttons, reasons, image, model, classes."""
         super().refresh()
-        layer = self.controller.layers.image
-        reason = why_not_usable(layer)
-        self.description.setText(describe_image(layer) if reason is None else reason)
+        self.description.setText(self.controller.layers.describe())
         self._show_model()
         self.object_settings.show_classes(self.controller.classes)
         self._show_usage()

@@ -14,6 +14,7 @@ from napari_unet.engine.events import (
     InstancesFound,
     JobEvent,
     Noticed,
+    PlaneFinished,
     PredictionFinished,
     RoundChecked,
     RoundUndone,
@@ -136,6 +137,12 @@ class JobReports:
         self._status.message = f"{how} {event.seconds:.1f} s"
 
     @show.register
+    def _(self, event: PlaneFinished) -> None:
+        self._status.fraction = event.done / event.total
+        self._status.message = f"Finding objects, plane {event.done} of {event.total}"
+        self._activity.show("U-Net: finding objects", self._status.fraction)
+
+    @show.register
     def _(self, event: InstancesFound) -> None:
         if self._layers.has_image() and self._layers.results is not None:
             self._layers.results.show_instances(event)
@@ -144,8 +151,10 @@ class JobReports:
     @show.register
     def _(self, event: RoundChecked) -> None:
         for image, box, mask in event.flips:
-            if self._layers.results is not None and image is self._layers.source:
-                self._layers.results.show_changed(box, mask)
+            planes = self._layers.planes
+            plane = None if planes is None else planes.index_of(image)
+            if self._layers.results is not None and plane is not None:
+                self._layers.results.show_changed(box, mask, plane)
         share = event.changed / max(event.total, 1)
         changed = f"{share:.1%} of the accepted pixels changed"
         self._status.kept = changed

@@ -1,4 +1,4 @@
-"""Which layers a session works on: the image, the annotations on it, and its results."""
+"""Which layers a session works on: the image and a plane of it, the strokes on it, its results."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
 
-from napari_unet.engine.image import SourceImage
+from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.ops.annotations import BACKGROUND, annotated_box
 from napari_unet.ops.clicks import OBJECT, objects_as_strokes
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.tiling import Box
 from napari_unet.viewer.annotated_layers import AnnotatedLayers
-from napari_unet.viewer.layers import (
-    ResultLayers,
-    annotation_colormap,
-    placement,
-    present_labels,
-    why_not_usable,
-)
+from napari_unet.viewer.layers import ResultLayers, annotation_colormap, describe_image
+from napari_unet.viewer.planes import ImagePlanes, Index, planes_of, why_not_usable
+from napari_unet.viewer.stroke_planes import StrokePlanes
 
 # A stroke often comes in several dabs; those within this time are taken in together.
 _STROKE_PAUSE_MS = 200
+# A slider runs through many planes; what is asked of a plane is asked when it rests this long.
+_PLANE_PAUSE_MS = 150
 # Pixels around a border that may come out otherwise after it was drawn.
 _AROUND_BORDER = 32
 #: As many classes as have colours that can be told apart.
@@ -44,12 +43,16 @@ class SessionLayers(QObject):
     ----------
     image, annotations
         The layers; None if there is none.
+    planes
+        The planes of the image; None if there is no usable one.
+    plane
+        Which of them is shown and worked on; () if there is but one.
     source
-        The image as the engine takes it; None if there is no usable one.
+        That plane as the engine takes it; None if there is no usable one.
     results
         The result layers of the image.
     painted
-        The labels that were painted, 0 excepted.
+        The labels that were painted on the plane, 0 excepted.
     annotated
         All images that were painted on, this one among them.
     """
@@ -67,16 +70,21 @@ class SessionLayers(QObject):
     image_replaced = Signal()
     #: (row slice, column slice): a border was drawn between objects; where.
     border_drawn = Signal(object)
-    #: There is another image that can be used.
+    #: There is another image that can be used, or another plane of it.
     image_chosen = Signal()
+    #: Another plane is shown; jobs on the image go on.
+    plane_changed = Signal()
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self._viewer = weakref.ref(viewer)
         self.image: Image | None = None
         self.annotations: Labels | None = None
+        self.planes: ImagePlanes | None = None
+        self.plane: Index = ()
         self.source: SourceImage | None = None
         self.results: ResultLayers | None = None
+        self._strokes: StrokePlanes | None = None
         self.painted: set[int] = set()
         self.annotated = AnnotatedLayers(viewer)
         # An image and its finished objects, which count as strokes on it.
@@ -86,7 +94,14 @@ class SessionLayers(QObject):
         self._stroke_pause = QSignalDebouncer(parent=self)
         self._stroke_pause.setTimeout(_STROKE_PAUSE_MS)
         self._stroke_pause.triggered.connect(self.look_at_strokes)
+        # Whether strokes were painted that were not looked at yet.
+        self._is_painting = False
+        self._plane_pause = QSignalDebouncer(parent=self)
+        self._plane_pause.setTimeout(_PLANE_PAUSE_MS)
+        self._plane_pause.triggered.connect(self._on_plane_settled)
         viewer.layers.events.removed.connect(self._on_layer_removed)
+        for event in (viewer.dims.events.current_step, viewer.dims.events.order):
+            event.connect(self._on_dims_moved)
 
     def set_image(self, layer: Image | None) -> None:
         """Choose the image."""
@@ -96,17 +111,24 @@ class SessionLayers(QObject):
         self.leaving.emit()
         if self.image is not None:
             self.image.events.data.disconnect(self._on_image_changed)
+        self._plane_pause.cancel()
         self.image = layer
-        self.source = None
-        self.results = None if layer is None else ResultLayers(self._viewer(), layer)
+        self.planes, self.source, self.results, self.plane = None, None, None, ()
         if layer is not None:
             layer.events.data.connect(self._on_image_changed)
             if why_not_usable(layer) is None:
-                self.source = self.annotated.source_of(layer) or SourceImage(layer.data)
+                self.planes = self.annotated.planes_of(layer) or planes_of(layer)
+                self.results = ResultLayers(self._viewer(), layer, self.planes)
+                self._go_to_plane(self._shown_plane() or (0,) * (len(self.planes.shape) - 2))
         self._take_up_annotations()
         self.changed.emit()
-        if self.source is not None:
+        if self.has_source:
             self.image_chosen.emit()
+
+    @property
+    def has_source(self) -> bool:
+        """Whether there is an image that can be used."""
+        return self.source is not None
 
     def _take_up_annotations(self) -> None:
         """Paint on the layer that the image was painted on before; on none of another image."""
@@ -115,11 +137,67 @@ class SessionLayers(QObject):
         if known is not None or (owner is not None and owner is not self.image):
             self.set_annotations(known)
 
-    def go_to(self, layer: Image) -> None:
+    # ------------------------------------------------------------------ planes
+
+    def _shown_plane(self) -> Index | None:
+        """Return the plane that the viewer shows; None if it is not one of the image."""
+        viewer = self._viewer()
+        if viewer is None or self.planes is None:
+            return None
+        plane, _ = self.planes.place(viewer.dims.point)
+        return plane if self.planes.contains(plane) else None
+
+    def _go_to_plane(self, plane: Index) -> None:
+        if self.planes is not None and self.results is not None:
+            self.plane = self.results.plane = plane
+            self.source = self.planes.source(plane)
+
+    def _on_dims_moved(self, _event: Any = None) -> None:
+        plane = self._shown_plane()
+        if plane is None or plane == self.plane:
+            return
+        if self._is_painting:  # strokes on the plane that is left
+            self._stroke_pause.cancel()
+            self.look_at_strokes()
+        self._go_to_plane(plane)
+        if self.draws_borders:
+            self._before_border = self.strokes()
+        self._look()
+        self.plane_changed.emit()
+        self._plane_pause.throttle()
+
+    def _on_plane_settled(self) -> None:
+        if self.source is not None:
+            self.changed.emit()
+            self.image_chosen.emit()
+
+    def visible(self) -> Box | None:
+        """Return rows and columns that are on screen; None if they are not shown as a plane."""
+        viewer = self._viewer()
+        if viewer is None or self.planes is None or why_no_planes_shown(viewer) is not None:
+            return None
+        return self.planes.visible_box()
+
+    def describe(self) -> str:
+        """Name the image, its plane and its size, or say why it cannot be used."""
+        if self.image is None or self.planes is None:
+            return why_not_usable(self.image) or ""
+        return describe_image(self.image, self.planes, self.plane)
+
+    def go_to(self, layer: Image, plane: Index = ()) -> None:
         """Choose an image and show it, with its results, in place of the one that was chosen."""
         viewer = self._viewer()
-        if viewer is None or layer not in viewer.layers or layer is self.image:
+        if viewer is None or layer not in viewer.layers:
             return
+        if layer is not self.image:
+            self._show_instead(viewer, layer)
+        if self.planes is not None and plane:
+            first = viewer.dims.ndim - len(self.planes.shape)
+            at = self.planes.world(plane)
+            for axis, value in enumerate(at[-len(self.planes.shape) : -2]):
+                viewer.dims.set_point(first + axis, float(value))
+
+    def _show_instead(self, viewer: Any, layer: Image) -> None:
         before = [self.image, self.annotations, *(self.results.layers() if self.results else [])]
         for shown in before:
             if shown is not None:
@@ -141,6 +219,8 @@ class SessionLayers(QObject):
             self.annotations.events.set_data.disconnect(self._on_painted)
         self.annotations = layer
         self._before_border = None
+        known = self.annotated.strokes_of(layer)
+        self._strokes = None if layer is None else known or StrokePlanes(layer)
         if layer is not None:
             layer.events.paint.connect(self._on_painted)
             layer.events.set_data.connect(self._on_painted)  # undo and redo come this way
@@ -156,14 +236,14 @@ class SessionLayers(QObject):
         """
         reason = why_not_usable(self.image)
         viewer = self._viewer()
-        if reason is not None or self.image is None or viewer is None:
+        if reason is not None or self.image is None or self.planes is None or viewer is None:
             raise InputError(reason or "choose an image first")
         layer = Labels(
-            np.zeros(self.image.data.shape[:2], np.uint8),
+            np.zeros(self.planes.shape, np.uint8),
             name=f"{self.image.name}: annotations",
             colormap=annotation_colormap(MOST_CLASSES),
             opacity=0.8,
-            **placement(self.image),
+            **self.planes.placement(),
         )
         viewer.add_layer(layer)
         viewer.layers.selection.active = layer
@@ -195,7 +275,8 @@ class SessionLayers(QObject):
 
     def borders(self) -> NDArray[np.bool_] | None:
         """Return the pixels of the image that were drawn to part objects; None without any."""
-        return self.annotated.borders_of(self.annotations) if self.strokes_fit() else None
+        fit = self.strokes_fit()
+        return self.annotated.borders_of(self.annotations, self.plane) if fit else None
 
     def _take_in_border(self) -> None:
         now, before = self.strokes(), self._before_border
@@ -204,18 +285,28 @@ class SessionLayers(QObject):
         drawn = (now == BACKGROUND) & (before != BACKGROUND)
         self._before_border = now
         if self.annotations is not None and (box := annotated_box(drawn, _AROUND_BORDER)):
-            self.annotated.add_border(self.annotations, drawn)
+            self.annotated.add_border(self.annotations, drawn, self.plane)
             self.border_drawn.emit(box)
 
     def strokes(self) -> NDArray[Any] | None:
-        """Return a copy of the annotations as they are now."""
-        return None if self.annotations is None else np.array(self.annotations.data)
+        """Return a copy of the annotations of the plane as they are now; None if none fit."""
+        if self.annotations is None or not self.strokes_fit():
+            return None
+        return np.array(self.annotations.data[self.plane])
 
     def strokes_fit(self) -> bool:
         """Whether there is an annotation layer, as large as the image."""
-        if self.annotations is None or self.source is None:
+        if self.annotations is None or self.planes is None:
             return False
-        return bool(self.annotations.data.shape == self.source.shape)
+        return tuple(self.annotations.data.shape) == self.planes.shape
+
+    def others(self) -> tuple[AnnotatedImage, ...]:
+        """Return copies of the strokes on other images, and on other planes of this one."""
+        return self.annotated.others(self.image, self.plane)
+
+    def painted_elsewhere(self) -> set[int]:
+        """Return the labels that are painted on other images, and other planes of this one."""
+        return self.annotated.painted_elsewhere(self.image, self.plane)
 
     def fitting_strokes(self) -> NDArray[Any]:
         """Return a copy of the annotations of the image; all 0 if there are none.
@@ -227,7 +318,7 @@ class SessionLayers(QObject):
         """
         if self.source is None:
             raise InputError("choose an image first")
-        strokes = self.strokes() if self.strokes_fit() else None
+        strokes = self.strokes()
         if strokes is None:
             strokes = np.zeros(self.source.shape, np.uint8)
         objects = self._teaching_objects()
@@ -242,10 +333,13 @@ class SessionLayers(QObject):
 
     def _teaching_objects(self) -> NDArray[Any] | None:
         """Return the finished objects that count as strokes on the image; None without any."""
-        if self._taught is None or self.source is None or self._taught[0] is not self.image:
+        if self._taught is None or self.planes is None or self._taught[0] is not self.image:
             return None
-        objects = np.asarray(self._taught[1].data)
-        return objects if objects.shape == self.source.shape and objects.any() else None
+        layer = self._taught[1]
+        if tuple(layer.data.shape) != self.planes.shape:
+            return None
+        objects = np.asarray(layer.data[self.plane])
+        return objects if objects.any() else None
 
     @property
     def present(self) -> set[int]:
@@ -266,12 +360,13 @@ class SessionLayers(QObject):
         classes
             How many classes there are.
         """
-        elsewhere = self.annotated.painted_elsewhere(self.image)
+        elsewhere = self.painted_elsewhere()
         taught = self._teaching_objects() is not None
         if self.image is None or (self.annotations is None and not elsewhere and not taught):
             return "Add an annotation layer and paint on it first."
         if self.annotations is not None and not self.strokes_fit():
-            shape, wanted = self.annotations.data.shape, self.image.data.shape[:2]
+            shape = tuple(self.annotations.data.shape)
+            wanted = () if self.planes is None else self.planes.shape
             return (
                 f"'{self.annotations.name}' has shape {shape}, the image {wanted}; "
                 "add a new annotation layer."
@@ -293,30 +388,41 @@ class SessionLayers(QObject):
 
     def look_at_strokes(self) -> None:
         """Take in what is painted now; called by itself after strokes."""
-        self.painted = set() if self.annotations is None else present_labels(self.annotations)
-        if self.image is not None and self.source is not None and self.annotations is not None:
+        self._is_painting = False
+        if self._strokes is not None and self.strokes_fit():
+            self._strokes.look_again(self.plane)
+        self._look()
+        if self.image is not None and self.planes is not None and self._strokes is not None:
             known = self.annotated.annotations_of(self.image) is self.annotations
-            if self.strokes_fit() and (self.painted or known):
-                self.annotated.remember(self.image, self.source, self.annotations)
+            if self.strokes_fit() and (self._strokes.look() or known):
+                self.annotated.remember(self.image, self.planes, self.plane, self._strokes)
         if self.draws_borders:
             self._take_in_border()
         self.painting_paused.emit()
         self.changed.emit()
 
+    def _look(self) -> None:
+        known = self._strokes.look() if self._strokes is not None and self.strokes_fit() else {}
+        self.painted = known.get(self.plane, set())
+
     def rest(self) -> None:
         """Cancel what is still to be taken in."""
         self._stroke_pause.cancel()
+        self._plane_pause.cancel()
 
     def close(self) -> None:
         """Let go of all layers."""
         self.rest()
         if (viewer := self._viewer()) is not None:
             viewer.layers.events.removed.disconnect(self._on_layer_removed)
+            viewer.dims.events.current_step.disconnect(self._on_dims_moved)
+            viewer.dims.events.order.disconnect(self._on_dims_moved)
         self.set_annotations(None)
         self.set_image(None)
         self.annotated.close()
 
     def _on_painted(self) -> None:
+        self._is_painting = True
         self._stroke_pause.throttle()
 
     def _on_layer_removed(self, event: Any) -> None:
@@ -334,6 +440,15 @@ class SessionLayers(QObject):
         self.image_replaced.emit()
         self.set_image(None)
         self.set_image(layer)
+
+
+def why_no_planes_shown(viewer: Any) -> str | None:
+    """Say why the viewer does not show rows and columns, with the cure; None if it does."""
+    if viewer.dims.ndisplay != 2:
+        return "Switch to the 2D view first (the button at the lower left): planes are shown."
+    if tuple(viewer.dims.displayed) != tuple(range(viewer.dims.ndim))[-2:]:
+        return "Show rows and columns first: press the Home and Roll buttons until they are."
+    return None
 
 
 def unwrap(thing: Any) -> Any:

@@ -12,7 +12,7 @@ from superqt.utils import QSignalDebouncer
 from napari_unet.engine.events import JobEvent, WeightsComputed
 from napari_unet.engine.results import WeightSettings, weights_job
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
-from napari_unet.viewer.layers import ResultLayers, visible_box
+from napari_unet.viewer.layers import ResultLayers
 
 # Sliders and the camera move in many small steps; the map follows when they rest this long.
 _REST_MS = 80
@@ -81,19 +81,23 @@ class WeightPreview(QObject):
         self._labels = self._layers = self._ticket = None
 
     def _sources(self, labels: Labels) -> tuple[Any, ...]:
-        camera = self._viewer.scene.camera.events
-        return labels.events.paint, labels.events.set_data, camera.center, camera.zoom
+        camera, dims = self._viewer.scene.camera.events, self._viewer.dims.events
+        painted = labels.events.paint, labels.events.set_data
+        return *painted, camera.center, camera.zoom, dims.current_step
 
     def _on_changed(self, _event: Any = None) -> None:
         self._rest.throttle()
 
     def _compute(self) -> None:
-        if self._labels is None:
+        if self._labels is None or self._layers is None:
             return
-        window = visible_box(self._labels)
-        if window is None:
+        planes = self._layers.planes
+        plane, _ = planes.place(self._viewer.dims.point)
+        window = planes.visible_box()
+        if window is None or not planes.contains(plane):
             return
-        labels, settings = np.array(self._labels.data), self._settings
+        self._layers.plane = plane
+        labels, settings = np.array(self._labels.data[plane]), self._settings
         self._ticket = self._lane.submit(
             lambda stop: weights_job(labels, settings, window),
             name="Weight map",

@@ -1,0 +1,162 @@
+"""Jobs on the planes of a stack: each plane is an image, what is on screen comes first."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_unet.engine.events import (
+    InstancesFound,
+    JobEvent,
+    Noticed,
+    PlaneFinished,
+    PredictionFinished,
+    TilePredicted,
+)
+from napari_unet.engine.image import SourceImage
+from napari_unet.engine.predict import PredictRequest
+from napari_unet.engine.results import InstanceSettings, find_instances
+from napari_unet.ops.stitching import continue_objects
+
+#: The position along the axes before rows and columns: (plane,), (time, plane) ...
+Plane = tuple[int, ...]
+
+
+def on_plane(plane: Plane, job: Iterator[JobEvent]) -> Iterator[JobEvent]:
+    """Say of the tiles of a job on one plane where they belong."""
+    for event in job:
+        yield replace(event, plane=plane) if isinstance(event, TilePredicted) else event
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlanesRequest:
+    """Which planes to predict.
+
+    Attributes
+    ----------
+    source
+        Returns a plane as an image; called when its turn comes.
+    planes
+        All of them.
+    shown
+        Returns the plane that is on screen by now; the nearest ones come first.
+    like
+        How to predict each; its image is not looked at.
+    """
+
+    source: Callable[[Plane], SourceImage]
+    planes: Sequence[Plane]
+    shown: Callable[[], Plane]
+    like: PredictRequest
+
+
+def predict_planes(
+    predict: Callable[[PredictRequest], Iterator[JobEvent]],
+    request: PlanesRequest,
+    stop: threading.Event | None = None,
+) -> Iterator[JobEvent]:
+    """Predict a stack plane by plane, the one on screen first and then those nearest to it.
+
+    Parameters
+    ----------
+    predict
+        Makes the job that predicts an image; it ends when `stop` is set.
+    request
+        Which planes, and how.
+    stop
+        Checked before every plane.
+
+    Yields
+    ------
+    TilePredicted
+        With its plane; `done` and `total` count the tiles of all planes.
+    Noticed
+        Each notice once, not plane after plane.
+    PredictionFinished
+        Last.
+    """
+    started = time.monotonic()
+    left = list(request.planes)
+    noticed: set[str] = set()
+    tiles, stopped = 0, False
+    while left and not stopped and not (stop is not None and stop.is_set()):
+        plane = _nearest(left, request.shown())
+        done, remaining = tiles, len(left)
+        for event in predict(replace(request.like, image=request.source(plane))):
+            match event:
+                case TilePredicted():
+                    tiles = done + event.done
+                    total = done + event.total * remaining
+                    yield replace(event, plane=plane, done=tiles, total=total)
+                case Noticed():
+                    if event.message not in noticed:
+                        noticed.add(event.message)
+                        yield event
+                case PredictionFinished():
+                    stopped = event.stopped
+                case _:
+                    yield event
+        left.remove(plane)
+    yield PredictionFinished(tiles, time.monotonic() - started, stopped or bool(left))
+
+
+def _nearest(planes: Sequence[Plane], shown: Plane) -> Plane:
+    """Return the plane with the fewest steps from the one on screen, the next before the last."""
+
+    def steps(plane: Plane) -> tuple[int, bool, Plane]:
+        away = sum(abs(a - b) for a, b in zip(plane, shown, strict=True))
+        return away, plane < shown, plane
+
+    return min(planes, key=steps)
+
+
+def find_stack_instances(
+    probability: NDArray[np.float32],
+    planes: Sequence[Plane],
+    settings: InstanceSettings,
+    stop: threading.Event | None = None,
+) -> Iterator[PlaneFinished | InstancesFound]:
+    """Cut objects out of planes, and join those that go on from one plane to the next.
+
+    Planes are joined along the axis before rows and columns; a series of stacks is not joined over
+    time.
+
+    Parameters
+    ----------
+    probability
+        Shape (classes, ..., Y, X), float32 in [0, 1].
+    planes
+        The planes that were predicted whole.
+    settings
+        As for `find_instances`.
+    stop
+        Checked before every plane; the planes before it keep their objects.
+
+    Yields
+    ------
+    PlaneFinished
+        After every plane.
+    InstancesFound
+        Last; shape (..., Y, X), 0 on planes that were not asked for.
+    """
+    shape = probability.shape[1:]
+    found: NDArray[np.int32] = np.zeros(shape, np.int32)
+    count = 0
+    for number, plane in enumerate(sorted(planes), start=1):
+        if stop is not None and stop.is_set():
+            break
+        where: tuple[Any, ...] = (slice(None), *plane)
+        objects = find_instances(probability[where], settings)
+        before: NDArray[Any] = np.zeros(shape[-2:], np.int32)
+        if plane[-1] > 0:
+            before = found[(*plane[:-1], plane[-1] - 1)]
+        found[plane] = continue_objects(before, objects, count + 1)
+        count = max(count, int(found[plane].max(initial=0)))
+        yield PlaneFinished(number, len(planes))
+    yield InstancesFound(found, count)

@@ -1,0 +1,64 @@
+"""Jobs that make results of what is shown: predictions, objects, files."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from napari.layers import Image
+
+from napari_unet.engine.events import JobEvent
+from napari_unet.engine.planes import (
+    PlanesRequest,
+    find_stack_instances,
+    on_plane,
+    predict_planes,
+)
+from napari_unet.engine.predict import PredictRequest
+from napari_unet.engine.results import InstanceSettings, instances_job, save_results_job
+from napari_unet.engine.segmenter import Segmenter
+from napari_unet.viewer.layers import ResultLayers, file_stem, image_file
+from napari_unet.viewer.session_layers import SessionLayers
+
+#: Makes a job that ends when the event is set.
+MakeJob = Callable[[threading.Event], Iterator[JobEvent]]
+
+
+def plane_prediction(
+    layers: SessionLayers, segmenter: Segmenter, request: PredictRequest
+) -> MakeJob:
+    """Return what predicts the plane that is shown now."""
+    plane = layers.plane
+    return lambda stop: on_plane(plane, segmenter.predict_job(request, stop))
+
+
+def stack_prediction(layers: SessionLayers, segmenter: Segmenter, like: PredictRequest) -> MakeJob:
+    """Return what predicts all planes of a stack, the one on screen first."""
+    planes = layers.planes
+    assert planes is not None
+    request = PlanesRequest(planes.source, list(planes.indices()), lambda: layers.plane, like)
+    return lambda stop: predict_planes(
+        lambda each: segmenter.predict_job(each, stop), request, stop
+    )
+
+
+def finding_objects(results: ResultLayers, settings: InstanceSettings) -> MakeJob | None:
+    """Return what cuts objects out of all planes that are predicted whole; None without any."""
+    known, probability = results.everything, results.probability
+    if known is None or probability is None:
+        return None
+    if not results.planes.is_stack:
+        snapshot = probability.copy()
+        return lambda stop: instances_job(snapshot, settings)
+    planes = known.planes(complete=True)
+    return lambda stop: find_stack_instances(known.probability, planes, settings, stop)
+
+
+def saving_results(results: ResultLayers, image: Image, folder: Path) -> MakeJob | None:
+    """Return what writes the results of an image into a folder; None if there are none."""
+    if results.everything is None:
+        return None
+    snapshot, instances = results.everything.probability.copy(), results.instances
+    like, stem = image_file(image, results.planes), folder / file_stem(image)
+    return lambda stop: save_results_job(stem, snapshot, instances, like)
