@@ -29,7 +29,7 @@ from napari_unet.ops.tiling import Box, Tile, plan_tiles, read_tile, visible_fir
 
 # Output side of a tile where memory allows more. Larger tiles waste less on their halo, but the
 # user waits longer for the first one, and Stop waits for a whole tile.
-_LARGEST_INNER = 512
+_LARGEST_INNER = {2: 512, 3: 96}
 # Of the memory that is free, a tile may take this share: the window and the data need some too.
 _SHARE_OF_MEMORY = 0.5
 # Feature maps that are alive at once in the last decoder level, counted in maps of the first
@@ -50,12 +50,13 @@ class PredictRequest:
     image
         The image.
     visible
-        What is on screen, in image coordinates; its tiles come first.
+        What is on screen, in image coordinates, on the image's axes; its tiles come first.
     region
         Predict only this part of the image; None is all of it. What is predicted is the region
         grown to the network's pooling grid, and equals the same pixels of a whole prediction.
     tile_size
-        Input side of a tile in pixels (572 in the paper); None chooses it from the free memory.
+        Input side of a tile in pixels (572 in the paper), of every axis; None chooses it from the
+        free memory.
     precision
         "auto" takes the fastest precision whose answer stays the same and checks it on the first
         tile; "fast" leaves out the check (for previews); "fp32" is exact.
@@ -63,7 +64,8 @@ class PredictRequest:
         As for `napari_unet.engine.device.resolve_device`.
     averaging
         "none"; "symmetries" averages over the eight symmetries of the square, for eight times the
-        work; "rotations" over seven turned versions of the image (the paper's way).
+        work (sixteen for stacks); "rotations" over seven turned versions of the image (the paper's
+        way).
     """
 
     image: SourceImage
@@ -121,7 +123,7 @@ def _predict_tiles(
     started = time.monotonic()
     run = _CheckedPredictor(model, request)
     channels = request.image.normalized
-    work = _Remaining(request, model.config, _inner_size(request, model.config, run.plan))
+    work = _Remaining(request, model.config, inner_sizes(model.config, run.plan, request.tile_size))
     while (tile := work.next()) is not None and not (stop is not None and stop.is_set()):
         try:
             probability, notice = run(read_tile(channels, tile.outer))
@@ -130,7 +132,7 @@ def _predict_tiles(
                 raise
             yield Noticed(
                 "not enough memory for the tiles; going on with tiles of "
-                f"{model.config.geometry.input_size(work.inner_size)} pixels"
+                f"{model.config.geometry.input_size(work.inner_size[-1])} pixels"
             )
             continue
         if notice is not None:
@@ -151,13 +153,13 @@ def _predict_rotations(
     """
     started = time.monotonic()
     image = request.image
-    everywhere = _on_grid(request.region, image.shape, model.config.stride)
+    everywhere = _on_grid(request.region, image.shape, _strides(model.config))
     total = np.zeros((model.config.classes, *image.shape), np.float32)
     done = 0
     for version, turn_back in rotated_versions(image.normalized):
         turned = replace(
             request,
-            image=SourceImage.from_normalized(version),
+            image=SourceImage.from_normalized(version, image.spacing),
             visible=None,
             region=None,
             averaging="none",
@@ -196,7 +198,8 @@ def predict(
     model
         The network.
     image
-        Shape (Y, X) or (Y, X, C), any real dtype; grey, RGB or RGBA (alpha is ignored).
+        Shape (Y, X) or (Y, X, C), any real dtype; grey, RGB or RGBA (alpha is ignored). For a
+        network with three dimensions a stack, (Z, Y, X) or (Z, Y, X, C).
     tile_size
         Input side of a tile in pixels; None chooses it from the free memory. The answer does not
         depend on it.
@@ -208,15 +211,15 @@ def predict(
     Returns
     -------
     NDArray
-        Shape (classes, Y, X), float32 in [0, 1]; sums to 1 over the classes. Channel k is the
-        class that is painted with label k + 1.
+        Shape (classes, Y, X) or (classes, Z, Y, X), float32 in [0, 1]; sums to 1 over the classes.
+        Channel k is the class that is painted with label k + 1.
 
     Raises
     ------
     InputError
         If the image cannot be used or does not fit the network.
     """
-    source = SourceImage(np.asarray(image))
+    source = SourceImage(np.asarray(image), model.config.ndim)
     request = PredictRequest(source, tile_size=tile_size, precision=precision, averaging=averaging)
     return assemble(predict_tiles(model, request), model.config.classes, source.shape)
 
@@ -224,9 +227,9 @@ def predict(
 def assemble(
     events: Iterable[JobEvent],
     classes: int,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
 ) -> NDArray[np.float32]:
-    """Drain a prediction job into one array of shape (classes, Y, X); what is missing is NaN."""
+    """Drain a prediction job into one array of shape (classes, *shape); what is missing is NaN."""
     probability = np.full((classes, *shape), np.nan, np.float32)
     for event in events:
         if isinstance(event, TilePredicted):
@@ -235,7 +238,13 @@ def assemble(
 
 
 def check_channels(model: UNet, image: SourceImage) -> None:
-    """Raise InputError if `image` has other channels than `model` was made for."""
+    """Raise InputError if `image` has other channels or axes than `model` was made for."""
+    if image.ndim != model.config.ndim:
+        ours, theirs = ("stacks" if n == 3 else "images" for n in (model.config.ndim, image.ndim))
+        raise InputError(
+            f"the model is for {ours} and this is one of the {theirs} of another number of axes; "
+            f"choose a model that was trained in {image.ndim} dimensions"
+        )
     if image.channels != model.config.in_channels:
         kinds = {1: "a grey image", 3: "an RGB image"}
         wanted = model.config.in_channels
@@ -267,7 +276,7 @@ class _CheckedPredictor:
         """Go over to float32 if the faster precision gives another answer for this tile."""
         exact_plan = choose_plan(self._model.config, "predict", "fp32", self._request.device)
         exact = exact_plan.for_prediction(self._model)
-        difference = _difference(self._run(batch), exact(batch))
+        difference = precision_difference(self._run(batch), exact(batch))
         self._checked = True
         if difference is None:
             return None
@@ -278,16 +287,16 @@ class _CheckedPredictor:
 class _Remaining:
     """The tiles that are still to be predicted; they can be cut anew in the middle of the work."""
 
-    def __init__(self, request: PredictRequest, config: UNetConfig, inner_size: int) -> None:
-        self.inner_size = inner_size
+    def __init__(self, request: PredictRequest, config: UNetConfig, sizes: tuple[int, ...]) -> None:
+        self.inner_size = sizes
         self.done = 0
         self._request = request
-        self._geometry = config.geometry
-        self._region = _on_grid(request.region, request.image.shape, config.stride)
-        rows, columns = request.image.shape
-        stride = config.stride
+        self._geometries = config.geometries
+        self._strides = _strides(config)
+        self._region = _on_grid(request.region, request.image.shape, self._strides)
         # One entry per cell of the pooling grid, which every tile border lies on at every size.
-        self._finished = np.zeros((-(-rows // stride), -(-columns // stride)), bool)
+        axes = zip(request.image.shape, self._strides, strict=True)
+        self._finished = np.zeros([-(-length // stride) for length, stride in axes], bool)
         self._tiles = self._cut()
 
     @property
@@ -304,68 +313,70 @@ class _Remaining:
 
     def halve(self) -> bool:
         """Cut what is left into tiles of half the size; False if they are as small as can be."""
-        smaller = self._geometry.halved(self.inner_size)
-        if smaller is None:
+        axes = zip(self._geometries, self.inner_size, strict=True)
+        smaller = [geometry.halved(size) for geometry, size in axes]
+        if not any(smaller):
             return False
-        self.inner_size = smaller
+        pairs = zip(smaller, self.inner_size, strict=True)
+        self.inner_size = tuple(half or size for half, size in pairs)
         self._tiles = [t for t in self._cut() if not self._finished[self._cells(t.inner)].all()]
         return True
 
     def _cut(self) -> list[Tile]:
-        rows, columns = self._region
-        shape = (rows.stop - rows.start, columns.stop - columns.start)
-        tiles = plan_tiles(shape, self._geometry, self.inner_size)
+        shape = [span.stop - span.start for span in self._region]
+        corner = [span.start for span in self._region]
         shifted: Sequence[Tile] = [
-            replace(
-                tile,
-                inner=_shift(tile.inner, rows.start, columns.start),
-                outer=_shift(tile.outer, rows.start, columns.start),
-            )
-            for tile in tiles
+            replace(tile, inner=_shift(tile.inner, corner), outer=_shift(tile.outer, corner))
+            for tile in plan_tiles(shape, self._geometries, self.inner_size)
         ]
         return visible_first(shifted, self._request.visible)
 
     def _cells(self, box: Box) -> Box:
-        stride = self._geometry.stride
-        rows, columns = (slice(s.start // stride, -(-s.stop // stride)) for s in box)
-        return rows, columns
+        axes = zip(box, self._strides, strict=True)
+        return tuple(slice(s.start // stride, -(-s.stop // stride)) for s, stride in axes)
 
 
-def _shift(box: Box, rows: int, columns: int) -> Box:
-    """Move a box by so many rows and columns."""
-    return (
-        slice(box[0].start + rows, box[0].stop + rows),
-        slice(box[1].start + columns, box[1].stop + columns),
-    )
+def _strides(config: UNetConfig) -> tuple[int, ...]:
+    return tuple(geometry.stride for geometry in config.geometries)
 
 
-def _on_grid(region: Box | None, shape: tuple[int, int], stride: int) -> Box:
-    """Grow a region outwards to multiples of `stride` and cut it to the image."""
+def _shift(box: Box, by: Sequence[int]) -> Box:
+    """Move a box by so many pixels along each axis."""
+    axes = zip(box, by, strict=True)
+    return tuple(slice(span.start + offset, span.stop + offset) for span, offset in axes)
+
+
+def _on_grid(region: Box | None, shape: tuple[int, ...], strides: tuple[int, ...]) -> Box:
+    """Grow a region outwards to multiples of the strides and cut it to the image."""
     if region is None:
-        return slice(0, shape[0]), slice(0, shape[1])
+        return tuple(slice(0, length) for length in shape)
     spans = []
-    for span, length in zip(region, shape, strict=True):
+    for span, length, stride in zip(region, shape, strides, strict=True):
         start = max(span.start, 0) // stride * stride
         stop = min(-(-span.stop // stride) * stride, length)
         if start >= stop:
             raise InputError("the region lies outside the image; choose one that overlaps it")
         spans.append(slice(start, stop))
-    return spans[0], spans[1]
+    return tuple(spans)
 
 
-def _inner_size(request: PredictRequest, config: UNetConfig, plan: ExecutionPlan) -> int:
-    """Return the output side of a tile: as asked for, or what fits into the free memory."""
-    geometry = config.geometry
-    if request.tile_size is not None:
-        return geometry.inner_size(request.tile_size)
+def inner_sizes(config: UNetConfig, plan: ExecutionPlan, tile_size: int | None) -> tuple[int, ...]:
+    """Return the output sides of a tile: as asked for, or what fits into the free memory."""
+    geometries = config.geometries
+    if tile_size is not None:
+        return tuple(geometry.inner_size(tile_size) for geometry in geometries)
     per_pixel = _LIVE_MAPS * config.base_channels * plan.dtype.itemsize
     pixels = _SHARE_OF_MEMORY * free_memory(plan.device) / per_pixel
-    smallest = geometry.input_size(geometry.stride)
-    fits = geometry.inner_size(max(int(pixels**0.5), smallest))
-    return max(min(fits, _LARGEST_INNER // geometry.stride * geometry.stride), geometry.stride)
+    side, largest = int(pixels ** (1 / config.ndim)), _LARGEST_INNER[config.ndim]
+    sizes = []
+    for geometry in geometries:
+        fits = geometry.inner_size(max(side, geometry.input_size(geometry.stride)))
+        limit = largest // geometry.stride * geometry.stride
+        sizes.append(max(min(fits, limit), geometry.stride))
+    return tuple(sizes)
 
 
-def _difference(probability: torch.Tensor, reference: torch.Tensor) -> str | None:
+def precision_difference(probability: torch.Tensor, reference: torch.Tensor) -> str | None:
     """Say how far a lower precision is from float32 if it is too far, else None."""
     changed = (probability.argmax(dim=1) != reference.argmax(dim=1)).float().mean().item()
     moved = (probability - reference).abs().max().item()
