@@ -109,6 +109,7 @@ def test_jpeg_is_about_the_same(tmp_path):
                     "PhysicalSizeX": 0.25,
                     "PhysicalSizeY": 0.5,
                     "PhysicalSizeXUnit": "nm",
+                    "PhysicalSizeYUnit": "nm",
                 },
             },
             (0.5, 0.25),

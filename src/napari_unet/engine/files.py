@@ -1,44 +1,32 @@
-"""Images, labels and probability maps in files: TIFF with axes and pixel size, PNG and JPEG.
+"""Images, labels and probability maps in files: one plane at a time, written whole or not at all.
 
 Results are written as TIFF that Fiji, napari and tifffile open with the right axes and pixel
 size. Every file is written beside its final place and then renamed, so that an interrupted
-write never leaves half a file under the final name.
+write never leaves half a file under the final name. Stacks: `napari_unet.engine.images`.
 """
 
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import imageio.v3 as iio
 import numpy as np
-import tifffile
 from numpy.typing import ArrayLike, NDArray
 
-from napari_unet.engine.tiff import PillowNeeded, PixelSize, read_tiff, tiff_writer
-from napari_unet.ops.errors import InputError
-
-TIFF_SUFFIXES: Final = (".tif", ".tiff")
-# What the readers raise on files that are cut off, damaged or something else altogether.
-_UNREADABLE: Final = (
-    OSError,
-    ValueError,
-    tifffile.TiffFileError,
-    SyntaxError,  # how Pillow reports a broken PNG
-    EOFError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    MemoryError,  # a damaged header may ask for a terabyte
-    struct.error,
-    zlib.error,
+from napari_unet.engine.images.axes import PixelSize
+from napari_unet.engine.images.opening import (
+    TIFF_SUFFIXES,
+    UNREADABLE,
+    first_line,
+    open_image,
+    unreadable,
 )
+from napari_unet.engine.images.tiff_writing import tiff_writer
+from napari_unet.ops.errors import InputError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,28 +60,35 @@ def read_image(path: str | Path) -> ImageFile:
     Parameters
     ----------
     path
-        A TIFF file (ImageJ, OME or baseline), or any other format that imageio reads (PNG, JPEG).
-        Axes of length 1 are dropped; of a file with several images the first is read.
+        A TIFF file (ImageJ, OME or baseline), PNG, JPEG, .npy, or the folder of an OME-Zarr. Axes
+        of length 1 are dropped; of a file with several images the first is read.
 
     Raises
     ------
     InputError
         If the file is not there, is not an image, is cut off or damaged, or is not 2D.
     """
-    path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not there"
-        raise InputError(f"{path} {what}; give the path of an image file")
-    try:
-        return _read(path)
-    except InputError:
-        raise
-    except _UNREADABLE as error:
-        kind = "TIFF" if path.suffix.lower() in TIFF_SUFFIXES else "image"
-        raise InputError(
-            f"{path} cannot be read as {kind}: {_first_line(error)}; it may be damaged or not an "
-            "image: open it in Fiji and save it again"
-        ) from error
+    with open_image(path) as image:
+        info = image.info
+        if info.leading:
+            raise InputError(
+                f"{path} has axes {info.names.upper()} and shape {info.shape}; only 2D "
+                "images, grey or RGB, can be used here: save one plane as a file of its own"
+            )
+        channels = info.axis("c")
+        try:
+            data = np.array(image.read_plane((), range(channels.length) if channels else None))
+        except UNREADABLE as error:
+            raise unreadable(Path(path), error) from error
+    data = data[0] if channels is None else np.moveaxis(data, 0, -1)
+    size = info.pixel_size
+    return ImageFile(
+        np.ascontiguousarray(data),
+        "YX" if channels is None else "YXC",
+        None if size is None else (size.height, size.width),
+        None if size is None else size.unit,
+        Path(path),
+    )
 
 
 def read_labels(path: str | Path) -> NDArray[Any]:
@@ -240,37 +235,8 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
-    reason = error.strerror or _first_line(error)
+    reason = error.strerror or first_line(error)
     return InputError(f"{path} cannot be written: {reason.lower()}; choose another folder")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    if lines and "pillow" in lines[0]:  # imageio's words for it name its plugin
-        return "its format is not known"
-    return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-def _read(path: Path) -> ImageFile:
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        try:
-            data, axes, size = read_tiff(path)
-        except PillowNeeded:
-            return _read_with_pillow(path)
-        if size is None:
-            return ImageFile(data, axes, None, None, path)
-        return ImageFile(data, axes, (size.height, size.width), size.unit, path)
-    return _read_with_pillow(path)
-
-
-def _read_with_pillow(path: Path) -> ImageFile:
-    # Left to itself, imageio tries all its plugins on a damaged file, slowly and with warnings.
-    data = np.asarray(iio.imread(path, plugin="pillow"))
-    if data.ndim == 3 and data.shape[2] == 2:  # grey and alpha
-        data = data[..., 0]
-    if data.ndim not in (2, 3):
-        raise InputError(f"{path} holds several images; save the one to work on alone")
-    return ImageFile(data, "YXC"[: data.ndim], None, None, path)
 
 
 def _write_tiff(path: Path, array: NDArray[Any], axes: str, like: ImageFile | None) -> Path:

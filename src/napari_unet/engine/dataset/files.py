@@ -14,7 +14,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_unet.engine.files import TIFF_SUFFIXES, read_image
+from napari_unet.engine.files import read_image
+from napari_unet.engine.images.opening import TIFF_SUFFIXES
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.labels import as_label_image
 

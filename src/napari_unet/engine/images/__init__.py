@@ -1,0 +1,1 @@
+"""Image files of any axes: what they hold, read plane by plane, and results beside them."""
