@@ -51,6 +51,7 @@ class Guidance(QObject):
         self.current: int | None = None
         lane.event.connect(self._on_event)
         layers.leaving.connect(self.forget)
+        layers.plane_changed.connect(self.forget)
 
     def why_not(self) -> str | None:
         """Say why nothing can be suggested, with the cure; None if it can."""
@@ -72,12 +73,12 @@ class Guidance(QObject):
 
     def visit(self, number: int) -> None:
         """Move the view to a region, and show a bit of what lies around it."""
-        viewer, image = self._viewer(), self._layers.image
-        if self.suggested is None or viewer is None or image is None:
+        viewer, planes = self._viewer(), self._layers.planes
+        if self.suggested is None or viewer is None or planes is None:
             return
         box = self.suggested.regions[number].box
-        corners = np.array([[span.start for span in box], [span.stop for span in box]])
-        world = np.array([image.data_to_world(corner) for corner in corners])[:, -2:]
+        first, last = (box[0].start, box[1].start), (box[0].stop, box[1].stop)
+        world = np.array([planes.world(self._layers.plane, at)[-2:] for at in (first, last)])
         camera = viewer.scene.camera
         camera.center = tuple(world.mean(axis=0))
         side = float(np.abs(world[1] - world[0]).max())

@@ -119,6 +119,11 @@ class ImagePlanes:
         return len(self.shape) > 2 and self.shape[-3] > 1
 
     @property
+    def count(self) -> int:
+        """How many planes there are."""
+        return math.prod(self.shape[:-2])
+
+    @property
     def levels(self) -> int:
         """How many levels the image has; 1 if it is no pyramid."""
         return len(self._factors)

@@ -56,7 +56,8 @@ class PredictWidget(Dock):
         self.image = LayerPicker(
             viewer,
             napari.layers.Image,
-            "The image to predict: one plane, grey or RGB, of as many channels as the model takes.",
+            "The image to predict, grey or RGB, of as many channels as the model takes;\n"
+            "of a stack the plane that is shown.",
             self._current_image,
         )
         self.image.picked.connect(self.controller.layers.set_image)
@@ -77,6 +78,12 @@ class PredictWidget(Dock):
         self.predict.clicked.connect(self._on_predict)
         self.visible_only = QCheckBox("Only what is on screen")
         self.visible_only.setToolTip("Zoom in and look at a part of a large image within seconds.")
+        self.all_planes = QCheckBox("All planes")
+        self.all_planes.setToolTip(
+            "Predict the whole stack, the plane on screen first and then those nearest to it.\n"
+            "You can go on looking, painting and changing planes meanwhile."
+        )
+        self.all_planes.toggled.connect(self._on_planes_chosen)
         self.averaged = QCheckBox("Average over eight versions")
         self.averaged.setToolTip(
             "Predict all eight symmetries of the square and average them: steadier borders,\n"
@@ -88,6 +95,7 @@ class PredictWidget(Dock):
             action_reason(self.controller, Action.STOP),
         )
         self.stop.clicked.connect(self.controller.stop)
+        self.rows.addWidget(self.all_planes)
         self.rows.addWidget(self.visible_only)
         self.rows.addWidget(self.averaged)
         self.add_run_button(self.predict)
@@ -143,6 +151,8 @@ class PredictWidget(Dock):
         """Show the session as it is: buttons, reasons, image, model, classes."""
         super().refresh()
         self.description.setText(self.controller.layers.describe())
+        planes = self.controller.layers.planes
+        self.all_planes.setVisible(planes is not None and planes.count > 1)
         self._show_model()
         self.object_settings.show_classes(self.controller.classes)
         self._show_usage()
@@ -174,9 +184,14 @@ class PredictWidget(Dock):
 
     # ------------------------------------------------------------------ page to session
 
+    def _on_planes_chosen(self, chosen: bool) -> None:
+        self.visible_only.setEnabled(not chosen)
+
     def _on_predict(self) -> None:
+        everything = self.all_planes.isVisible() and self.all_planes.isChecked()
         self.controller.predict(
-            self.visible_only.isChecked(),
+            self.visible_only.isChecked() and not everything,
+            all_planes=everything,
             tile_size=self.tile_size.value() or None,
             precision=self.precision.currentData(),
             averaging="symmetries" if self.averaged.isChecked() else "none",

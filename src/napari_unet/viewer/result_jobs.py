@@ -48,7 +48,7 @@ def finding_objects(results: ResultLayers, settings: InstanceSettings) -> MakeJo
     known, probability = results.everything, results.probability
     if known is None or probability is None:
         return None
-    if not results.planes.is_stack:
+    if results.planes.count == 1:
         snapshot = probability.copy()
         return lambda stop: instances_job(snapshot, settings)
     planes = known.planes(complete=True)

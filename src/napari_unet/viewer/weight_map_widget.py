@@ -134,8 +134,8 @@ class WeightMapWidget(Dock):
     def _why_not_show(self) -> str | None:
         if self._labels is None:
             return "Add a Labels layer first: strokes from the Fine-tune dock, or objects."
-        if self._labels.ndim != 2:
-            return f"'{self._labels.name}' has {self._labels.ndim} axes; 2 are needed."
+        if self._labels.multiscale:
+            return f"'{self._labels.name}' is a pyramid; add one of its levels as a layer."
         return None
 
     # ------------------------------------------------------------------ page to preview
