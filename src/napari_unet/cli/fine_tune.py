@@ -91,7 +91,7 @@ def fine_tune_command(
         sys.exit(INTERRUPTED)
 
 
-def _read_annotations(path: Path, shape: tuple[int, int]) -> NDArray[Any]:
+def _read_annotations(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     from napari_unet.engine.files import read_labels
     from napari_unet.ops.annotations import draw_strokes, strokes_from_json
 

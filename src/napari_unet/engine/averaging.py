@@ -27,31 +27,30 @@ def average_over_symmetries(
 ) -> torch.Tensor:
     """Average a prediction over the eight symmetries of the square.
 
+    Of stacks, each plane is turned and mirrored in the same way, and upside down as well: sixteen.
+
     Parameters
     ----------
     predict
-        From (N, C, H, W) to (N, classes, H', W').
+        From (N, C, H, W) to (N, classes, H', W'), or the same with planes before the rows.
     batch
-        Shape (N, C, H, W).
+        Shape (N, C, H, W) or (N, C, D, H, W).
 
     Returns
     -------
     Tensor
-        Shape (N, classes, H', W').
+        Shape (N, classes, H', W') or (N, classes, D', H', W').
     """
+    flips = [(), (-1,)] if batch.ndim == 4 else [(), (-1,), (-3,), (-3, -1)]
     total: torch.Tensor | None = None
     for quarter_turns in range(4):
-        for mirrored in (False, True):
-            version = torch.rot90(batch, quarter_turns, (2, 3))
-            if mirrored:
-                version = version.flip(3)
-            answer = predict(version.contiguous())
-            if mirrored:
-                answer = answer.flip(3)
-            answer = torch.rot90(answer, -quarter_turns, (2, 3))
+        for axes in flips:
+            version = torch.rot90(batch, quarter_turns, (-2, -1)).flip(axes)
+            answer = predict(version.contiguous()).flip(axes)
+            answer = torch.rot90(answer, -quarter_turns, (-2, -1))
             total = answer.clone() if total is None else total + answer
     assert total is not None
-    return total / 8
+    return total / (4 * len(flips))
 
 
 def rotated_versions(
@@ -62,14 +61,16 @@ def rotated_versions(
     Parameters
     ----------
     image
-        Shape (C, Y, X), mirrored at its borders where the turned frame leaves it.
+        Shape (C, Y, X), mirrored at its borders where the turned frame leaves it. Of a stack,
+        (C, Z, Y, X), each plane is turned.
 
     Yields
     ------
     version
-        Shape (C, Y', X'), large enough to hold the whole image; interpolated linearly.
+        Shape (C, Y', X'), large enough to hold the whole image; interpolated linearly. Of a stack
+        (C, Z, Y', X').
     turn_back
-        From a map (K, Y', X') of the version to one of the image, (K, Y, X).
+        From a map (K, Y', X') of the version to one of the image, (K, Y, X); likewise of a stack.
     """
     for number in range(ROTATIONS):
         yield _rotated(image, 2 * np.pi * number / ROTATIONS)
@@ -78,7 +79,7 @@ def rotated_versions(
 def _rotated(
     image: NDArray[np.float32], angle: float
 ) -> tuple[NDArray[np.float32], Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
-    rows, columns = image.shape[1:]
+    rows, columns = image.shape[-2:]
     cosine, sine = np.cos(angle), np.sin(angle)
     turn = np.array([[cosine, -sine], [sine, cosine]])
     frame = np.ceil(np.abs(turn) @ (rows, columns) - 1e-9).astype(int)
@@ -90,14 +91,13 @@ def _rotated(
         offset: NDArray[np.float64],
         shape: tuple[int, int],
     ) -> NDArray[np.float32]:
-        return np.stack(
-            [
-                ndimage.affine_transform(
-                    plane, matrix, offset, output_shape=shape, order=1, mode="mirror"
-                )
-                for plane in planes
-            ]
-        )
+        turned = [
+            ndimage.affine_transform(
+                plane, matrix, offset, output_shape=shape, order=1, mode="mirror"
+            )
+            for plane in planes.reshape(-1, *planes.shape[-2:])
+        ]
+        return np.stack(turned).reshape(*planes.shape[:-2], *shape)
 
     version = look_up(image, turn, middle - turn @ frame_middle, (int(frame[0]), int(frame[1])))
 

@@ -91,6 +91,8 @@ class Clicker:
         precision: Precision = "fast",
         device: str = "auto",
     ) -> None:
+        if image.ndim != 2:
+            raise InputError("objects are outlined plane by plane; give one plane of the stack")
         self.image = image
         self.objects: tuple[Outline, ...] = ()
         self._given = network or load_click_network()

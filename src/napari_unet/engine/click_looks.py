@@ -74,7 +74,7 @@ class Look:
         """The intersection over union with the truth that the network expects."""
         return expected_overlap(self.probability, self.mask)
 
-    def box(self, shape: tuple[int, int], margin: int = 0) -> Box | None:
+    def box(self, shape: tuple[int, ...], margin: int = 0) -> Box | None:
         """Return the part of an image of that shape in which the object lies; None without one."""
         found = annotated_box(self.mask)
         if found is None:
@@ -113,7 +113,7 @@ def judge(window: Window, probability: NDArray[np.float32], prompt: NDArray[np.f
 
 
 def most_credible(
-    looks: Sequence[Look], shape: tuple[int, int], usual: float | None = None
+    looks: Sequence[Look], shape: tuple[int, ...], usual: float | None = None
 ) -> Look:
     """Choose among windows around one place, each of which shows twice as much as the one before.
 
@@ -134,7 +134,7 @@ def most_credible(
     return looks[int(np.argmax(scores))]
 
 
-def _belief(look: Look, shape: tuple[int, int], usual: float | None) -> float:
+def _belief(look: Look, shape: tuple[int, ...], usual: float | None) -> float:
     extent = look.extent
     if not extent:
         return 0.0
@@ -158,7 +158,7 @@ def _common_share(finer: Look, coarser: Look) -> float:
     return int((placed & coarser.mask).sum()) / union if union else 0.0
 
 
-def _share_cut_off(look: Look, shape: tuple[int, int]) -> float:
+def _share_cut_off(look: Look, shape: tuple[int, ...]) -> float:
     """Return how much of the window's border the object crosses, within the image; 0 to 1."""
     edge = np.zeros_like(look.mask)
     edge[[0, -1]] = edge[:, [0, -1]] = True
@@ -168,7 +168,7 @@ def _share_cut_off(look: Look, shape: tuple[int, int]) -> float:
     return min(1.0, float(real.sum()) / _CUT_OFF_PIXELS)
 
 
-def read(look: Look, clicks: Sequence[Click], shape: tuple[int, int]) -> Outline:
+def read(look: Look, clicks: Sequence[Click], shape: tuple[int, ...]) -> Outline:
     """Bring an answer to the resolution of the image.
 
     Parameters
@@ -248,7 +248,7 @@ def with_clicks(box: Box | None, clicks: Iterable[Click]) -> Box:
     return rows, columns
 
 
-def within(box: Box, shape: tuple[int, int]) -> Box:
+def within(box: Box, shape: tuple[int, ...]) -> Box:
     """Return the part of a box that lies on an image.
 
     Raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet.ops.distances import check_spacing
+from napari_unet.ops.errors import InputError
 from napari_unet.ops.images import channel_count, to_channels_first
 from napari_unet.ops.normalize import percentile_normalize
 
@@ -21,21 +24,42 @@ class SourceImage:
     data
         Shape (Y, X) or (Y, X, C) with 1, 3 (RGB) or 4 (RGBA) channels, any real dtype. It is held
         by reference.
+    ndim
+        3 for a stack that is looked at as a whole and not plane by plane, shape (Z, Y, X) or
+        (Z, Y, X, C). An array does not say itself whether (3, 512, 512) are planes.
+    spacing
+        Size of a pixel along each axis, in any unit; None: all alike.
+
+    Attributes
+    ----------
+    channels
+        How many a network sees, 1 or 3.
+    ndim
+        2 for an image, 3 for a stack.
+    spacing
+        Size of a pixel along each axis, in pixels of the plane: the last is 1.
 
     Raises
     ------
     InputError
-        If shape or dtype cannot be used. The values are looked at when `normalized` is first used.
+        If shape, dtype or spacing cannot be used. The values are looked at when `normalized` is
+        first used.
     """
 
-    def __init__(self, data: Any) -> None:
-        self.channels = channel_count(data)
+    def __init__(self, data: Any, ndim: int = 2, spacing: Sequence[float] | None = None) -> None:
+        if ndim not in (2, 3):
+            raise InputError(f"an image has 2 axes and a stack 3, not {ndim}; choose 2 or 3")
+        self.channels = channel_count(data, ndim)
+        self.ndim = ndim
+        self.spacing = _relative(spacing, ndim)
         self._data = data
 
     @classmethod
-    def from_normalized(cls, normalized: NDArray[np.float32]) -> SourceImage:
-        """Make an image of values that are normalised already; shape (C, Y, X), float32."""
-        image = cls(np.moveaxis(normalized, 0, -1))
+    def from_normalized(
+        cls, normalized: NDArray[np.float32], spacing: Sequence[float] | None = None
+    ) -> SourceImage:
+        """Make an image of values that are normalised already; (C, Y, X) or (C, Z, Y, X)."""
+        image = cls(np.moveaxis(normalized, 0, -1), normalized.ndim - 1, spacing)
         image.__dict__["normalized"] = normalized  # what the cached property would compute
         return image
 
@@ -45,18 +69,30 @@ class SourceImage:
         return self._data
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return int(self._data.shape[0]), int(self._data.shape[1])
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns; of a stack planes, rows and columns."""
+        return tuple(int(length) for length in self._data.shape[: self.ndim])
 
     @cached_property
     def normalized(self) -> NDArray[np.float32]:
-        """Shape (C, Y, X), float32; each channel scaled by its own percentiles to about [0, 1].
+        """Shape (C, *shape), float32; each channel scaled by its own percentiles to about [0, 1].
 
         The percentiles are those of the whole image, so that no tile depends on where it was cut.
         Computed at first use; takes about 0.1 s for 4 million pixels, so not on the main thread.
         """
-        return percentile_normalize(to_channels_first(np.asarray(self._data)))
+        return percentile_normalize(to_channels_first(np.asarray(self._data), self.ndim))
+
+
+def _relative(spacing: Sequence[float] | None, ndim: int) -> tuple[float, ...]:
+    """Return a spacing in pixels of the plane."""
+    if spacing is None:
+        return (1.0,) * ndim
+    if len(spacing) != ndim:
+        raise InputError(
+            f"a spacing of {tuple(spacing)} does not fit {ndim} axes; give one number for each"
+        )
+    checked = check_spacing(spacing)
+    return tuple(size / checked[-1] for size in checked)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,9 +104,9 @@ class AnnotatedImage:
     image
         The image.
     annotations
-        Shape (Y, X), integers: 0 not annotated, 1 background, 2 and up classes.
+        Shape of the image, integers: 0 not annotated, 1 background, 2 and up classes.
     borders
-        Shape (Y, X): background that was drawn between objects to part them, which counts for
+        Shape of the image: background that was drawn between objects to part them, which counts for
         more; None if there is none.
     """
 

@@ -38,6 +38,7 @@ from napari_unet.engine.rounds import (
 )
 from napari_unet.engine.scoring import cross_validate
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
+from napari_unet.model.config import pooling_for
 from napari_unet.model.head import set_head
 from napari_unet.model.starter import Starter, adapted
 from napari_unet.model.unet import UNet, UNetConfig
@@ -47,7 +48,8 @@ from napari_unet.ops.tiling import Box
 # A new network with random weights is narrower and flatter than the paper's and has BatchNorm: it
 # gets further in the first minute on two cores. Figures: docs/architecture.md.
 _NEW_BASE_CHANNELS = 16
-_NEW_DEPTH = 3
+# By the number of axes: in three, every level more multiplies the context that is read in vain.
+_NEW_DEPTH = {2: 3, 3: 2}
 
 # Held-out strokes of each class that tell which of two answers is better.
 _FEWEST_TO_TELL = 3
@@ -171,20 +173,26 @@ class LearningNetwork:
         """
         model = self._model
         if model is not None:
-            if self.is_fine_tuned or model.config.in_channels == image.channels:
+            config = model.config
+            is_alike = (config.in_channels, config.ndim) == (image.channels, image.ndim)
+            if self.is_fine_tuned or is_alike:
                 check_channels(model, image)
                 return
         self._trainer = None
-        if self._starter is not None:
+        self._instant = None
+        if self._starter is not None and image.ndim == 2:
             self._model = adapted(self._starter.network, image.channels, self.classes)
             self._instant = InstantLearner(self._starter, device)
             return
+        depth = _NEW_DEPTH[image.ndim]
         config = UNetConfig(
             in_channels=image.channels,
             classes=self.classes,
             base_channels=_NEW_BASE_CHANNELS,
-            depth=_NEW_DEPTH,
+            depth=depth,
             batch_norm=True,
+            ndim=image.ndim,
+            pooling=pooling_for(image.spacing, depth) if image.ndim == 3 else (),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
@@ -344,6 +352,26 @@ class LearningNetwork:
         self.speaker = "network" if better else "at once"
 
     # ------------------------------------------------------------------ rounds
+
+    @property
+    def training(self) -> Trainer | None:
+        """The training, if it made a step; it goes on where it was after `go_on`."""
+        return self._trainer if self._has_stepped else None
+
+    def go_on(
+        self, tensors: dict[str, torch.Tensor], step: int, speaker: Speaker, config: FinetuneConfig
+    ) -> Trainer:
+        """Take up a training where `Trainer.state` left it; `prepare` the network before.
+
+        Raises
+        ------
+        InputError
+            If it is of another network or optimiser.
+        """
+        trainer = self._trainer_with(config)
+        trainer.restore(tensors, step)
+        self._has_stepped, self.speaker = True, speaker
+        return trainer
 
     def undo_round(self) -> Iterator[RoundUndone]:
         """Take back the latest round of learning.

@@ -11,7 +11,7 @@ import copy
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -25,8 +25,9 @@ Precision = Literal["auto", "fast", "fp32"]
 Purpose = Literal["predict", "train"]
 
 # Output side of the tile that is measured: large enough that convolutions outweigh call overhead,
-# small enough that the measurement stays under a second for a 16-channel network.
-_MEASURED_INNER = 128
+# small enough that the measurement stays under a second for a 16-channel network. By the number of
+# axes.
+_MEASURED_INNER = {2: 128, 3: 16}
 # A lower precision has to be this much faster to be worth its rounding.
 _WORTH_IT = 1.15
 
@@ -43,20 +44,25 @@ class ExecutionPlan:
         ``torch.float32`` or ``torch.bfloat16``. In prediction the weights are cast to it, in
         training they stay float32 and the convolutions run under autocast.
     channels_last
-        Whether tensors are laid out (N, H, W, C) in memory.
+        Whether tensors are laid out (N, H, W, C) in memory, or (N, D, H, W, C).
     seconds
         What was measured, one entry per candidate, by name.
+    ndim
+        The number of axes of the images.
     """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
     seconds: tuple[tuple[str, float], ...] = ()
+    ndim: int = 2
 
     @property
     def memory_format(self) -> torch.memory_format:
         """The layout, as torch names it."""
-        return torch.channels_last if self.channels_last else torch.contiguous_format
+        if not self.channels_last:
+            return torch.contiguous_format
+        return torch.channels_last if self.ndim == 2 else torch.channels_last_3d
 
     @property
     def name(self) -> str:
@@ -134,9 +140,10 @@ def choose_plan(
 def _measured_plan(
     config: UNetConfig, purpose: Purpose, exact: bool, device: torch.device
 ) -> ExecutionPlan:
-    candidates = [ExecutionPlan(device), ExecutionPlan(device, channels_last=True)]
+    plan = ExecutionPlan(device, ndim=config.ndim)
+    candidates = [plan, replace(plan, channels_last=True)]
     if not exact and device.type != "mps":
-        candidates.append(ExecutionPlan(device, torch.bfloat16, channels_last=True))
+        candidates.append(replace(plan, dtype=torch.bfloat16, channels_last=True))
     measure = _prediction_seconds if purpose == "predict" else _training_seconds
     with torch.random.fork_rng(devices=[]):
         model = UNet.from_config(config)
@@ -146,7 +153,7 @@ def _measured_plan(
         key=lambda plan: seconds[plan] * (1 if plan.dtype == torch.float32 else _WORTH_IT),
     )
     measured = tuple((plan.name, seconds[plan]) for plan in candidates)
-    return ExecutionPlan(device, best.dtype, best.channels_last, measured)
+    return replace(best, seconds=measured)
 
 
 def _prediction_seconds(plan: ExecutionPlan, model: UNet) -> float:
@@ -172,9 +179,10 @@ def _training_seconds(plan: ExecutionPlan, model: UNet) -> float:
         return _fastest(step)
 
 
-def _measured_shape(config: UNetConfig) -> tuple[int, int, int, int]:
-    side = config.geometry.input_size(_MEASURED_INNER)
-    return 1, config.in_channels, side, side
+def _measured_shape(config: UNetConfig) -> tuple[int, ...]:
+    inner = _MEASURED_INNER[config.ndim]
+    sides = (g.input_size(max(inner // g.stride, 1) * g.stride) for g in config.geometries)
+    return 1, config.in_channels, *sides
 
 
 def _fastest(call: Callable[[], object], repeats: int = 2) -> float:

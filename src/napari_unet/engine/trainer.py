@@ -15,7 +15,7 @@ from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import Precision, choose_plan
 from napari_unet.model.augment import AugmentConfig, Patch
 from napari_unet.model.losses import weighted_entropies, weighted_mean
-from napari_unet.model.unet import UNet
+from napari_unet.model.unet import BATCH_NORMS, UNet
 from napari_unet.ops.annotations import HeldOut, hold_out_strokes
 from napari_unet.ops.errors import InputError
 
@@ -315,5 +315,5 @@ def copy_losses(losses: PatchLosses) -> PatchLosses:
 def _keep_statistics(model: nn.Module) -> None:
     """Let BatchNorm normalise by its running statistics, and leave them as they are."""
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, BATCH_NORMS):
             module.eval()

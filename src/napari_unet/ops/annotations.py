@@ -30,16 +30,17 @@ THINNEST_BRUSH = 0.71
 
 
 def check_annotations(
-    labels: ArrayLike, shape: tuple[int, int], classes: int, *, alone: bool = True
+    labels: ArrayLike, shape: tuple[int, ...], classes: int, *, alone: bool = True
 ) -> NDArray[np.uint8]:
     """Check painted labels before anything learns from them.
 
     Parameters
     ----------
     labels
-        Shape (Y, X), integers or whole floats: 0 not annotated, 1 background, 2 to `classes`.
+        Shape (Y, X) or (Z, Y, X), integers or whole floats: 0 not annotated, 1 background, 2 to
+        `classes`.
     shape
-        Rows and columns of the image.
+        Rows and columns of the image, or planes, rows and columns of the stack.
     classes
         Number of classes of the network, background included.
     alone
@@ -48,7 +49,7 @@ def check_annotations(
 
     Returns
     -------
-    ndarray of uint8, shape (Y, X)
+    ndarray of uint8, shape of the labels
         The labels; never a view of the input.
 
     Raises
@@ -68,7 +69,7 @@ def check_annotations(
             f"the annotation has shape {array.shape}, the image {tuple(shape)}; "
             "draw on a labels layer of the image's own rows and columns"
         )
-    checked = as_label_image(array, "annotation")
+    checked = as_label_image(array, "annotation", len(shape))
     if checked.max() > classes:
         raise InputError(
             f"the annotation has label {checked.max()}, the network {classes} classes; "
@@ -96,25 +97,26 @@ def annotated_box(labels: NDArray[Any], margin: int = 0) -> Box | None:
     Parameters
     ----------
     labels
-        Shape (Y, X); everything but 0 is annotated.
+        Shape (Y, X) or (Z, Y, X); everything but 0 is annotated.
     margin
         Pixels added at each side, as far as the image goes.
 
     Returns
     -------
     Box or None
-        Row slice and column slice; None if nothing is annotated.
+        A slice for each axis; None if nothing is annotated.
     """
     annotated = np.asarray(labels) != NOT_ANNOTATED
+    axes = range(annotated.ndim)
     spans = []
-    for axis in (1, 0):
-        indices = np.flatnonzero(annotated.any(axis=axis))
+    for axis, length in enumerate(annotated.shape):
+        others = tuple(other for other in axes if other != axis)
+        indices = np.flatnonzero(annotated.any(axis=others))
         if not len(indices):
             return None
-        length = annotated.shape[1 - axis]
         start, stop = int(indices[0]), int(indices[-1]) + 1
         spans.append(slice(max(0, start - margin), min(length, stop + margin)))
-    return spans[0], spans[1]
+    return tuple(spans)
 
 
 def stroke_boxes(mask: NDArray[Any]) -> list[Box]:
@@ -287,7 +289,7 @@ class Stroke:
     points: tuple[tuple[float, float], ...]
 
 
-def draw_strokes(strokes: Iterable[Stroke], shape: tuple[int, int]) -> NDArray[np.uint8]:
+def draw_strokes(strokes: Iterable[Stroke], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Draw strokes as a round brush would.
 
     Parameters

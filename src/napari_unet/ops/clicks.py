@@ -119,7 +119,7 @@ class Outline:
         box = annotated_box(mask, 0)
         return None if box is None else cls(box, np.ascontiguousarray(mask[box]))
 
-    def full(self, shape: tuple[int, int]) -> Mask:
+    def full(self, shape: tuple[int, ...]) -> Mask:
         """Return the mask on an image of that shape."""
         whole = np.zeros(shape, bool)
         whole[self.box] = self.mask
@@ -157,7 +157,7 @@ class Outline:
 
 
 def checked_clicks(
-    clicks: Iterable[tuple[Sequence[float], bool] | Click], shape: tuple[int, int]
+    clicks: Iterable[tuple[Sequence[float], bool] | Click], shape: tuple[int, ...]
 ) -> tuple[Click, ...]:
     """Return clicks that can be used: all of them on the image.
 

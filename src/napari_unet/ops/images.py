@@ -1,6 +1,6 @@
 """Images as they come from files and layers, made into the one form that the rest works on.
 
-That form is (C, Y, X) float32 with 1 or 3 channels.
+That form is (C, Y, X) float32, or (C, Z, Y, X) for stacks, with 1 or 3 channels.
 """
 
 from __future__ import annotations
@@ -28,13 +28,22 @@ def _shape_and_type(image: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return tuple(image.shape), np.dtype(image.dtype)
 
 
-def channel_count(image: Any) -> int:
+# What an image of so many spatial axes is called, and its axes.
+_KINDS = {
+    2: "one plane, (rows, columns) or (rows, columns, channels)",
+    3: "a stack, (planes, rows, columns) or (planes, rows, columns, channels)",
+}
+
+
+def channel_count(image: Any, ndim: int = 2) -> int:
     """Tell how many channels the network will see, from shape and dtype alone.
 
     Parameters
     ----------
     image
         Shape (Y, X), or (Y, X, C) with C = 1, 3 or 4. Lazy arrays are not computed.
+    ndim
+        3 for a stack, shape (Z, Y, X) or (Z, Y, X, C).
 
     Returns
     -------
@@ -51,14 +60,11 @@ def channel_count(image: Any) -> int:
         raise InputError(
             f"the image has dtype {dtype}; convert it to numbers first, such as uint8 or float32"
         )
-    if len(shape) not in (2, 3):
-        raise InputError(
-            f"the image has {len(shape)} axes (shape {shape}); "
-            "give one plane, (rows, columns) or (rows, columns, channels)"
-        )
+    if len(shape) not in (ndim, ndim + 1):
+        raise InputError(f"the image has {len(shape)} axes (shape {shape}); give {_KINDS[ndim]}")
     if 0 in shape:
         raise InputError(f"the image is empty (shape {shape}); load one with at least one pixel")
-    channels = 1 if len(shape) == 2 else shape[2]
+    channels = 1 if len(shape) == ndim else shape[ndim]
     if channels not in (1, _RGB, _RGBA):
         raise InputError(
             f"the image has {channels} channels in its last axis (shape {shape}); "
@@ -67,7 +73,7 @@ def channel_count(image: Any) -> int:
     return 1 if channels == 1 else _RGB
 
 
-def to_channels_first(image: ArrayLike) -> NDArray[np.float32]:
+def to_channels_first(image: ArrayLike, ndim: int = 2) -> NDArray[np.float32]:
     """Bring an image into the form that normalisation and networks take.
 
     Parameters
@@ -75,10 +81,12 @@ def to_channels_first(image: ArrayLike) -> NDArray[np.float32]:
     image
         Shape (Y, X), or (Y, X, C) with C = 1, 3 (RGB) or 4 (RGBA, the alpha channel is dropped).
         Boolean, integer or real, of any width and byte order.
+    ndim
+        3 for a stack, shape (Z, Y, X) or (Z, Y, X, C).
 
     Returns
     -------
-    ndarray of float32, shape (1, Y, X) or (3, Y, X)
+    ndarray of float32, shape (1, Y, X) or (3, Y, X), or (1, Z, Y, X) or (3, Z, Y, X)
         The grey values unscaled, in native byte order, never a view of the input.
 
     Raises
@@ -88,14 +96,14 @@ def to_channels_first(image: ArrayLike) -> NDArray[np.float32]:
         float32 cannot hold.
     """
     if not hasattr(image, "shape"):
-        channel_count(image)
+        channel_count(image, ndim)
         image = np.asarray(image)
-    channels = channel_count(image)
+    channels = channel_count(image, ndim)
     pixels = np.asarray(image)
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, np.newaxis]
+    if pixels.ndim == ndim:
+        pixels = pixels[..., np.newaxis]
     with np.errstate(over="ignore"):
-        result = np.array(pixels[:, :, :channels].transpose(2, 0, 1), np.float32, order="C")
+        result = np.array(np.moveaxis(pixels[..., :channels], -1, 0), np.float32, order="C")
     _check_finite(result)
     return result
 

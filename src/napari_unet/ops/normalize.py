@@ -28,27 +28,28 @@ def percentile_normalize(
     Parameters
     ----------
     channels
-        Shape (C, Y, X), finite. Images over 4 million pixels use a regular subsample for the
-        percentiles.
+        Shape (C, Y, X) or (C, Z, Y, X), finite. Images over 4 million pixels use a regular
+        subsample for the percentiles.
     low, high
         Percentiles, 0 <= low < high <= 100.
 
     Returns
     -------
-    ndarray of float32, shape (C, Y, X)
+    ndarray of float32, shape of `channels`
         A constant channel becomes 0. A channel whose two percentiles are equal without being
         constant (a few bright spots on black) is scaled by its minimum and maximum instead.
 
     Raises
     ------
     InputError
-        If the percentiles are out of range or out of order, or `channels` is empty or not 3D.
+        If the percentiles are out of range or out of order, or `channels` is empty or has
+        other axes.
     """
     if not 0 <= low < high <= 100:
         raise InputError(
             f"percentiles {low} and {high} are out of order; choose 0 <= low < high <= 100"
         )
-    if channels.ndim != 3 or channels.size == 0:
+    if channels.ndim not in (3, 4) or channels.size == 0:
         raise InputError(
             f"an array of shape {channels.shape} is no (channels, rows, columns) image; "
             "bring it into that order"
