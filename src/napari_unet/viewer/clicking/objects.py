@@ -202,7 +202,7 @@ class ObjectsLayer:
         self._set(index, old.box, old.mask & ~kept[old.box], 0)
 
     def _set(
-        self, index: Index, box: tuple[slice, slice], mask: NDArray[np.bool_], value: int
+        self, index: Index, box: tuple[slice, ...], mask: NDArray[np.bool_], value: int
     ) -> None:
         rows, columns = np.nonzero(mask)
         if not len(rows):

@@ -118,7 +118,7 @@ class Preview:
         layer.editable = False
         return layer
 
-    def _place(self, layer: Layer, index: Index, box: tuple[slice, slice]) -> None:
+    def _place(self, layer: Layer, index: Index, box: tuple[slice, ...]) -> None:
         corner = (*index, box[0].start, box[1].start)
         for key, value in placement_of(self._planes.layer, corner).items():
             there = getattr(layer, key)
