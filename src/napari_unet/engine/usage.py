@@ -3,14 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from napari_unet.engine.averaging import AVERAGINGS, Averaging
+from napari_unet.engine.images.axes import PixelSize, tidy_unit, usable_size
 from napari_unet.engine.results import InstanceSettings
 from napari_unet.model.checkpoint import load_notes
 from napari_unet.ops.errors import InputError
+
+#: Over what grey values are scaled: every plane by itself, or all planes of a stack alike.
+Scaling = Literal["plane", "image"]
+SCALINGS: Final[tuple[Scaling, ...]] = ("plane", "image")
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedFrom:
+    """The images that a network learned from, as far as other images must be like them.
+
+    Attributes
+    ----------
+    pixel_size
+        Height and width of their pixels in `unit`; None if nobody knows, or they differ.
+    unit
+        "µm", "nm" ...
+    channels
+        Names of their channels, in the order in which the network takes them; empty if they have
+        none.
+    scaling
+        Over what their grey values were scaled, by the 1st and the 99.8th percentile.
+    """
+
+    pixel_size: tuple[float, float] | None = None
+    unit: str | None = None
+    channels: tuple[str, ...] = ()
+    scaling: Scaling = "plane"
+
+    @property
+    def size(self) -> PixelSize | None:
+        """The pixel size and its unit in one; None if nobody knows."""
+        return None if self.pixel_size is None else PixelSize(*self.pixel_size, self.unit)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LearnedFrom:
+        """Make one of what JSON made of it; ValueError or TypeError if that cannot be used."""
+        sizes = values.get("pixel_size")
+        if sizes is not None:
+            height, width = (usable_size(size) for size in sizes)
+            if height is None or width is None:
+                raise ValueError(sizes)
+            sizes = (height, width)
+        scaling = values.get("scaling", "plane")
+        if scaling not in SCALINGS:
+            raise ValueError(scaling)
+        channels = tuple(str(name) for name in values.get("channels", ()))
+        return cls(sizes, tidy_unit(values.get("unit")), channels, scaling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +78,8 @@ class Usage:
         Over which versions of an image the prediction is averaged.
     training
         For people: recipe, measure, score, steps.
+    learned_from
+        What other images must be like.
     """
 
     kind: Literal["instances", "semantic", "strokes"] = "strokes"
@@ -37,6 +87,15 @@ class Usage:
     instances: InstanceSettings = field(default_factory=InstanceSettings)
     averaging: Averaging = "none"
     training: Mapping[str, Any] = field(default_factory=dict)
+    learned_from: LearnedFrom = field(default_factory=LearnedFrom)
+
+    def with_pixel_size(self, size: tuple[float, float] | None, unit: str | None) -> Usage:
+        """Return these values with the pixel size of the image that was learned from, if known."""
+        if size is None or unit is None:
+            return self
+        height, width = (float(side) for side in size)
+        known = replace(self.learned_from, pixel_size=(height, width), unit=tidy_unit(unit))
+        return replace(self, learned_from=known)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values by name, all of them fit for JSON."""
@@ -62,8 +121,9 @@ class Usage:
                 InstanceSettings(**values.get("instances", {})),
                 averaging,
                 dict(values.get("training", {})),
+                LearnedFrom.from_dict(values.get("learned_from", {})),
             )
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise InputError("the notes on the model's use are damaged; train it again") from error
 
 

@@ -81,6 +81,13 @@ class OpenedImage:
             self._close = None
 
     @property
+    def stored_names(self) -> str:
+        """Names of all axes of `stored` in one word; "-" for those that are left out."""
+        kept = iter(self.info.names)
+        places = range(len(self.stored.shape))
+        return "".join("-" if place in self._drop else next(kept) for place in places)
+
+    @property
     def plane_shape(self) -> tuple[int, int]:
         """Rows and columns."""
         lengths = {axis.name: axis.length for axis in self.info.axes}

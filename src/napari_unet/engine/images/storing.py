@@ -1,0 +1,184 @@
+"""Results of an image of any axes: probabilities, classes and objects, with its pixel sizes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_unet.engine.files import make_folder, write_atomically
+from napari_unet.engine.images.axes import Axis, ImageInfo
+from napari_unet.engine.images.lazy import PlaneIndex
+from napari_unet.engine.images.scratch import scratch_array
+from napari_unet.engine.images.tiff_writing import stack_writer
+from napari_unet.engine.images.zarr_writing import OmeZarrWriter, Version
+
+ResultFormat = Literal["tiff", "ome-zarr"]
+RESULT_FORMATS: Final[tuple[ResultFormat, ...]] = ("tiff", "ome-zarr")
+#: What the names of result files end with.
+RESULT_KINDS: Final = ("probabilities", "classes", "instances", "prediction")
+
+
+class ResultStore(Protocol):
+    """Takes in answers one by one and makes files of them."""
+
+    def add(
+        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32]
+    ) -> None:
+        """Take in (classes, ...) and objects (...) of one plane, or of one stack."""
+        ...
+
+    def finish(self) -> tuple[Path, ...]:
+        """Write the files and return their paths."""
+        ...
+
+    def discard(self) -> None:
+        """Forget everything."""
+        ...
+
+
+def result_store(
+    stem: Path,
+    info: ImageInfo,
+    classes: int,
+    ndim: int = 2,
+    kind: ResultFormat = "tiff",
+    version: Version = "0.5",
+) -> ResultStore:
+    """Begin to store the results of an image.
+
+    Parameters
+    ----------
+    stem
+        Folder and name without an ending; a missing folder is made.
+    info
+        The image.
+    classes
+        Channels of the probability map.
+    ndim
+        2 if planes are added, 3 if whole stacks are.
+    kind
+        "tiff": STEM_probabilities.tif, STEM_classes.tif and STEM_instances.tif; "ome-zarr":
+        STEM_prediction.ome.zarr with the probabilities as its image and the others as its labels.
+    version
+        Of OME-Zarr.
+    """
+    make_folder(stem.parent)
+    if kind == "tiff":
+        return _TiffResults(stem, info, classes, ndim)
+    return _ZarrResults(stem, info, classes, ndim, version)
+
+
+def _axes(info: ImageInfo, names: str) -> tuple[Axis, ...]:
+    return tuple(axis for name in names for axis in info.axes if axis.name == name)
+
+
+class _TiffResults:
+    """Keeps everything until the end: how large the largest object number is decides the type."""
+
+    def __init__(self, stem: Path, info: ImageInfo, classes: int, ndim: int) -> None:
+        self._stem = stem
+        # t, z, then what is added: (classes, y, x), or (classes, z, y, x)
+        self._leading = _axes(info, "tz" if ndim == 2 else "t")
+        self._spatial = _axes(info, "yx" if ndim == 2 else "zyx")
+        lead = tuple(axis.length for axis in self._leading)
+        sides = tuple(axis.length for axis in self._spatial)
+        self._probability = scratch_array((*lead, classes, *sides), np.float32, stem.parent)
+        self._objects = scratch_array((*lead, *sides), np.int32, stem.parent)
+        self._classes = Axis("c", classes)
+        self._labels = _axes(info, "tzyx")
+
+    def add(
+        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32]
+    ) -> None:
+        self._probability[index] = probability
+        self._objects[index] = objects
+
+    def finish(self) -> tuple[Path, ...]:
+        axes = (*self._labels[:-2], self._classes, *self._labels[-2:])
+        most = np.min_scalar_type(int(self._objects.max(initial=0)))
+        classes = np.min_scalar_type(self._classes.length)
+        return (
+            self._write("probabilities", self._maps(), axes, np.float32),
+            self._write("classes", self._most_probable(), self._labels, classes),
+            self._write("instances", self._planes(), self._labels, most),
+        )
+
+    def discard(self) -> None:
+        del self._probability, self._objects
+
+    def _write(
+        self, kind: str, planes: Iterator[NDArray[Any]], axes: tuple[Axis, ...], dtype: Any
+    ) -> Path:
+        path = self._stem.with_name(f"{self._stem.name}_{kind}.tif")
+        return write_atomically(path, stack_writer(planes, axes, dtype))
+
+    def _places(self) -> Iterator[tuple[PlaneIndex, PlaneIndex]]:
+        """Go through all planes: the index before the classes, and the one behind them."""
+        for lead in itertools.product(*(range(axis.length) for axis in self._leading)):
+            for inner in itertools.product(*(range(axis.length) for axis in self._spatial[:-2])):
+                yield lead, inner
+
+    def _maps(self) -> Iterator[NDArray[np.float32]]:
+        for lead, inner in self._places():
+            for label in range(self._classes.length):
+                yield self._probability[(*lead, label, *inner)]
+
+    def _most_probable(self) -> Iterator[NDArray[Any]]:
+        for lead, inner in self._places():
+            place: tuple[int | slice, ...] = (*lead, slice(None), *inner)
+            yield self._probability[place].argmax(axis=0) + 1
+
+    def _planes(self) -> Iterator[NDArray[np.int32]]:
+        for lead, inner in self._places():
+            yield self._objects[(*lead, *inner)]
+
+
+class _ZarrResults:
+    """Writes every plane as it comes."""
+
+    def __init__(
+        self, stem: Path, info: ImageInfo, classes: int, ndim: int, version: Version
+    ) -> None:
+        labels = _axes(info, "tzyx")
+        times = [axis for axis in labels if axis.name == "t"]
+        axes = (*times, Axis("c", classes), *(axis for axis in labels if axis.name != "t"))
+        names = ["background", *(f"class {label}" for label in range(2, classes + 1))]
+        self._writer = OmeZarrWriter(
+            stem.with_name(f"{stem.name}_prediction.ome.zarr"),
+            axes,
+            np.float32,
+            version=version,
+            channels=names,
+            labels=("classes", "instances"),
+        )
+        self._times = len(times)
+        self._ndim = ndim
+
+    def add(
+        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32]
+    ) -> None:
+        if self._ndim == 3:  # as many planes
+            for plane in range(objects.shape[0]):
+                self._add((*index, plane), probability[:, plane], objects[plane])
+        else:
+            self._add(index, probability, objects)
+
+    def _add(
+        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32]
+    ) -> None:
+        time, plane = index[: self._times], index[self._times :]
+        for label, values in enumerate(probability):
+            self._writer.write((*time, label, *plane), values)
+        self._writer.write_labels("classes", index, probability.argmax(axis=0) + 1)
+        self._writer.write_labels("instances", index, objects)
+
+    def finish(self) -> tuple[Path, ...]:
+        return (self._writer.finish(),)
+
+    def discard(self) -> None:
+        self._writer.discard()
