@@ -30,6 +30,7 @@ from qtpy.QtTest import QTest
 
 from napari_unet.engine.events import ObjectsProposed
 from napari_unet.ops.clicks import Outline
+from napari_unet.viewer.clicking import clickers, proposals
 from napari_unet.viewer.clicking import session as sessions
 from napari_unet.viewer.clicking.widget import ClickWidget
 from napari_unet.viewer.controller import controller_for
@@ -49,7 +50,7 @@ class Page(Hand):
     def open_dock(self):
         self.dock = ClickWidget(self.viewer)
         self.viewer.window.add_dock_widget(self.dock, name="Click", area="right")
-        self.session.learns = False
+        self.session.learning.learns = False
         self.fit()
 
     def fit(self):
@@ -104,7 +105,7 @@ def bare(make_napari_viewer, qtbot):
 @pytest.fixture
 def page(bare, monkeypatch):
     """The same on six discs; a stub answers the mouse."""
-    monkeypatch.setattr(sessions, "Clicker", Stub)
+    monkeypatch.setattr(clickers, "Clicker", Stub)
     bare.viewer.add_image(drawn(), name="discs")
     bare.fit()
     bare.press(bare.dock.click)
@@ -314,7 +315,7 @@ def test_keys_do_what_napari_does_while_the_layer_is_painted_on(page):
     ids=["plain", "placed"],
 )
 def test_a_stack_is_clicked_on_followed_and_undone(bare, monkeypatch, place):
-    monkeypatch.setattr(sessions, "Clicker", Stub)
+    monkeypatch.setattr(clickers, "Clicker", Stub)
     viewer = bare.viewer
     layer = viewer.add_image(drawn(ball()), **place)
     viewer.dims.set_current_step(0, 4)
@@ -335,7 +336,7 @@ def test_a_stack_is_clicked_on_followed_and_undone(bare, monkeypatch, place):
 
 
 def test_clicks_land_where_they_are_made_on_a_turned_image(bare, monkeypatch):
-    monkeypatch.setattr(sessions, "Clicker", Stub)
+    monkeypatch.setattr(clickers, "Clicker", Stub)
     layer = bare.viewer.add_image(drawn(), scale=(2, 0.5), translate=(3, -7), rotate=30)
     bare.fit()
     bare.press(bare.dock.click)
@@ -372,7 +373,7 @@ def test_proposals_are_answered_with_the_mouse(page, monkeypatch):
         found = tuple(Outline.of_mask(truth() == number) for number in (3, 4, 5, 6))
         yield ObjectsProposed(found, 4, 4)
 
-    monkeypatch.setattr(sessions, "propose_job", job)
+    monkeypatch.setattr(proposals, "propose_job", job)
     dock, session = page.dock, page.session
     assert not dock.propose.isEnabled()
     page.finish(1, 2)

@@ -29,7 +29,7 @@ from napari_unet.engine.segmenter import Segmenter
 from napari_unet.model.unet import UNet
 from napari_unet.ops.clicks import Outline
 from napari_unet.viewer import controller as controllers
-from napari_unet.viewer.clicking import session as sessions
+from napari_unet.viewer.clicking import clickers, proposals
 from napari_unet.viewer.clicking.objects import ObjectsLayer
 from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.clicking.widget import ClickWidget
@@ -43,6 +43,10 @@ def told(monkeypatch):
     for module, severity in (
         ("clicking.session", "info"),
         ("clicking.session", "warning"),
+        ("clicking.hand", "info"),
+        ("clicking.hand", "warning"),
+        ("clicking.scene", "warning"),
+        ("clicking.proposals", "info"),
         ("controller", "warning"),
         ("controller", "error"),
     ):
@@ -65,7 +69,7 @@ def real(qapp, model_viewer, segmenter, told, monkeypatch):
     controller = SegmentationController(model_viewer, segmenter)
     monkeypatch.setitem(controllers._sessions, model_viewer, controller)  # docks find it
     session = click_session_for(controller)
-    session.learns = False
+    session.learning.learns = False
     yield session
     Stub.gate.set()
     controller.close()
@@ -75,7 +79,7 @@ def real(qapp, model_viewer, segmenter, told, monkeypatch):
 def bare(real, monkeypatch):
     """A session that a stub answers; no image is chosen yet."""
     Stub.begun = 0
-    monkeypatch.setattr(sessions, "Clicker", Stub)
+    monkeypatch.setattr(clickers, "Clicker", Stub)
     return real
 
 
@@ -134,7 +138,7 @@ def labels_of(session):
 
 def outline_of(session, index=()):
     outline = session.current.outline_on(index)
-    return outline.full(session._planes.shape[-2:])
+    return outline.full(session.scene.planes.shape[-2:])
 
 
 # ---------------------------------------------------------------- click and finish
@@ -225,9 +229,12 @@ def test_a_negative_click_begins_no_object(clicks, told):
 
 def test_there_is_no_place_outside_of_the_image(clicks):
     for world in ((-3, 10), (10, -3), (SHAPE[0] + 1, 10), (10, SHAPE[1] + 1)):
-        assert clicks.place(world) is None
-    assert clicks.place((SHAPE[0] - 1, SHAPE[1] - 1)) == ((), (SHAPE[0] - 1.0, SHAPE[1] - 1.0))
-    assert clicks.nearest((-50, 500)) == (0.0, SHAPE[1] - 1.0)
+        assert clicks.scene.place(world) is None
+    assert clicks.scene.place((SHAPE[0] - 1, SHAPE[1] - 1)) == (
+        (),
+        (SHAPE[0] - 1.0, SHAPE[1] - 1.0),
+    )
+    assert clicks.scene.nearest((-50, 500)) == (0.0, SHAPE[1] - 1.0)
 
 
 def test_a_box_begins_an_object(clicks, press, qtbot):
@@ -324,7 +331,7 @@ def test_finished_objects_keep_their_pixels_if_that_is_wished(clicks, press, pre
     row, column = (round(place) for place in middle(2))
     layer.data_setitem(np.nonzero(truth() == 2), 7)  # half of disc 2 is of another object
     layer.data_setitem(np.nonzero((truth() == 2) & (np.indices(SHAPE)[1] > column)), 0)
-    clicks.preserve = preserve
+    clicks.hand.preserve = preserve
     press(clicks, (float(row), column + 6.0))
     number = clicks.commit()
     taken = labels_of(clicks)[row, column - 6]
@@ -339,7 +346,7 @@ def test_an_object_that_others_cover_is_not_finished_and_stays_in_hand(clicks, p
     assert clicks.commit() == 0
     assert told[-1][0] == "warning"
     assert clicks.current is not None
-    clicks.preserve = False
+    clicks.hand.preserve = False
     assert clicks.commit()
 
 
@@ -383,8 +390,8 @@ def _change(session, what, press):
     elif what == "join":
         session.part_or_join((), [middle(1), middle(2)])
     elif what == "accept all":
-        session._show_proposals(tuple(Outline.of_mask(truth() == n) for n in (4, 5, 6)))
-        session.accept_all()
+        session.proposing.show(tuple(Outline.of_mask(truth() == n) for n in (4, 5, 6)))
+        session.proposing.accept_all()
 
 
 @pytest.mark.parametrize("what", ["finish", "correct", "delete", "part", "join", "accept all"])
@@ -505,7 +512,7 @@ BALL = (36.0, 40.0)
 def test_a_click_lands_on_the_plane_that_is_shown(stack, model_viewer, press):
     model_viewer.dims.set_current_step(0, 6)
     assert stack.index == (6,)
-    index, at = stack.place((*model_viewer.dims.point[:1], *BALL))
+    index, at = stack.scene.place((*model_viewer.dims.point[:1], *BALL))
     press(stack, at, index=index)
     assert stack.commit() == 1
     assert stack.objects.layer.data.shape == ball().shape
@@ -585,6 +592,39 @@ def test_following_stops_when_it_is_told_to(stack, press, qtbot, settle):
     assert set(stack.current.parts()) == {(plane,) for plane in range(2, 9)}
 
 
+def test_taking_back_on_a_plane_that_was_followed_leaves_the_others(
+    stack, model_viewer, press, settle
+):
+    press(stack, BALL, index=(5,))
+    stack.follow()
+    settle(stack)
+    model_viewer.dims.set_current_step(0, 7)
+    found = outline_of(stack, (7,))
+    press(stack, (36.0, 50.0), positive=False, index=(7,))
+    stack.take_back()
+    np.testing.assert_array_equal(outline_of(stack, (7,)), found)
+    stack.take_back()
+    assert stack.current.outline_on((7,)) is None
+    assert role(model_viewer, "clicked object") is None
+    assert set(stack.current.parts()) == {(plane,) for plane in (2, 3, 4, 5, 6, 8)}
+    stack.take_back()  # nothing is left on this plane: now the object is dropped
+    assert stack.current is None
+
+
+def test_taking_back_what_was_followed_anew_brings_back_what_was_there(
+    stack, model_viewer, press, settle
+):
+    press(stack, BALL, index=(5,))
+    stack.follow()
+    settle(stack)
+    before = outline_of(stack, (4,))
+    stack.follow()
+    settle(stack)
+    model_viewer.dims.set_current_step(0, 4)
+    stack.take_back()
+    np.testing.assert_array_equal(outline_of(stack, (4,)), before)
+
+
 def test_dropping_ends_following(stack, press, settle):
     press(stack, BALL, index=(5,))
     Stub.gate.clear()
@@ -651,7 +691,7 @@ def test_nothing_is_shown_on_planes_beyond_the_image(stack, model_viewer, press)
     press(stack, BALL, index=(5,))
     model_viewer.dims.set_current_step(0, 20)
     assert stack.index is None
-    assert stack.place((20, *BALL)) is None
+    assert stack.scene.place((20, *BALL)) is None
     assert role(model_viewer, "clicked object") is None
 
 
@@ -693,7 +733,7 @@ def test_an_object_lands_where_was_clicked(real, model_viewer, press, kind):
     layer = _layer(model_viewer, kind)
     real.set_image(layer)
     for number in (1, 5):
-        index, at = real.place(layer.data_to_world(middle(number)))
+        index, at = real.scene.place(layer.data_to_world(middle(number)))
         np.testing.assert_allclose(at, middle(number), atol=1e-6)
         press(real, at, index=index)
         shown = in_world(role(model_viewer, "clicked object"))
@@ -715,7 +755,7 @@ def test_an_object_lands_where_was_clicked(real, model_viewer, press, kind):
 
 def test_clicks_on_a_stack_land_where_they_are_made(placed_stack, press):
     layer = placed_stack.image
-    index, at = placed_stack.place(layer.data_to_world((4, *BALL)))
+    index, at = placed_stack.scene.place(layer.data_to_world((4, *BALL)))
     assert index == placed_stack.index == (4,)
     press(placed_stack, at, index=index)
     shown = in_world(role(placed_stack.viewer, "clicked object"))
@@ -848,7 +888,7 @@ def proposed(clicks, monkeypatch, settle):
         yield ObjectsProposed(_proposals(3, 4), 2, 4)
         yield ObjectsProposed(_proposals(5, 6), 4, 4)
 
-    monkeypatch.setattr(sessions, "propose_job", job)
+    monkeypatch.setattr(proposals, "propose_job", job)
     have(clicks, 1)
     assert "2 objects first" in clicks.why_not_propose()
     have(clicks, 2)
@@ -874,19 +914,57 @@ def test_proposals_are_shown_until_they_are_answered(proposed, model_viewer):
 
 
 def test_accept_all_takes_all_proposals(proposed, model_viewer):
-    proposed.accept_all()
+    proposed.proposing.accept_all()
     assert proposed.proposals == ()
     assert role(model_viewer, "proposals") is None
     np.testing.assert_array_equal(labels_of(proposed), truth())
 
 
+@pytest.mark.parametrize("how", ["all", "one by one"])
+def test_accepted_proposals_are_learned_from(proposed, settle, how):
+    proposed.learning.learns = True
+    if how == "all":
+        proposed.proposing.accept_all()
+    else:
+        for number in (3, 4, 5):
+            assert proposed.adapted is None
+            proposed.click((), middle(number))
+    settle(proposed)
+    assert proposed.adapted.objects == (6 if how == "all" else 5)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_who_stopped_is_not_told_that_there_is_nothing(
+    clicks, monkeypatch, settle, qtbot, told, stopped
+):
+    begun = []
+
+    def job(clicker, labels, stop):
+        begun.append(True)
+        Stub.gate.wait(LONG / 1000)
+        yield ObjectsProposed((), 1, 4)
+
+    monkeypatch.setattr(proposals, "propose_job", job)
+    have(clicks, 1, 2)
+    Stub.gate.clear()
+    clicks.propose()
+    qtbot.waitUntil(lambda: bool(begun), timeout=LONG)
+    if stopped:
+        clicks.stop()
+    Stub.gate.set()
+    settle(clicks)
+    [(severity, text)] = told
+    assert severity == "info"
+    assert text.startswith("Stopped before" if stopped else "No other objects")
+
+
 def test_reject_all_takes_none(proposed, model_viewer):
     before = labels_of(proposed)
-    proposed.reject_all()
+    proposed.proposing.reject_all()
     assert proposed.proposals == ()
     assert role(model_viewer, "proposals") is None
     np.testing.assert_array_equal(labels_of(proposed), before)
-    proposed.accept_all()
+    proposed.proposing.accept_all()
     np.testing.assert_array_equal(labels_of(proposed), before)
 
 
@@ -906,7 +984,7 @@ def test_the_others_are_found_by_the_network(real, model_viewer, finish, settle)
     finish(real, 1, 2)
     real.propose()
     settle(real)
-    real.accept_all()
+    real.proposing.accept_all()
     found = labels_of(real)
     for number in (3, 4, 5, 6):
         [label] = np.unique(found[tuple(round(x) for x in middle(number))])
@@ -925,7 +1003,7 @@ def test_proposals_for_an_image_do_not_arrive_on_the_next_one(
         Stub.gate.wait(LONG / 1000)
         yield ObjectsProposed(_proposals(3, 4), 2, 4)
 
-    monkeypatch.setattr(sessions, "propose_job", job)
+    monkeypatch.setattr(proposals, "propose_job", job)
     have(clicks, 1, 2)
     Stub.gate.clear()
     clicks.propose()
@@ -943,7 +1021,7 @@ def test_the_network_is_adapted_to_five_objects_and_forgets_them_again(
     real, model_viewer, finish, settle, monkeypatch
 ):
     monkeypatch.setattr(click_learning, "_STEPS", 2)
-    real.learns = True
+    real.learning.learns = True
     real.set_image(model_viewer.add_image(drawn()))
     real.need_objects().write_all(_proposals(1, 2, 3), ())
     finish(real, 4)
@@ -952,13 +1030,13 @@ def test_the_network_is_adapted_to_five_objects_and_forgets_them_again(
     finish(real, 5)
     settle(real)
     assert real.adapted.objects == 5
-    assert real._network is not None
+    assert real.clickers.network is not None
     finish(real, 6)
     assert overlap(labels_of(real) == 6, truth() == 6) > FAIR
-    real.forget_adapted()
+    real.learning.forget()
     settle(real)
     assert real.adapted is None
-    assert real._network is None
+    assert real.clickers.network is None
 
 
 def test_nothing_is_adapted_if_that_is_not_wished(clicks, finish, settle):
@@ -994,20 +1072,20 @@ class Adapting:
 def adapting(monkeypatch):
     monkeypatch.setattr(Adapting, "begun_from", [])
     monkeypatch.setattr(Adapting, "within_step", threading.Event())
-    monkeypatch.setattr(sessions, "Clicker", click.Clicker)
+    monkeypatch.setattr(clickers, "Clicker", click.Clicker)
     monkeypatch.setattr(click, "Adaptation", Adapting)
     return Adapting
 
 
 def test_forgetting_while_it_adapts_forgets(clicks, adapting, settle, qtbot):
     have(clicks, 1, 2)
-    clicks.adapt()
+    clicks.learning.adapt(())
     qtbot.waitUntil(adapting.within_step.is_set, timeout=LONG)
-    clicks.forget_adapted()
+    clicks.learning.forget()
     settle(clicks)
     assert clicks.adapted is None
-    assert clicks._network is None
-    assert all(isinstance(each.network, UNet) for each in clicks._clickers.values())
+    assert clicks.clickers.network is None
+    assert all(isinstance(each.network, UNet) for each in clicks.clickers.all())
 
 
 def test_adapting_on_another_plane_begins_from_the_bundled_network(
@@ -1019,7 +1097,7 @@ def test_adapting_on_another_plane_begins_from_the_bundled_network(
         there = np.zeros(ball().shape, bool)
         there[plane] = ball()[plane] > 0
         stack.need_objects().layer.data_setitem(np.nonzero(there), 1)
-        stack.adapt()
+        stack.learning.adapt((plane,))
         settle(stack)
     assert len(adapting.begun_from) == 2
     assert all(isinstance(network, UNet) for network in adapting.begun_from)
@@ -1112,7 +1190,7 @@ def test_buttons_are_grey_and_say_why(dock, clicks, press):
     clicks.commit()
     have(clicks, 2)
     assert dock.propose.isEnabled()
-    clicks._show_proposals(_proposals(3))
+    clicks.proposing.show(_proposals(3))
     assert dock.accept.isEnabled()
 
 
@@ -1181,7 +1259,11 @@ def test_the_switches_and_lists_reach_the_session(dock, clicks, model_viewer):
     dock.preserve.setChecked(False)
     dock.teaches.setChecked(False)
     dock.learns.setChecked(True)
-    assert (clicks.preserve, clicks.teaches, clicks.learns) == (False, False, True)
+    assert (clicks.hand.preserve, clicks.learning.teaches, clicks.learning.learns) == (
+        False,
+        False,
+        True,
+    )
     chosen = model_viewer.add_labels(np.zeros(SHAPE, int), name="mine")
     dock.objects.combo.value = chosen
     assert clicks.objects.layer is chosen
@@ -1195,7 +1277,7 @@ def test_the_switches_and_lists_reach_the_session(dock, clicks, model_viewer):
 def test_the_dock_tells_what_came_out_of_adapting(dock, clicks, finish, settle):
     assert dock.adapted.isHidden()
     have(clicks, 1, 2, 3, 4)
-    clicks.learns = True
+    clicks.learning.learns = True
     finish(clicks, 5)
     settle(clicks)
     assert not dock.adapted.isHidden()
@@ -1208,7 +1290,7 @@ def test_the_dock_tells_what_came_out_of_adapting(dock, clicks, finish, settle):
 
 @pytest.mark.parametrize("used", [True, False])
 def test_the_dock_tells_whether_adapting_helped(dock, clicks, used):
-    clicks.adapted = ClicksAdapted(9, 0.61, 0.72 if used else 0.5, used)
+    clicks.learning.adapted = ClicksAdapted(9, 0.61, 0.72 if used else 0.5, used)
     clicks.changed.emit()
     assert dock.adapted.text().startswith("Adapted to 9" if used else "Not adapted")
     assert "0.61" in dock.adapted.text()

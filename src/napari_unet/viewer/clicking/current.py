@@ -18,28 +18,46 @@ class PlaneState:
     clicks
         The earlier ones first.
     answers
-        Before any click, and after each: None where none is known.
+        Before any click, and after each: None where none is known. What the object was followed to
+        is known before any click.
+    replaced
+        What was known before any click, each time before it was followed anew.
     """
 
     clicks: list[Click] = field(default_factory=list)
     answers: list[Outline | None] = field(default_factory=lambda: [None])
+    replaced: list[Outline | None] = field(default_factory=list)
 
     @property
     def outline(self) -> Outline | None:
         """The latest answer that is known."""
         return next((answer for answer in reversed(self.answers) if answer is not None), None)
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing was made on the plane, or all of it was taken back."""
+        return not self.clicks and not self.replaced and self.answers == [None]
+
     def add(self, click: Click) -> None:
         """Click once more."""
         self.clicks.append(click)
         self.answers.append(None)
 
+    def follow(self, found: Outline | None) -> None:
+        """Take what the object was followed to; None while it is followed anew."""
+        if self.answers[0] is not None or not self.replaced:
+            self.replaced.append(self.answers[0])
+        self.answers[0] = found
+
     def take_back(self) -> bool:
-        """Forget the last click and its answer; False if there is none."""
-        if not self.clicks:
+        """Forget the last click and its answer, or what was followed; False if there is none."""
+        if self.clicks:
+            self.clicks.pop()
+            self.answers.pop()
+        elif self.replaced:
+            self.answers[0] = self.replaced.pop()
+        else:
             return False
-        self.clicks.pop()
-        self.answers.pop()
         return True
 
 

@@ -11,7 +11,8 @@ from napari.components._viewer_mouse_bindings import double_click_to_zoom
 from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
 
-from napari_unet.viewer.clicking.session import ClickSession, Place
+from napari_unet.viewer.clicking.scene import Place
+from napari_unet.viewer.clicking.session import ClickSession
 from napari_unet.viewer.planes import Index
 
 # Pixels of the screen that the mouse may move within a click.
@@ -140,7 +141,7 @@ class ClickTool(QObject):
 
     def _delete(self) -> None:
         viewer = self._session.viewer
-        found = None if viewer is None else self._session.place(viewer.cursor.position)
+        found = None if viewer is None else self._session.scene.place(viewer.cursor.position)
         if found is not None:
             self._session.delete_at(*found)
 
@@ -148,7 +149,7 @@ class ClickTool(QObject):
 
     def _on_pressed_again(self, layer: Labels, event: Any) -> None:
         """Take the second press of a double click as a click."""
-        begun = self._session.place(event.position)
+        begun = self._session.scene.place(event.position)
         if self.is_on and begun is not None and event.button in (_LEFT, _RIGHT):
             self._session.click(*begun, event.button == _LEFT and "Shift" not in event.modifiers)
 
@@ -157,7 +158,7 @@ class ClickTool(QObject):
         session, viewer = self._session, self._session.viewer
         if viewer is None or not self.is_on or event.button not in (_LEFT, _RIGHT):
             return
-        begun = session.place(event.position)
+        begun = session.scene.place(event.position)
         shift, control = "Shift" in event.modifiers, "Control" in event.modifiers
         pressed, path = tuple(event.pos), [event.position]
         moved, camera = False, viewer.scene.camera
@@ -170,9 +171,9 @@ class ClickTool(QObject):
                 moved = moved or _distance(event.pos, pressed) > _STILL
                 path.append(event.position)
                 if moved and control and begun is not None:
-                    session.show_box(*self._box_of(begun, event.position))
+                    session.scene.show_box(*self._box_of(begun, event.position))
                 elif moved and shift and begun is not None:
-                    session.show_path(begun[0], self._places(path))
+                    session.scene.show_path(begun[0], self._places(path))
                 yield
         finally:
             camera.mouse_pan = pans
@@ -188,12 +189,12 @@ class ClickTool(QObject):
             session.part_or_join(begun[0], self._places(path))
 
     def _places(self, path: list[Any]) -> list[Place]:
-        found = (self._session.place(world) for world in path)
+        found = (self._session.scene.place(world) for world in path)
         return [each[1] for each in found if each is not None]
 
     def _box_of(self, begun: tuple[Index, Place], world: Any) -> tuple[Index, tuple[slice, slice]]:
         index, corner = begun
-        other = self._session.nearest(world)
+        other = self._session.scene.nearest(world)
         rows, columns = (
             slice(round(min(a, b)), round(max(a, b)) + 1)
             for a, b in zip(corner, other, strict=True)

@@ -96,7 +96,7 @@ class ClickWidget(Dock):
         self.rows.addLayout(row)
         self.preserve = QCheckBox("Finished objects keep their pixels")
         self.preserve.setToolTip("Off: where a new object overlaps a finished one, it takes over.")
-        self.preserve.setChecked(session.preserve)
+        self.preserve.setChecked(session.hand.preserve)
         self.preserve.toggled.connect(self._on_preserve)
         self.rows.addWidget(self.preserve)
 
@@ -124,13 +124,13 @@ class ClickWidget(Dock):
         self.accept = RunButton(
             "Accept all", "Make all proposals finished objects.", self._why_no_proposals
         )
-        self.accept.clicked.connect(session.accept_all)
+        self.accept.clicked.connect(session.proposing.accept_all)
         self.next = RunButton(
             "Next", "Move the view to the next proposal (N).", self._why_no_proposals
         )
         self.next.clicked.connect(session.go_on)
         self.reject = RunButton("Reject all", "Forget all proposals.", self._why_no_proposals)
-        self.reject.clicked.connect(session.reject_all)
+        self.reject.clicked.connect(session.proposing.reject_all)
         row = QHBoxLayout()
         for button in (self.accept, self.next, self.reject):
             row.addWidget(button)
@@ -152,19 +152,19 @@ class ClickWidget(Dock):
         self.learns.setToolTip(
             "After 5 objects, 10, 20 ... the click network is adapted to them in the background."
         )
-        self.learns.setChecked(self.session.learns)
+        self.learns.setChecked(self.session.learning.learns)
         self.learns.toggled.connect(self._on_learns)
         self.teaches = QCheckBox("Finished objects teach the U-Net")
         self.teaches.setToolTip(
             "Fine-tuning learns from them as from strokes: class 2, and a thin ring of background."
         )
-        self.teaches.setChecked(self.session.teaches)
+        self.teaches.setChecked(self.session.learning.teaches)
         self.teaches.toggled.connect(self.session.set_teaches)
         self.adapted = note("")
         self.forget = RunButton(
             "Forget", "Answer as before anything was learned here.", self._why_not_forget
         )
-        self.forget.clicked.connect(self.session.forget_adapted)
+        self.forget.clicked.connect(self.session.learning.forget)
         for part in (self.learns, self.teaches, self.adapted, self.forget):
             self.rows.addWidget(part)
 
@@ -233,10 +233,10 @@ class ClickWidget(Dock):
         self._show_tool()
 
     def _on_preserve(self, preserve: bool) -> None:
-        self.session.preserve = preserve
+        self.session.hand.preserve = preserve
 
     def _on_learns(self, learns: bool) -> None:
-        self.session.learns = learns
+        self.session.learning.learns = learns
 
 
 def _told(adapted: ClicksAdapted | None) -> str:

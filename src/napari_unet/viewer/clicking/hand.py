@@ -1,0 +1,204 @@
+"""The object in hand: clicks on it are asked about, their answers shown, the object finished."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from napari.utils.notifications import show_info, show_warning
+from qtpy.QtCore import QObject, Signal
+
+from napari_unet.engine.click_jobs import ClickRequest, outline_job
+from napari_unet.engine.events import JobEvent, ObjectOutlined
+from napari_unet.ops.clicks import Click
+from napari_unet.ops.tiling import Box
+from napari_unet.viewer.clicking.clickers import PlaneClickers
+from napari_unet.viewer.clicking.current import CurrentObject
+from napari_unet.viewer.clicking.scene import ClickScene, Place
+from napari_unet.viewer.lane import JobLane, JobTicket, Priority
+from napari_unet.viewer.planes import Index
+
+_COVERED: Final = (
+    "Finished objects cover all of it; let new objects take their pixels, or press Esc."
+)
+
+
+class ObjectInHand(QObject):
+    """The object that is being clicked on.
+
+    Parameters
+    ----------
+    scene
+        What is clicked on.
+    clickers
+        What answers, in the lane.
+    lane
+        The thread that computes.
+
+    Attributes
+    ----------
+    current
+        Its clicks and answers; None if there is no object in hand.
+    preserve
+        Whether finished objects keep their pixels when a new one overlaps them.
+    """
+
+    #: It is another one, or is seen otherwise.
+    changed = Signal()
+    #: It will be finished or dropped: nothing further is to be found out about it.
+    leaving = Signal()
+    #: An object was finished.
+    finished = Signal()
+
+    def __init__(self, scene: ClickScene, clickers: PlaneClickers, lane: JobLane) -> None:
+        super().__init__()
+        self._scene, self._clickers, self._lane = scene, clickers, lane
+        self.current: CurrentObject | None = None
+        self.preserve = True
+        # Of each question the plane, and how many clicks there were.
+        self._asked: dict[JobTicket, tuple[Index, int]] = {}
+        # Whether the object is to be finished as soon as its clicks are answered.
+        self._finishing = False
+        lane.event.connect(self._on_event)
+        lane.finished.connect(self._on_finished)
+        lane.failed.connect(self._on_failed)
+
+    # ------------------------------------------------------------------ clicks
+
+    def click(self, index: Index, at: Place, positive: bool = True) -> None:
+        """Click on an object, or beside it; with none in hand, a finished one is taken up again."""
+        if self.current is None:
+            if not positive:
+                show_info("Click on an object first; then take away what is not of it.")
+                return
+            if self._take_up(index, at):
+                return
+            self.current = CurrentObject()
+        self.current.on(index).add(Click(*at, positive))
+        self._ask(index)
+
+    def draw_box(self, index: Index, box: Box) -> None:
+        """Begin an object with a box around it."""
+        self.drop()
+        self.current = CurrentObject(box=box)
+        self.current.on(index)
+        self._ask(index)
+
+    def _take_up(self, index: Index, at: Place) -> bool:
+        objects = self._scene.objects
+        label = objects.label_at(index, at) if objects is not None else 0
+        if not label or objects is None:
+            return False
+        self.current = CurrentObject(label=label)
+        for plane in objects.planes_of(label):
+            self.current.on(plane).answers = [objects.outline_of(plane, label)]
+        self.show()
+        return True
+
+    def take_back(self) -> None:
+        """Take back the last step on this plane; without any left on it, drop the object."""
+        index = self._scene.index
+        if self.current is None or index is None:
+            return
+        state = self.current.planes.get(index)
+        if state is None or not state.take_back():
+            self.drop()
+            return
+        if state.is_blank and self.current.box is None:
+            del self.current.planes[index]
+            if not self.current.planes:
+                self.drop()
+                return
+        self._stop_asking()
+        if (state.clicks or self.current.box) and state.answers[-1] is None:
+            self._ask(index)
+        self.show()
+
+    def drop(self) -> None:
+        """Drop the object; finished ones stay."""
+        self._finishing = False
+        self._stop_asking()
+        self.leaving.emit()
+        if self.current is not None:
+            self.current = None
+            self.show()
+
+    def commit(self) -> int:
+        """Finish the object; its number, or 0 if there is nothing to finish."""
+        current, objects = self.current, self._scene.need_objects()
+        if self._asked:
+            self._finishing = True
+            return 0
+        parts = {} if current is None else current.parts()
+        if current is None or objects is None or not parts:
+            return 0
+        number = objects.write(parts, current.label, preserve=self.preserve)
+        if not number:
+            show_warning(_COVERED)
+            return 0
+        self.drop()
+        self.finished.emit()
+        return number
+
+    # ------------------------------------------------------------------ jobs
+
+    def _ask(self, index: Index) -> None:
+        current, planes, clickers = self.current, self._scene.planes, self._clickers
+        if current is None or planes is None:
+            return
+        state = current.on(index)
+        request = ClickRequest(tuple(state.clicks), state.outline, current.box)
+        ticket = self._lane.submit(
+            lambda stop: outline_job(clickers.of(planes, index), request),
+            name="Click",
+            priority=Priority.PREVIEW,
+            replaces="click",
+        )
+        self._asked[ticket] = (index, len(state.clicks))
+        self.show()
+
+    def ask_again(self) -> None:
+        """Ask what is not answered once more: all jobs were ended unheard."""
+        asked = {index for index, _ in self._asked.values()}
+        self._asked.clear()
+        for index in asked:
+            if self.current is not None:
+                self._ask(index)
+
+    def _stop_asking(self) -> None:
+        for ticket in self._asked:
+            self._lane.stop(ticket, silence=True)
+        self._asked.clear()
+
+    def _on_event(self, ticket: JobTicket, event: JobEvent) -> None:
+        if ticket not in self._asked or not isinstance(event, ObjectOutlined):
+            return
+        index, count = self._asked.pop(ticket)
+        if self.current is None or index not in self.current.planes:
+            return
+        answers = self.current.planes[index].answers
+        if count < len(answers):
+            answers[count] = event.outline
+        self.show()
+        if self._finishing and not self._asked:
+            self.commit()
+
+    def _on_finished(self, ticket: JobTicket) -> None:
+        self._asked.pop(ticket, None)
+
+    def _on_failed(self, ticket: JobTicket, _error: Exception) -> None:
+        if ticket in self._asked:
+            self.drop()
+
+    # ------------------------------------------------------------------ showing
+
+    def show(self) -> None:
+        """Show what is on the plane that is looked at."""
+        index, preview = self._scene.index, self._scene.preview
+        if preview is not None and index is None:
+            preview.show_outline((), None)
+            preview.show_clicks((), [])
+        elif preview is not None and index is not None:
+            state = None if self.current is None else self.current.planes.get(index)
+            preview.show_outline(index, None if state is None else state.outline)
+            preview.show_clicks(index, [] if state is None else state.clicks)
+        self.changed.emit()

@@ -1,0 +1,123 @@
+"""What is learned from finished objects: the click network adapts, the U-Net is taught."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Final
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_unet.engine.events import ClicksAdapted, JobEvent
+from napari_unet.viewer.clicking.clickers import PlaneClickers
+from napari_unet.viewer.clicking.scene import ClickScene
+from napari_unet.viewer.lane import JobLane, JobTicket, Priority
+from napari_unet.viewer.planes import Index
+
+if TYPE_CHECKING:
+    from napari_unet.viewer.controller import SegmentationController
+
+# The network is adapted when so many objects are finished, and again at twice as many ...
+_FIRST_ADAPTED: Final = 5
+
+
+class ObjectLearning(QObject):
+    """Lets finished objects improve the next answers.
+
+    Parameters
+    ----------
+    controller
+        The viewer's session, whose U-Net is taught; held weakly.
+    scene
+        What is clicked on.
+    clickers
+        What answers, in the lane.
+    lane
+        The thread that computes.
+
+    Attributes
+    ----------
+    learns
+        Whether finished objects adapt the network.
+    teaches
+        Whether finished objects count as strokes when the U-Net is fine-tuned.
+    adapted
+        What came out of adapting last; None before.
+    """
+
+    #: Something was learned or forgotten.
+    changed = Signal()
+
+    def __init__(
+        self,
+        controller: SegmentationController,
+        scene: ClickScene,
+        clickers: PlaneClickers,
+        lane: JobLane,
+    ) -> None:
+        super().__init__()
+        self._controller = weakref.ref(controller)
+        self._scene, self._clickers, self._lane = scene, clickers, lane
+        self.learns = True
+        self.teaches = True
+        self.adapted: ClicksAdapted | None = None
+        self._next_adaption = _FIRST_ADAPTED
+        self._ticket: JobTicket | None = None
+        lane.event.connect(self._on_event)
+
+    def take_up(self, index: Index | None) -> None:
+        """Learn from the objects of a plane, to which some were added."""
+        self.teach()
+        objects = self._scene.objects
+        if not self.learns or objects is None or index is None:
+            return
+        count = objects.count(index)
+        if count >= self._next_adaption:
+            self._next_adaption = 2 * count
+            self.adapt(index)
+
+    def begin_anew(self) -> None:
+        """Count objects from the beginning: they are in another layer."""
+        self._next_adaption = _FIRST_ADAPTED
+
+    def adapt(self, index: Index | None) -> None:
+        """Adapt the network to the finished objects of a plane."""
+        objects, planes, clickers = self._scene.objects, self._scene.planes, self._clickers
+        if objects is None or index is None or planes is None or not objects.count(index):
+            return
+        outlines = objects.outlines(index)
+        self._ticket = self._lane.submit(
+            lambda stop: clickers.adapt_job(planes, index, outlines, stop),
+            name="Adapting to the objects",
+            priority=Priority.TRAINING,
+            replaces="adapt",
+        )
+
+    def stop(self) -> None:
+        """Adapt no further."""
+        if self._ticket is not None:
+            self._lane.stop(self._ticket)
+
+    def forget(self) -> None:
+        """Answer with the network that comes with the program again."""
+        self.adapted = None
+        self.begin_anew()
+        self._lane.submit(
+            self._clickers.forget_network_job,
+            name="Forgetting",
+            priority=Priority.TRAINING,
+            replaces="adapt",
+        )
+        self.changed.emit()
+
+    def teach(self) -> None:
+        """Let the U-Net learn from the finished objects, if that is wished."""
+        controller, scene = self._controller(), self._scene
+        if controller is None:
+            return
+        layer = scene.objects.layer if scene.objects is not None and self.teaches else None
+        controller.layers.teach_with(scene.image, layer)
+
+    def _on_event(self, ticket: JobTicket, event: JobEvent) -> None:
+        if ticket == self._ticket and isinstance(event, ClicksAdapted):
+            self.adapted = event
+            self.changed.emit()
