@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from napari_unet.engine.journal.changes import Entry, from_values
+from napari_unet.engine.journal.changes import Entry
 from napari_unet.engine.journal.checked import Checked
 from napari_unet.engine.journal.folder import header_from, opened, segments, snapshots
 from napari_unet.engine.journal.format import Damage, JournalError, line_end, read_lines
+from napari_unet.engine.journal.records import from_values
 from napari_unet.engine.journal.snapshot import read_snapshot
 from napari_unet.engine.journal.state import ProjectState
 

@@ -17,14 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from napari_unet.engine.journal.blocks import Blocks, Place
-from napari_unet.engine.journal.changes import (
-    ROLES,
-    LayerAdded,
-    model_values,
-    read_model,
-    read_region,
-    region_values,
-)
+from napari_unet.engine.journal.changes import ROLES, LayerAdded
 from napari_unet.engine.journal.checked import Checked
 from napari_unet.engine.journal.folder import opened, snapshot_name, sync_folder
 from napari_unet.engine.journal.format import (
@@ -37,6 +30,7 @@ from napari_unet.engine.journal.format import (
     decompress,
     read_json,
 )
+from napari_unet.engine.journal.records import model_values, read_model, read_region, region_values
 from napari_unet.engine.journal.state import (
     MOST_BYTES,
     History,

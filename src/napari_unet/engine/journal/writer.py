@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from napari_unet.engine.journal.changes import Entry, Painted, to_values
+from napari_unet.engine.journal.changes import Entry, Painted
 from napari_unet.engine.journal.compaction import Compaction, tidy
 from napari_unet.engine.journal.folder import MODELS, Header, write_header
 from napari_unet.engine.journal.format import JournalError, encode_line
+from napari_unet.engine.journal.records import to_values
 from napari_unet.engine.journal.segment import Segment
 from napari_unet.engine.journal.snapshot import write_snapshot
 from napari_unet.engine.journal.state import ProjectState

@@ -1,0 +1,216 @@
+"""The network of a session in a project: a file for every round of learning, and the way back.
+
+Each round has two files. One is an ordinary model file, which every part of the program opens. The
+other, with "state" in its name, holds what the next step of the training depends on besides: the
+optimiser's moments, random numbers, and which strokes are held out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from napari_unet.engine.image import SourceImage
+from napari_unet.engine.journal.changes import ModelFile
+from napari_unet.engine.journal.folder import MODELS, hash_file, write_file
+from napari_unet.engine.journal.format import JournalError
+from napari_unet.engine.segmenter import Segmenter
+from napari_unet.engine.trainer import FinetuneConfig, Trainer
+from napari_unet.model.augment import AugmentConfig
+from napari_unet.model.checkpoint import save_model
+from napari_unet.ops.annotations import HeldOut
+from napari_unet.ops.errors import InputError
+
+_STATE: Final = "napari-unet training state 1"
+# States are three times as large as a network; with fewer rounds back, learning goes on from the
+# weights alone.
+_STATES_KEPT: Final = 8
+
+
+def network_mark(segmenter: Segmenter) -> tuple[int, int, bool]:
+    """Return what is another one whenever the network is: which one, its steps, if it learned."""
+    network = segmenter._network
+    training = network.training
+    return id(network), 0 if training is None else training.step, network.is_fine_tuned
+
+
+def save_weights(segmenter: Segmenter, folder: Path, image: SourceImage | None = None) -> ModelFile:
+    """Write the network to a project's folder, where no training runs at the same time.
+
+    Parameters
+    ----------
+    segmenter
+        Whose network.
+    folder
+        Of the project.
+    image
+        Whose held-out strokes are kept with it.
+
+    Returns
+    -------
+    ModelFile
+        What was written; it is on the disk.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    models = folder / MODELS
+    path = models / f"{_next_number(models):012d}.safetensors"
+    speaker = segmenter.speaker
+    save_model(segmenter.model, path, segmenter.usage.to_dict())
+    training = segmenter._network.training
+    step = 0 if training is None else training.step
+    if training is not None:
+        _save_state(_state_path(path), segmenter, training, image)
+    _remove_old_states(models)
+    digest, size = hash_file(path)
+    return ModelFile(path.name, digest, size, step, speaker)
+
+
+def load_weights(
+    segmenter: Segmenter, folder: Path, model: ModelFile | None, image: SourceImage | None
+) -> bool:
+    """Go on with a network of a project, exactly where it was if that is known.
+
+    Parameters
+    ----------
+    segmenter
+        Whose network is replaced. What was accepted stays.
+    folder
+        Of the project.
+    model
+        The file; None for a new network.
+    image
+        The image at hand.
+
+    Returns
+    -------
+    bool
+        Whether learning goes on exactly where it was, rather than from the weights alone.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or does not fit the image; the old network stays.
+    """
+    if model is None:
+        _start_anew(segmenter)
+        return True
+    path = folder / MODELS / model.name
+    if hash_file(path) != (model.sha256, model.size):
+        raise JournalError(f"{path} is damaged or was replaced; learn again from the strokes")
+    exact = False
+    with suppress(InputError, OSError):
+        exact = _load_state(_state_path(path), segmenter, image)
+    if not exact:
+        segmenter.use_model(path)
+    return exact
+
+
+def _start_anew(segmenter: Segmenter, classes: int | None = None) -> None:
+    accepted = segmenter.accepted
+    segmenter.start_anew(classes)
+    segmenter.accepted = accepted
+
+
+def _next_number(models: Path) -> int:
+    return max((int(path.name[:12]) for path in _files(models)), default=0) + 1
+
+
+def _files(models: Path) -> list[Path]:
+    found = [path for path in models.glob("*.safetensors") if path.name[:12].isdigit()]
+    return sorted(found)
+
+
+def _state_path(path: Path) -> Path:
+    return path.with_name(f"{path.name[:12]}.state.safetensors")
+
+
+def _remove_old_states(models: Path) -> None:
+    states = [path for path in _files(models) if ".state." in path.name]
+    for path in states[:-_STATES_KEPT]:
+        with suppress(OSError):
+            os.unlink(path)
+
+
+# ---------------------------------------------------------------------------- state
+
+
+def _save_state(
+    path: Path, segmenter: Segmenter, training: Trainer, image: SourceImage | None
+) -> None:
+    tensors = {f"trainer.{name}": value for name, value in training.state().items()}
+    held_out = None if image is None else training.held_out.get(image)
+    if held_out is not None:
+        tensors["held_out.mask"] = torch.from_numpy(held_out.mask.copy())
+        tensors["held_out.labels"] = torch.from_numpy(held_out.labels.copy())
+    losses = {} if image is None else training.losses.get(image, {})
+    for label, grid in losses.items():  # patches are drawn more often where the loss was high
+        tensors[f"losses.{label}"] = torch.from_numpy(grid.copy())
+    notes = {
+        "step": training.step,
+        "speaker": segmenter.speaker,
+        "classes": segmenter.classes,
+        "starter": segmenter.answers_at_once,
+        "config": asdict(training.config),
+        "enough": bool(held_out and held_out.enough),
+        "reason": held_out.reason if held_out else "",
+    }
+    contents = save(tensors, {"format": _STATE, "notes": json.dumps(notes)})
+    try:
+        write_file(path, contents)
+    except OSError as error:
+        reason = (error.strerror or "writing failed").lower()
+        raise InputError(f"{path} cannot be written: {reason}; make room on the disk") from error
+
+
+def _load_state(path: Path, segmenter: Segmenter, image: SourceImage | None) -> bool:
+    """Take up a training; False if there is none that fits."""
+    if image is None or not path.is_file() or path.is_symlink():
+        return False
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+        if metadata.get("format") != _STATE:
+            return False
+        notes = json.loads(metadata["notes"])
+        config = _config(notes["config"], segmenter.config)
+        # Without a starter the network's own shape is not known from the state.
+        if not notes["starter"] or segmenter._starter is None:
+            return False
+        _start_anew(segmenter, int(notes["classes"]))
+        network = segmenter._network
+        network.prepare(image, config.device)
+        trainer = network.go_on(_part(tensors, "trainer."), notes["step"], notes["speaker"], config)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise JournalError(f"{path} is damaged") from error
+    segmenter.config = config
+    held_out = _part(tensors, "held_out.")
+    if held_out and tuple(held_out["mask"].shape) == image.shape:
+        trainer.held_out[image] = HeldOut(
+            held_out["mask"].numpy(), held_out["labels"].numpy(), notes["enough"], notes["reason"]
+        )
+    losses = _part(tensors, "losses.")
+    trainer.losses[image] = {int(label): grid.numpy() for label, grid in losses.items()}
+    return True
+
+
+def _config(values: dict[str, Any], here: FinetuneConfig) -> FinetuneConfig:
+    """Return how was learned; on which device is this machine's own matter."""
+    augment = AugmentConfig(**values["augment"])
+    return FinetuneConfig(**{**values, "augment": augment, "device": here.device})
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
