@@ -7,19 +7,27 @@ by a bicubic; shift and rotation; grey-value variation.
 One field of image positions moves the image, its annotations and its weights. It is looked up in
 the whole image, so that the context around a patch is what is really there, mirrored only where
 the image ends. Only pixels that the field reaches are read, however large the image.
+
+In a stack planes are turned all alike, since optics make the axis across them another one than
+those within; a stack is mirrored along that axis. All lengths are in pixels of the plane, so that
+planes that lie further apart are displaced and shifted by fewer planes.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from napari_unet.model.elastic import elastic_displacement, elastic_displacement_of_stack
 from napari_unet.ops.annotations import NOT_ANNOTATED
 from napari_unet.ops.errors import InputError
+
+__all__ = ["AugmentConfig", "Patch", "elastic_displacement", "sample_patch"]
 
 # A Gaussian of one pixel, cut off at two.
 _GAUSSIAN = torch.exp(-0.5 * torch.arange(-2.0, 3.0) ** 2)
@@ -40,6 +48,7 @@ class AugmentConfig:
         Whether to turn by any angle.
     flip
         Whether to apply one of the eight symmetries of the square: mirror images, quarter turns.
+        A stack is also turned upside down.
     scale
         The patch is enlarged or shrunk by a factor from 1 / (1 + scale) to 1 + scale.
     shift
@@ -53,8 +62,8 @@ class AugmentConfig:
     noise
         Largest standard deviation of the Gaussian noise; each patch gets one from 0 to this.
     sharpness
-        Details of about a pixel are weakened or amplified by a factor from 1 / (1 + sharpness) to
-        1 + sharpness, as by another focus or another microscope.
+        Details of about a pixel, within the plane, are weakened or amplified by a factor from
+        1 / (1 + sharpness) to 1 + sharpness, as by another focus or another microscope.
 
     Raises
     ------
@@ -110,11 +119,12 @@ class Patch:
     Attributes
     ----------
     image
-        Shape (1, C, n, n), float32: the network's input.
+        Shape (1, C, n, n), float32: the network's input. Of a stack, (1, C, p, n, n).
     annotations
-        Shape (1, m, m), int64: labels of the network's output, 0 not annotated.
+        Shape (1, m, m), int64: labels of the network's output, 0 not annotated. Of a stack,
+        (1, q, m, m).
     weights
-        Shape (1, m, m), float32: 0 where the field leaves the image.
+        Shape of the annotations, float32: 0 where the field leaves the image.
     """
 
     image: Tensor
@@ -127,32 +137,38 @@ def sample_patch(
     annotations: Tensor,
     weights: Tensor,
     *,
-    centre: tuple[float, float],
-    input_size: int,
-    output_size: int,
+    centre: Sequence[float],
+    input_size: int | Sequence[int],
+    output_size: int | Sequence[int],
     config: AugmentConfig,
     generator: torch.Generator,
+    spacing: Sequence[float] | None = None,
 ) -> Patch:
     """Cut a randomly deformed patch out of an image.
 
     Parameters
     ----------
     image
-        Shape (C, Y, X), float32, percentile-normalised, in the processor's memory as all three.
+        Shape (C, Y, X), or (C, Z, Y, X) of a stack, float32, percentile-normalised, in the
+        processor's memory as all three.
     annotations
-        Shape (Y, X), integers: 0 not annotated.
+        Shape (Y, X) or (Z, Y, X), integers: 0 not annotated.
     weights
-        Shape (Y, X), float32.
+        Shape of the annotations, float32.
     centre
-        Row and column in the image that the middle of the patch shows before it is shifted and
-        deformed, anywhere. The patch is laid on whole pixels: halves round up.
+        Row and column in the image, or plane, row and column, that the middle of the patch shows
+        before it is shifted and deformed, anywhere. The patch is laid on whole pixels: halves
+        round up.
     input_size, output_size
-        Side of the network's input and of its output, which is the middle of it, in pixels.
+        Side of the network's input and of its output, which is the middle of it, in pixels; of
+        each axis, or of all alike.
     config
         How to vary the patch.
     generator
         Source of all random numbers, in the processor's memory. The deformation is drawn before
         the grey values, so it is the same whether or not those vary.
+    spacing
+        Size of a pixel along each axis, in pixels of the plane; None: all alike.
 
     Returns
     -------
@@ -165,75 +181,90 @@ def sample_patch(
     InputError
         If the shapes do not go together, or the output is not the middle of the input.
     """
-    _check(image, annotations, weights, input_size, output_size)
-    positions = _positions(centre, input_size, config, generator)
-    margin = (input_size - output_size) // 2
-    inner = positions[:, margin : margin + output_size, margin : margin + output_size]
-    rows, columns, inside = _nearest(inner, annotations.shape[0], annotations.shape[1])
-    labels = annotations[rows, columns].long()
+    ndim = image.ndim - 1
+    inputs, outputs = (
+        (size,) * ndim if isinstance(size, int) else tuple(size)
+        for size in (input_size, output_size)
+    )
+    _check(image, annotations, weights, inputs, outputs)
+    positions = _positions(centre, inputs, config, generator, spacing or (1.0,) * ndim)
+    inner = positions
+    for axis, (outer_side, side) in enumerate(zip(inputs, outputs, strict=True), start=1):
+        inner = inner.narrow(axis, (outer_side - side) // 2, side)
+    places, inside = _nearest(inner, annotations.shape)
+    labels = annotations[places].long()
     return Patch(
         image=_vary_grey_values(_interpolate(image, positions), config, generator)[None],
         annotations=torch.where(inside, labels, NOT_ANNOTATED)[None],
-        weights=torch.where(inside, weights[rows, columns], 0.0)[None],
+        weights=torch.where(inside, weights[places], 0.0)[None],
     )
-
-
-def elastic_displacement(
-    size: int, sigma: float, grid_points: int, generator: torch.Generator
-) -> Tensor:
-    """Draw a smooth random displacement for every pixel of a square (section 3.1).
-
-    Parameters
-    ----------
-    size
-        Side of the square, in pixels.
-    sigma
-        Standard deviation of both components at the grid points, in pixels. Between them it is
-        lower, as interpolation averages.
-    grid_points
-        Points along each side of the grid, whose corners are the corners of the square.
-    generator
-        Source of the random numbers.
-
-    Returns
-    -------
-    Tensor
-        Shape (2, size, size), float64: displacement along rows and along columns, in pixels.
-    """
-    vectors = torch.randn(
-        (1, 2, grid_points, grid_points), generator=generator, dtype=torch.float64
-    )
-    return functional.interpolate(
-        sigma * vectors, size=(size, size), mode="bicubic", align_corners=True
-    )[0]
 
 
 # ------------------------------------------------------------------------ where to look
 
 
 def _positions(
-    centre: tuple[float, float], size: int, config: AugmentConfig, generator: torch.Generator
+    centre: Sequence[float],
+    sizes: Sequence[int],
+    config: AugmentConfig,
+    generator: torch.Generator,
+    spacing: Sequence[float],
 ) -> Tensor:
-    """Image position (row, column) that every pixel of the patch shows; (2, size, size), float64.
+    """Image position that every pixel of the patch shows; (axes, *sizes), float64.
 
     float64, because whole positions must stay whole: a patch that is not deformed is exact.
     """
-    half = (size - 1) / 2
-    offsets = torch.arange(size, dtype=torch.float64) - half
+    ndim = len(sizes)
+    halves = [(size - 1) / 2 for size in sizes]
+    offsets = [
+        torch.arange(size, dtype=torch.float64) - half
+        for size, half in zip(sizes, halves, strict=True)
+    ]
     if config.scale > 0:
-        offsets *= (1 + config.scale) ** float(_uniform(1, generator))
-    along_rows, along_columns = offsets[:, None], offsets[None, :]
-    (a, b), (c, d) = _turn(config, generator)
-    positions = torch.stack(
-        [a * along_rows + b * along_columns, c * along_rows + d * along_columns]
-    )
-    shift = (_uniform(2, generator) * config.shift).round()
+        factor = (1 + config.scale) ** float(_uniform(1, generator))
+        offsets = [offset * factor for offset in offsets]
+    positions = _turned(offsets, config, generator, spacing)
+    sizes_of_voxel = torch.tensor(spacing, dtype=torch.float64)
+    shift = (_uniform(ndim, generator) * config.shift / sizes_of_voxel).round()
     # The first pixel of a patch that is not turned lies on a whole position.
-    middle = [math.floor(position - half + 0.5) + half for position in centre]
-    positions += (torch.tensor(middle, dtype=torch.float64) + shift)[:, None, None]
+    middle = [
+        math.floor(position - half + 0.5) + half
+        for position, half in zip(centre, halves, strict=True)
+    ]
+    moved = torch.tensor(middle, dtype=torch.float64) + shift
+    positions += moved.reshape(-1, *(1,) * ndim)
     if config.elastic_sigma > 0:
-        positions += elastic_displacement(size, config.elastic_sigma, config.grid_points, generator)
+        how = (config.elastic_sigma, config.grid_points, generator)
+        positions += (
+            elastic_displacement(sizes[0], *how)
+            if ndim == 2
+            else elastic_displacement_of_stack(sizes, *how, spacing)
+        )
     return positions
+
+
+def _turned(
+    offsets: Sequence[Tensor],
+    config: AugmentConfig,
+    generator: torch.Generator,
+    spacing: Sequence[float],
+) -> Tensor:
+    """Turn and mirror the offsets of a patch from its middle; (axes, *sizes), float64."""
+    (a, b), (c, d) = _turn(config, generator)
+    stretch = spacing[-1] / spacing[-2]  # of a pixel that is not square
+    along_rows, along_columns = offsets[-2][:, None], offsets[-1][None, :]
+    turned = [
+        a * along_rows + b * stretch * along_columns,
+        c / stretch * along_rows + d * along_columns,
+    ]
+    if len(offsets) == 2:
+        return torch.stack(turned)
+    upside_down = config.flip and bool(torch.randint(2, (1,), generator=generator))
+    across = offsets[0] * (-1.0 if upside_down else 1.0)
+    shape = [len(offset) for offset in offsets]
+    return torch.stack(
+        [across[:, None, None].expand(shape), *(each.expand(shape) for each in turned)]
+    )
 
 
 def _turn(
@@ -262,26 +293,35 @@ def _uniform(count: int, generator: torch.Generator) -> Tensor:
 # ------------------------------------------------------------------------ looking it up
 
 
-def _nearest(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Row and column of the nearest pixel, and whether it lies in the image."""
-    row, column = (positions + 0.5).floor().long()
-    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-    return row.clamp(0, rows - 1), column.clamp(0, columns - 1), inside
+def _nearest(positions: Tensor, shape: Sequence[int]) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Position of the nearest pixel along each axis, and whether it lies in the image."""
+    places, inside = [], torch.ones(positions.shape[1:], dtype=torch.bool)
+    for position, length in zip(positions, shape, strict=True):
+        place = (position + 0.5).floor().long()
+        inside &= (place >= 0) & (place < length)
+        places.append(place.clamp(0, length - 1))
+    return tuple(places), inside
 
 
 def _interpolate(image: Tensor, positions: Tensor) -> Tensor:
-    """Look up (C, Y, X) at (2, n, n) positions, linearly between pixels; (C, n, n).
+    """Look up (C, Y, X) at (2, n, n) positions, linearly between pixels; (C, n, n). Or in 3D.
 
     In pixel coordinates, unlike `torch.nn.functional.grid_sample`, whose coordinates from -1 to 1
     round, so that not even an undeformed crop is exact, and divide by 0 in images 1 pixel thin.
     """
-    (top, bottom, row_share), (left, right, column_share) = (
+    axes = [
         _neighbours(position, length)
         for position, length in zip(positions, image.shape[1:], strict=True)
-    )
-    above = torch.lerp(image[:, top, left], image[:, top, right], column_share)
-    below = torch.lerp(image[:, bottom, left], image[:, bottom, right], column_share)
-    return torch.lerp(above, below, row_share)
+    ]
+
+    def look_up(places: tuple[Tensor, ...]) -> Tensor:
+        if len(places) == len(axes):
+            index: tuple[slice | Tensor, ...] = (slice(None), *places)
+            return image[index]
+        before, after, share = axes[len(places)]
+        return torch.lerp(look_up((*places, before)), look_up((*places, after)), share)
+
+    return look_up(())
 
 
 def _neighbours(position: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -301,7 +341,7 @@ def _neighbours(position: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _vary_grey_values(image: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Vary gamma, contrast, brightness and noise of (C, n, n) percentile-normalised values.
+    """Vary gamma, contrast, brightness and noise of percentile-normalised values, (C, ...).
 
     All channels change together: their ratio, the colour, often is what tells the classes apart.
     """
@@ -325,24 +365,32 @@ def _vary_grey_values(image: Tensor, config: AugmentConfig, generator: torch.Gen
 
 
 def _blurred(image: Tensor) -> Tensor:
-    """Smooth (C, n, n) values by a Gaussian of one pixel, its ends repeated outwards."""
+    """Smooth planes (..., n, n) by a Gaussian of one pixel, its ends repeated outwards."""
     row = _GAUSSIAN[None, None, None, :]
-    rows = functional.pad(image[:, None], (2, 2, 2, 2), mode="replicate")
-    return functional.conv2d(functional.conv2d(rows, row), row.transpose(2, 3))[:, 0]
+    planes = image.reshape(-1, 1, *image.shape[-2:])
+    rows = functional.pad(planes, (2, 2, 2, 2), mode="replicate")
+    smooth = functional.conv2d(functional.conv2d(rows, row), row.transpose(2, 3))
+    return smooth.reshape(image.shape)
 
 
 def _check(
-    image: Tensor, annotations: Tensor, weights: Tensor, input_size: int, output_size: int
+    image: Tensor,
+    annotations: Tensor,
+    weights: Tensor,
+    input_sizes: Sequence[int],
+    output_sizes: Sequence[int],
 ) -> None:
     shape = tuple(image.shape[1:])
-    if image.ndim != 3 or 0 in shape:
+    if image.ndim not in (3, 4) or 0 in shape:
         raise InputError(f"an image of shape {tuple(image.shape)} does not fit; give (C, Y, X)")
     for name, tensor in (("annotations", annotations), ("weights", weights)):
         if tuple(tensor.shape) != shape:
             raise InputError(
                 f"{name} of shape {tuple(tensor.shape)} do not fit the image; give {shape}"
             )
-    if not 1 <= output_size <= input_size or (input_size - output_size) % 2:
-        raise InputError(
-            f"{output_size} pixels are not the middle of {input_size}; choose sizes of a network"
-        )
+    for output_size, input_size in zip(output_sizes, input_sizes, strict=True):
+        if not 1 <= output_size <= input_size or (input_size - output_size) % 2:
+            raise InputError(
+                f"{output_size} pixels are not the middle of {input_size}; choose sizes of a "
+                "network"
+            )
