@@ -89,7 +89,7 @@ def train(segmenter: Segmenter, request: FinetuneRequest, stop: threading.Event)
     )
 
     training = Training()
-    with _bar("Learning", total=1.0, bar_format=_TRAINING_BAR) as bar:
+    with progress_bar("Learning", total=1.0, bar_format=_TRAINING_BAR) as bar:
         for event in segmenter.fine_tune_job(request, stop=stop):
             match event:
                 case StepCompleted():
@@ -182,7 +182,7 @@ def run_training(
 
     outcome = TrainingOutcome()
     job = train_to_file(request, output, problems=problems, command=command, stop=stop)
-    with _bar("Learning", total=1.0, bar_format=_TRAINING_BAR) as bar:
+    with progress_bar("Learning", total=1.0, bar_format=_TRAINING_BAR) as bar:
         for event in job:
             match event:
                 case StepCompleted():
@@ -223,7 +223,7 @@ def predict_image(
 
     probability = np.zeros((model.config.classes, *request.image.shape), np.float32)
     stopped = True
-    with _bar(title, unit="tile") as bar:
+    with progress_bar(title, unit="tile") as bar:
         for event in predict_tiles(model, request, stop):
             match event:
                 case TilePredicted():
@@ -242,7 +242,8 @@ def _state(training: Training) -> str:
     return f"{text}, Dice {training.scores[-1][1]:.2f}" if training.scores else text
 
 
-def _bar(title: str, **options: Any) -> tqdm[Any]:
+def progress_bar(title: str, **options: Any) -> tqdm[Any]:
+    """Return a progress bar on standard error; none where that is a file."""
     from tqdm import tqdm
 
     # disable=None: no bar where standard error is a file.
