@@ -54,6 +54,18 @@ def test_the_plane_on_screen_comes_first_and_then_its_neighbours():
     assert order == [(2,), (3,), (0,), (1,), (4,)]
 
 
+@pytest.mark.parametrize(("exact", "then"), [(True, "fp32"), (False, "fast")])
+def test_the_precision_is_checked_on_the_first_plane_alone(exact, then):
+    asked = []
+
+    def predict(request):
+        asked.append(request.precision)
+        yield PredictionFinished(1, 0.0, False, exact)
+
+    list(predict_planes(predict, planes_request(lambda: (0,))))
+    assert asked == ["auto", *[then] * 4]
+
+
 def test_stop_is_looked_at_before_every_plane():
     stop = threading.Event()
     job = predict_planes(predict, planes_request(lambda: (0,)), stop)

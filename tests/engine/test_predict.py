@@ -137,7 +137,7 @@ def test_stop_ends_before_the_next_tile(tiny_unet):
     next(job)
     stop.set()
     rest = list(job)
-    assert rest == [PredictionFinished(1, rest[0].seconds, stopped=True)]
+    assert rest == [PredictionFinished(1, rest[0].seconds, stopped=True, exact=True)]
 
 
 def test_out_of_memory_halves_the_tiles_and_says_so(tiny_unet, monkeypatch):

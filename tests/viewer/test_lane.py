@@ -47,6 +47,25 @@ def test_events_arrive_in_order_and_then_the_end(lane, heard, qtbot):
     assert heard == [*(("a", n) for n in range(5)), ("a", "finished")]
 
 
+def test_an_event_is_told_to_the_end_before_the_next_one(lane, qtbot):
+    # napari's progress bars let Qt handle events while they are updated
+    depth, deepest, told = [0], [0], []
+
+    def slow(_ticket, event):
+        depth[0] += 1
+        deepest[0] = max(deepest[0], depth[0])
+        qtbot.wait(2)
+        told.append(event)
+        depth[0] -= 1
+
+    lane.event.connect(slow)
+    lane.finished.connect(lambda ticket: told.append("finished"))
+    lane.submit(lambda stop: iter(range(50)), name="a")
+    qtbot.waitUntil(lambda: "finished" in told)
+    assert told == [*range(50), "finished"]
+    assert deepest == [1]
+
+
 def test_jobs_run_on_one_thread_that_is_not_ours(lane, heard, qtbot):
     threads = set()
     for name in "ab":

@@ -45,7 +45,7 @@ def paint(session, strokes):
     layer = session.layers.annotations
     plane = session.layers.plane
     rows, columns = np.nonzero(strokes)
-    index = tuple(np.full(len(rows), p) for p in plane) + (rows, columns)
+    index = (*(np.full(len(rows), p) for p in plane), rows, columns)
     layer.data_setitem(index, strokes[rows, columns])
     session.layers.look_at_strokes()
 

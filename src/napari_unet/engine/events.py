@@ -287,11 +287,25 @@ class RoundUndone:
 
 @dataclass(frozen=True, slots=True)
 class PredictionFinished:
-    """A prediction job ended; `stopped` if it was asked to stop before the last tile."""
+    """A prediction job ended.
+
+    Attributes
+    ----------
+    tiles
+        How many were predicted.
+    seconds
+        How long it took.
+    stopped
+        Whether it was asked to stop before the last tile.
+    exact
+        Whether it was predicted in float32, from the beginning or because the first tile demanded
+        it.
+    """
 
     tiles: int
     seconds: float
     stopped: bool
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -408,6 +422,15 @@ class EvaluationFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportAdvanced:
+    """A part of an export is done, `done` of `total`."""
+
+    message: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileSaved:
     """Files were written."""
 
@@ -434,6 +457,7 @@ JobEvent = (
     | ThresholdTried
     | ImageEvaluated
     | EvaluationFinished
+    | ExportAdvanced
     | FileSaved
     | RegionsSuggested
     | RoundChecked

@@ -77,18 +77,18 @@ def predict_planes(
     TilePredicted
         With its plane; `done` and `total` count the tiles of all planes.
     Noticed
-        Each notice once, not plane after plane.
+        Each notice once, not plane after plane. The precision is checked on the first plane.
     PredictionFinished
         Last.
     """
     started = time.monotonic()
     left = list(request.planes)
     noticed: set[str] = set()
-    tiles, stopped = 0, False
+    like, tiles, stopped = request.like, 0, False
     while left and not stopped and not (stop is not None and stop.is_set()):
         plane = _nearest(left, request.shown())
         done, remaining = tiles, len(left)
-        for event in predict(replace(request.like, image=request.source(plane))):
+        for event in predict(replace(like, image=request.source(plane))):
             match event:
                 case TilePredicted():
                     tiles = done + event.done
@@ -100,6 +100,8 @@ def predict_planes(
                         yield event
                 case PredictionFinished():
                     stopped = event.stopped
+                    if like.precision == "auto":  # what was found of one plane holds for all
+                        like = replace(like, precision="fp32" if event.exact else "fast")
                 case _:
                     yield event
         left.remove(plane)

@@ -25,7 +25,7 @@ from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
 from napari_unet.model.unet import UNet, UNetConfig
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.tiling import Box, Tile, plan_tiles, read_tile, visible_first
+from napari_unet.ops.tiling import Box, Tile, halved, plan_tiles, read_tile, visible_first
 
 # Output side of a tile where memory allows more. Larger tiles waste less on their halo, but the
 # user waits longer for the first one, and Stop waits for a whole tile.
@@ -141,7 +141,7 @@ def _predict_tiles(
         cut = np.ascontiguousarray(probability[(slice(None), *tile.crop)])
         yield TilePredicted(tile.inner, cut, work.done, work.total)
     stopped = work.next() is not None
-    yield PredictionFinished(work.done, time.monotonic() - started, stopped)
+    yield PredictionFinished(work.done, time.monotonic() - started, stopped, run.exact)
 
 
 def _predict_rotations(
@@ -262,7 +262,8 @@ class _CheckedPredictor:
         self._request = request
         self._model = model
         self._run = self.plan.for_prediction(model)
-        self._checked = request.precision != "auto" or self.plan.dtype == torch.float32
+        self.exact = self.plan.dtype == torch.float32
+        self._checked = request.precision != "auto" or self.exact
 
     def __call__(self, channels: NDArray[np.float32]) -> tuple[NDArray[np.float32], Noticed | None]:
         """Predict a tile, (C, h, w) -> (classes, h', w'); with a notice if precision was raised."""
@@ -280,7 +281,7 @@ class _CheckedPredictor:
         self._checked = True
         if difference is None:
             return None
-        self._run = exact
+        self._run, self.exact = exact, True
         return Noticed(f"predicting in float32: {difference}")
 
 
@@ -313,12 +314,10 @@ class _Remaining:
 
     def halve(self) -> bool:
         """Cut what is left into tiles of half the size; False if they are as small as can be."""
-        axes = zip(self._geometries, self.inner_size, strict=True)
-        smaller = [geometry.halved(size) for geometry, size in axes]
-        if not any(smaller):
+        smaller = halved(self._geometries, self.inner_size)
+        if smaller is None:
             return False
-        pairs = zip(smaller, self.inner_size, strict=True)
-        self.inner_size = tuple(half or size for half, size in pairs)
+        self.inner_size = smaller
         self._tiles = [t for t in self._cut() if not self._finished[self._cells(t.inner)].all()]
         return True
 

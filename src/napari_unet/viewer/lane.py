@@ -10,11 +10,12 @@ from __future__ import annotations
 import atexit
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_unet.engine.errors import JobFailed, UNetError
 from napari_unet.engine.events import JobEvent
@@ -30,6 +31,7 @@ _LAST_WAIT = 10.0
 class Priority(IntEnum):
     """Which job goes first; smaller is more urgent."""
 
+    CLICK = -1
     PREVIEW = 0
     WORK = 1
     TRAINING = 2
@@ -99,6 +101,8 @@ class JobLane(QObject):
         self._closed_up_to = 0
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._untold: deque[Callable[[], None]] = deque()
+        self._is_telling = False
         queued = Qt.ConnectionType.QueuedConnection
         self._reported.connect(self._on_reported, queued)
         self._ended.connect(self._on_ended, queued)
@@ -222,11 +226,37 @@ class JobLane(QObject):
         job.stop.set()
 
     def _on_reported(self, job: _Job, event: JobEvent) -> None:
+        self._tell(lambda: self._tell_event(job, event))
+
+    def _on_ended(self, job: _Job, error: Exception | None) -> None:
+        self._tell(lambda: self._tell_end(job, error))
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        """Tell one thing after the other, even if who is told lets Qt handle events meanwhile.
+
+        napari's progress bars do: without this every event would be told within the one before.
+        """
+        self._untold.append(what)
+        if self._is_telling:
+            return
+        self._is_telling = True
+        try:
+            while self._untold:
+                self._untold.popleft()()
+        finally:
+            self._is_telling = False
+            if self._untold:  # somebody who was told raised an error; the others are told after it
+                QTimer.singleShot(0, self._tell_rest)
+
+    def _tell_rest(self) -> None:
+        self._tell(lambda: None)
+
+    def _tell_event(self, job: _Job, event: JobEvent) -> None:
         # Queued signals outlive the wish to hear them, so it is asked here, not in the thread.
         if not job.silenced and job.ticket.generation > self._closed_up_to:
             self.event.emit(job.ticket, event)
 
-    def _on_ended(self, job: _Job, error: Exception | None) -> None:
+    def _tell_end(self, job: _Job, error: Exception | None) -> None:
         with self._changed:
             self._unheard = [each for each in self._unheard if each is not job]
         if error is None or job.silenced:
