@@ -127,7 +127,7 @@ def test_images_of_one_name_do_not_replace_each_other(run, folder, tmp_path, pic
     images = [folder / "discs.tif", tmp_path / "discs.tif"]
     result = run("predict", *images, "-m", folder / "small.safetensors", "-o", tmp_path / "out")
     assert result.exit_code == 2
-    assert "another folder" in result.stderr
+    assert "another folder" in result.stdout
 
 
 def bad_image(path, kind, picture):

@@ -66,7 +66,8 @@ def fine_tune_command(
     from napari_unet.engine.image import SourceImage
     from napari_unet.model.checkpoint import save_model
 
-    source = SourceImage(read_image(image).data)
+    opened = read_image(image)
+    source = SourceImage(opened.data)
     labels = _read_annotations(annotations, source.shape)
     segmenter = _make_segmenter(labels, options)
     segmenter.set_image(source)
@@ -82,7 +83,9 @@ def fine_tune_command(
         interrupted = stop.is_set()
     if not training.losses:
         sys.exit(INTERRUPTED)
-    path = save_model(segmenter.model, output)
+    path = save_model(
+        segmenter.model, output, segmenter.usage.learned_at(opened.size, opened.channels).to_dict()
+    )
     if interrupted:
         note("Stopped; the model so far is saved.")
     result = {"model": path, "classes": segmenter.classes, **training.summary()}

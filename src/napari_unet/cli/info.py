@@ -1,20 +1,35 @@
-"""``napari-unet info``: what is installed, and how it will compute here."""
+"""``napari-unet info``: what is installed and how it will compute here, or what an image holds."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from napari_unet.cli.console import json_option, report
+from napari_unet.cli.image_options import chosen_corrections, image_options
 
 _PACKAGES = ("napari-unet", "torch", "numpy", "scikit-image", "tifffile", "napari", "PySide6")
 
 
-@click.command("info", short_help="Show versions, device, memory and precision.")
+@click.command("info", short_help="Show versions, device and precision, or what an image holds.")
+@click.argument("image", required=False, type=click.Path(path_type=Path))
+@image_options
 @json_option
-def info_command(as_json: bool) -> None:
-    """Show versions, device, memory and the precision chosen by a short measurement."""
+def info_command(
+    image: Path | None, axes: str | None, pixel_size: str | None, level: int, as_json: bool
+) -> None:
+    """Show versions, device, memory and the precision chosen by a short measurement.
+
+    With an IMAGE: its format, axes, pixel size, channels and levels, as `predict` would take them
+    with the same options.
+    """
+    if image is not None:
+        from napari_unet.engine.images.opening import open_image
+
+        with open_image(image, chosen_corrections(axes, pixel_size, level)) as opened:
+            return report(opened.info.to_dict(), opened.info.lines(), as_json)
     result = _gather()
     lines = [f"{name:<24}{value}" for name, value in result["versions"].items()]
     lines += [

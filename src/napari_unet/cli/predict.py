@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,23 +9,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from napari_unet.cli.console import (
-    BAD_INPUT,
-    INTERRUPTED,
-    fail,
-    json_option,
-    note,
-    report,
-    stopping_on_interrupt,
+from napari_unet.cli.console import json_option
+from napari_unet.cli.image_options import chosen_corrections, image_options
+from napari_unet.cli.predict_array import (
+    array_options,
+    is_array_output,
+    predict_into_zarr,
+    split_output,
 )
-from napari_unet.ops.errors import InputError
+from napari_unet.cli.predict_folder import predict_into_folder
 
 if TYPE_CHECKING:
-    import threading
-
     from napari_unet.engine.results import InstanceSettings
-    from napari_unet.engine.usage import Usage
-    from napari_unet.model.unet import UNet
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -72,15 +66,69 @@ def chosen_settings(settings: InstanceSettings, options: dict[str, Any]) -> Inst
     return replace(settings, **{n: options[n] for n in names if options[n] is not None})
 
 
-@click.command("predict", short_help="Segment images with a model.")
+@click.command("predict", short_help="Segment images, stacks and folders with a model.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-m", "--model", required=True, type=click.Path(path_type=Path), help="Model file.")
 @click.option(
     "-o",
     "--output",
-    required=True,
     type=click.Path(path_type=Path),
-    help="Folder for the results; made if it is not there.",
+    help="Folder for the results; made if it is not there. Or one NAME.zarr, for an array of any "
+    "size: tile by tile, and the same command goes on where it was stopped.",
+)
+@click.option(
+    "--pattern",
+    "patterns",
+    multiple=True,
+    metavar="GLOB",
+    help="Which images of a folder, such as '*.tif'; may be given more than once.",
+)
+@click.option(
+    "--recursive/--flat",
+    default=True,
+    show_default=True,
+    help="Whether to look into the folders below a folder as well.",
+)
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="NAME",
+    help="Name or number (from 1) of the channel to use; given once for each that the model takes, "
+    "in its order. 'each' predicts every channel by itself.",
+)
+@image_options
+@click.option(
+    "--rescale",
+    is_flag=True,
+    help="Bring images to the pixel size that the model learned on, and the answer back.",
+)
+@click.option(
+    "--model-pixel-size",
+    metavar="SIZE",
+    help="Size of the pixels that the model learned on, such as 0.5um, if it does not say so.",
+)
+@click.option(
+    "--scale-grey",
+    "scaling",
+    type=click.Choice(["plane", "image"]),
+    help="Scale the grey values of each plane of a stack by itself, or of all planes alike; by "
+    "default as the model learned.",
+)
+@click.option(
+    "--format",
+    "result_format",
+    type=click.Choice(["tiff", "ome-zarr"]),
+    default="tiff",
+    show_default=True,
+    help="How results are stored in a folder.",
+)
+@click.option(
+    "--zarr-version",
+    type=click.Choice(["0.4", "0.5"]),
+    default="0.5",
+    show_default=True,
+    help="Version of OME-Zarr that is written.",
 )
 @click.option(
     "--tile-size",
@@ -100,97 +148,27 @@ def chosen_settings(settings: InstanceSettings, options: dict[str, Any]) -> Inst
     help="Average over the eight symmetries of the square, or over seven rotations.",
 )
 @instance_options
+@array_options
 @json_option
 def predict_command(
-    images: tuple[Path, ...], model: Path, output: Path, as_json: bool, **options: Any
+    images: tuple[Path, ...], model: Path, output: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Segment IMAGES with a model that was trained or fine-tuned before.
 
-    How objects are cut out, and whether the prediction is averaged, is what the training found
-    best and wrote into the model, unless an option says otherwise.
+    IMAGES are files (TIFF, OME-Zarr, PNG, JPEG, NumPy) of any axes, or folders of them. Stacks and
+    time series are predicted plane by plane, and results have the axes and pixel sizes of their
+    image. How objects are cut out, and whether the prediction is averaged, is what the training
+    found best and wrote into the model, unless an option says otherwise.
 
-    For each image NAME three TIFF files are written, with its pixel size: NAME_probabilities
-    (one channel per class), NAME_classes (label 1 is background) and NAME_instances (label 0 is
-    background). An image that cannot be used does not stop the others.
+    For each image NAME three TIFF files are written: NAME_probabilities (one channel per class),
+    NAME_classes (label 1 is background) and NAME_instances (label 0 is background). An image that
+    cannot be used does not stop the others. What was done and what failed is listed in
+    predictions.csv and predictions.json; when the command is given again, it does only the rest.
     """
-    from napari_unet.engine.files import make_folder
-    from napari_unet.engine.usage import load_usage
-    from napari_unet.model.checkpoint import load_model
-
-    make_folder(output)
-    network, usage = load_model(model), load_usage(model)
-    results: list[dict[str, Any]] = []
-    failures: list[tuple[Path, str]] = []
-    done: dict[str, Path] = {}
-    with stopping_on_interrupt() as stop:
-        for path in images:
-            try:
-                _check_name_is_free(path, done)
-                result = _predict_file(path, network, usage, output, options, stop)
-            except InputError as error:
-                failures.append((path, str(error)))
-                continue
-            if result is None:
-                break
-            results.append(result)
-    summary = {
-        "results": results,
-        "failed": [{"image": path, "error": reason} for path, reason in failures],
-    }
-    if results or len(images) > 1:
-        report(summary, [f"{path}" for result in results for path in result["files"]], as_json)
-    if stop.is_set():
-        note(f"Stopped; {len(results)} of {len(images)} images are done.")
-        sys.exit(INTERRUPTED)
-    if failures:
-        _end_with_failures(failures, len(images))
-
-
-def _check_name_is_free(path: Path, done: dict[str, Path]) -> None:
-    name = path.name.split(".")[0]
-    if name in done:
-        raise InputError(
-            f"its results would replace those of {done[name]}; predict it into another folder"
-        )
-    done[name] = path
-
-
-def _predict_file(
-    path: Path,
-    model: UNet,
-    usage: Usage,
-    output: Path,
-    options: dict[str, Any],
-    stop: threading.Event,
-) -> dict[str, Any] | None:
-    """Predict one file; None if it was stopped."""
-    from napari_unet.cli.jobs import predict_image
-    from napari_unet.engine.files import read_image
-    from napari_unet.engine.image import SourceImage
-    from napari_unet.engine.predict import PredictRequest
-    from napari_unet.engine.results import find_instances, save_results
-
-    image = read_image(path)
-    request = PredictRequest(
-        SourceImage(image.data),
-        tile_size=options["tile_size"],
-        precision=options["precision"],
-        averaging=options["averaging"] or usage.averaging,
+    images, output = split_output(images, output)
+    corrections = chosen_corrections(
+        options.pop("axes"), options.pop("pixel_size"), options.pop("level")
     )
-    probability = predict_image(model, request, stop, path.name)
-    if probability is None:
-        return None
-    instances = find_instances(probability, chosen_settings(usage.instances, options))
-    files = save_results(output / path.name.split(".")[0], probability, instances, image)
-    return {"image": path, "files": files, "instances": int(instances.max(initial=0))}
-
-
-def _end_with_failures(failures: list[tuple[Path, str]], count: int) -> None:
-    if count == 1:
-        path, reason = failures[0]
-        fail(reason if str(path) in reason else f"{path}: {reason}")
-    width = max(len(str(path)) for path, _ in failures)
-    note(f"{len(failures)} of {count} images failed:")
-    for path, reason in failures:
-        note(f"  {path!s:{width}}  {reason.removeprefix(str(path)).strip(' :')}")
-    sys.exit(BAD_INPUT)
+    if is_array_output(output, options):
+        return predict_into_zarr(images, model, output, options, corrections, as_json)
+    return predict_into_folder(images, model, output, options, corrections, as_json)

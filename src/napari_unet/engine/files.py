@@ -45,6 +45,8 @@ class ImageFile:
         Unit of `pixel_size`, "µm" for micrometres; None if the file does not say.
     path
         Where it was read.
+    channels
+        Names of the channels; empty if the file has none.
     """
 
     data: NDArray[Any]
@@ -52,6 +54,12 @@ class ImageFile:
     pixel_size: tuple[float, float] | None
     unit: str | None
     path: Path
+    channels: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> PixelSize | None:
+        """Pixel size and unit in one; None if the file does not say."""
+        return None if self.pixel_size is None else PixelSize(*self.pixel_size, self.unit)
 
 
 def read_image(path: str | Path) -> ImageFile:
@@ -88,6 +96,7 @@ def read_image(path: str | Path) -> ImageFile:
         None if size is None else (size.height, size.width),
         None if size is None else size.unit,
         Path(path),
+        () if info.rgb else info.channels,
     )
 
 
@@ -240,7 +249,5 @@ def _unwritable(path: Path, error: OSError) -> InputError:
 
 
 def _write_tiff(path: Path, array: NDArray[Any], axes: str, like: ImageFile | None) -> Path:
-    size = None
-    if like is not None and like.pixel_size is not None:
-        size = PixelSize(*like.pixel_size, like.unit)
+    size = None if like is None else like.size
     return write_atomically(path, tiff_writer(array, axes, size))

@@ -89,12 +89,18 @@ class Usage:
     training: Mapping[str, Any] = field(default_factory=dict)
     learned_from: LearnedFrom = field(default_factory=LearnedFrom)
 
-    def with_pixel_size(self, size: tuple[float, float] | None, unit: str | None) -> Usage:
-        """Return these values with the pixel size of the image that was learned from, if known."""
-        if size is None or unit is None:
-            return self
-        height, width = (float(side) for side in size)
-        known = replace(self.learned_from, pixel_size=(height, width), unit=tidy_unit(unit))
+    def learned_at(self, size: PixelSize | None, channels: tuple[str, ...] = ()) -> Usage:
+        """Return these values with what is known of the images that were learned from.
+
+        What is known already stays: a network that learns on from a file is still one for images
+        like the first ones.
+        """
+        known = self.learned_from
+        if size is not None and size.unit is not None and known.pixel_size is None:
+            sides = (float(size.height), float(size.width))
+            known = replace(known, pixel_size=sides, unit=tidy_unit(size.unit))
+        if channels and not known.channels:
+            known = replace(known, channels=channels)
         return replace(self, learned_from=known)
 
     def to_dict(self) -> dict[str, Any]:

@@ -222,7 +222,8 @@ class _Frame:
         valid = None
         if self.markers is not None:
             valid = annotated_pixels(outlines, read_label_file(self.markers))
-        return PairData(read_image(self.image).data, outlines, valid)
+        image = read_image(self.image)
+        return PairData(image.data, outlines, valid, image.size)
 
 
 def _outlines(folder: Path | None) -> dict[int, Path]:

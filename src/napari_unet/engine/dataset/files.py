@@ -15,6 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_unet.engine.files import read_image
+from napari_unet.engine.images.axes import PixelSize
 from napari_unet.engine.images.opening import TIFF_SUFFIXES
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.labels import as_label_image
@@ -36,11 +37,15 @@ _MOST_CHANNELS: Final = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairData:
-    """An image, its labels and where they are valid (None: everywhere), as read."""
+    """An image, its labels and where they are valid (None: everywhere), as read.
+
+    Of an image whose file says so, the size of its pixels as well.
+    """
 
     image: NDArray[Any]
     labels: NDArray[np.integer[Any]]
     valid: NDArray[np.bool_] | None = None
+    pixel_size: PixelSize | None = None
 
 
 @dataclass(frozen=True, slots=True)

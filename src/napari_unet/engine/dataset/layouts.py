@@ -206,7 +206,8 @@ class _Files:
     labels: Path
 
     def __call__(self) -> PairData:
-        return PairData(read_image(self.image).data, read_label_file(self.labels))
+        image = read_image(self.image)
+        return PairData(image.data, read_label_file(self.labels), pixel_size=image.size)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

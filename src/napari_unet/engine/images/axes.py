@@ -288,6 +288,13 @@ def parse_pixel_size(text: str) -> Corrections:
     )
 
 
+def parse_size_of_plane(text: str) -> PixelSize:
+    """Read height and width of a pixel as people type them; see `parse_pixel_size`."""
+    corrections = parse_pixel_size(text)
+    sizes = dict(corrections.sizes)
+    return PixelSize(sizes["y"], sizes["x"], corrections.unit)
+
+
 def tidy_unit(unit: object) -> str | None:
     """Return the usual sign of a unit; None for pixels and for nothing."""
     name = str(unit or "").strip()

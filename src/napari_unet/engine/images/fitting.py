@@ -115,6 +115,18 @@ def scale_factors(image: PixelSize, model: PixelSize) -> tuple[float, float] | N
     return image.height * ratio / model.height, image.width * ratio / model.width
 
 
+def common_size(sizes: Sequence[PixelSize | None]) -> PixelSize | None:
+    """Return the first of many pixel sizes if the others are about the same, else None."""
+    first = sizes[0] if sizes else None
+    if first is None:
+        return None
+    for size in sizes[1:]:
+        factors = None if size is None else scale_factors(size, first)
+        if factors is None or any(abs(factor - 1) > _NOTEWORTHY for factor in factors):
+            return None
+    return first
+
+
 def rescaling(
     info: ImageInfo, model: PixelSize | None, wanted: bool
 ) -> tuple[tuple[float, float] | None, tuple[str, ...]]:

@@ -115,7 +115,8 @@ def _open_multiscale(
         raise InputError(f"{path} names no level of the image; copy the whole folder again")
     if corrections.level >= len(datasets):
         last = len(datasets) - 1
-        raise InputError(f"{path} has levels 0 to {last}; choose one of them with --level")
+        cure = "leave out --level" if last == 0 else f"choose --level 0 to {last}"
+        raise InputError(f"{path} has {len(datasets)} level{'s' * (last > 0)}; {cure}")
     arrays = [_level(path, group, dataset) for dataset in datasets]
     array = arrays[corrections.level]
     names, units = _axes(path, multiscale, array.ndim)
