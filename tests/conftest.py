@@ -4,6 +4,14 @@ import pytest
 from click.testing import CliRunner
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_the_tests(tmp_path_factory):
+    """Keep what is measured here out of the user's cache folder; subprocesses inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_UNET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def run():
     """Run the command line with these arguments, as in a shell."""

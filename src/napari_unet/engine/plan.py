@@ -1,24 +1,32 @@
-"""How the network is run on this machine: precision and memory layout, chosen by measurement.
+"""How the network is run on this machine: precision, layout and fusion, chosen by measurement.
 
 In bfloat16 and with channels last a processor with AMX or AVX512-bf16 runs the network several
 times faster than in float32 with channels first; one without them runs it slower. So a short
-measurement decides, once per process, device and network shape.
+measurement decides, once per machine and network shape: it is kept in the user's cache folder
+(`napari_unet.engine.plan_cache`) with the versions that it was made with.
 """
 
 from __future__ import annotations
 
 import copy
+import math
+import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+import napari_unet
+from napari_unet.engine import plan_cache
 from napari_unet.engine.device import resolve_device
+from napari_unet.model.fused import can_fuse, fuse
 from napari_unet.model.unet import UNet, UNetConfig, fold_batch_norm
 
 Precision = Literal["auto", "fast", "fp32"]
@@ -30,6 +38,7 @@ Purpose = Literal["predict", "train"]
 _MEASURED_INNER = {2: 128, 3: 16}
 # A lower precision has to be this much faster to be worth its rounding.
 _WORTH_IT = 1.15
+_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +50,20 @@ class ExecutionPlan:
     device
         The device that computes.
     dtype
-        ``torch.float32`` or ``torch.bfloat16``. In prediction the weights are cast to it, in
-        training they stay float32 and the convolutions run under autocast.
+        ``torch.float32``, ``torch.bfloat16`` or, on a GPU, ``torch.float16``. In prediction the
+        weights are cast to it, in training they stay float32 and the convolutions run under
+        autocast.
     channels_last
         Whether tensors are laid out (N, H, W, C) in memory, or (N, D, H, W, C).
     seconds
         What was measured, one entry per candidate, by name.
     ndim
         The number of axes of the images.
+    fused
+        Whether prediction computes a convolution and its ReLU in one (`napari_unet.model.fused`).
+    exact
+        Whether a GPU may take neither a lower precision inside nor an algorithm whose rounding
+        changes from run to run.
     """
 
     device: torch.device
@@ -56,6 +71,8 @@ class ExecutionPlan:
     channels_last: bool = False
     seconds: tuple[tuple[str, float], ...] = ()
     ndim: int = 2
+    fused: bool = False
+    exact: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -67,9 +84,9 @@ class ExecutionPlan:
     @property
     def name(self) -> str:
         """The plan in a few words."""
-        precision = "bf16" if self.dtype == torch.bfloat16 else "fp32"
         layout = "channels last" if self.channels_last else "channels first"
-        return f"{precision}, {layout}, {self.device}"
+        fused = ", fused" if self.fused else ""
+        return f"{_NAMES[self.dtype]}, {layout}{fused}, {self.device}"
 
     def for_prediction(self, model: UNet) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return a function from a float32 batch to float32 probabilities, on a copy of `model`.
@@ -84,9 +101,9 @@ class ExecutionPlan:
 
         @torch.inference_mode()
         def probabilities(batch: torch.Tensor) -> torch.Tensor:
-            batch = batch.to(self.device, self.dtype).contiguous(memory_format=self.memory_format)
-            logits: torch.Tensor = network(batch)
-            return logits.softmax(dim=1).cpu()
+            with self._algorithms():
+                logits: torch.Tensor = network(self._brought(batch))
+                return logits.softmax(dim=1).cpu()
 
         return probabilities
 
@@ -99,15 +116,34 @@ class ExecutionPlan:
 
         @torch.inference_mode()
         def maps(batch: torch.Tensor) -> list[torch.Tensor]:
-            batch = batch.to(self.device, self.dtype).contiguous(memory_format=self.memory_format)
-            return network.feature_maps(batch)
+            with self._algorithms():
+                return network.feature_maps(self._brought(batch))
 
         return maps
+
+    def _brought(self, batch: torch.Tensor) -> torch.Tensor:
+        """Bring a batch to the device, in the plan's precision and layout."""
+        if self.device.type == "cuda" and batch.device.type == "cpu":
+            # Without waiting: what the device computes before goes on meanwhile.
+            batch = batch.pin_memory().to(self.device, non_blocking=True)
+        return batch.to(self.device, self.dtype).contiguous(memory_format=self.memory_format)
+
+    def _algorithms(self) -> AbstractContextManager[object]:
+        """Return the context that says which algorithms a GPU may take."""
+        if self.device.type != "cuda":
+            return nullcontext()
+        # Tiles have one shape, so looking for the fastest algorithm pays from the second one on.
+        return torch.backends.cudnn.flags(
+            enabled=True,
+            benchmark=not self.exact,
+            deterministic=self.exact,
+            allow_tf32=not self.exact,
+        )
 
     def _running_copy(self, model: UNet) -> UNet:
         network = _frozen_copy(model).to(self.device, self.dtype)
         network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        return network
+        return fuse(network) if self.fused else network
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which a training step computes."""
@@ -128,22 +164,53 @@ def choose_plan(
     purpose
         "predict" measures the network alone, "train" a whole step.
     precision
-        "fp32" allows float32 only (its layout is measured all the same); "auto" and "fast" allow
-        bfloat16 where it is faster. "auto" obliges the caller to check the answer.
+        "fp32" is float32 in one fixed layout, so that the answer is the same in every run; "auto"
+        and "fast" allow a lower precision where it is faster. "auto" obliges the caller to check
+        the answer.
     device
         As for `resolve_device`.
     """
-    return _measured_plan(config, purpose, precision == "fp32", resolve_device(device))
+    found = resolve_device(device)
+    if precision == "fp32":
+        return _exact_plan(found, config.ndim, purpose)
+    # Neither changes how long it takes, and both change in the middle of a session.
+    return _measured_plan(replace(config, classes=2, dropout=0.0), purpose, found)
+
+
+def forget_plans() -> int:
+    """Delete all measurements of this machine, and return how many there were."""
+    _measured_plan.cache_clear()
+    return plan_cache.clear()
+
+
+def _exact_plan(device: torch.device, ndim: int, purpose: Purpose) -> ExecutionPlan:
+    on_cpu = device.type == "cpu"
+    fused = on_cpu and purpose == "predict" and can_fuse(torch.float32, ndim)
+    return ExecutionPlan(device, channels_last=on_cpu, ndim=ndim, fused=fused, exact=True)
+
+
+def _candidates(device: torch.device, ndim: int, purpose: Purpose) -> list[ExecutionPlan]:
+    """Return the plans that are worth a measurement on this kind of device."""
+    plan = ExecutionPlan(device, ndim=ndim)
+    last = replace(plan, channels_last=True)
+    found = [plan, last]
+    if device.type != "mps":
+        found.append(replace(last, dtype=torch.bfloat16))
+    if purpose == "predict":
+        if device.type == "cuda":
+            found.append(replace(last, dtype=torch.float16))
+        elif device.type == "cpu":
+            found += [replace(p, fused=True) for p in found[1:] if can_fuse(p.dtype, ndim)]
+    return found
 
 
 @cache
-def _measured_plan(
-    config: UNetConfig, purpose: Purpose, exact: bool, device: torch.device
-) -> ExecutionPlan:
-    plan = ExecutionPlan(device, ndim=config.ndim)
-    candidates = [plan, replace(plan, channels_last=True)]
-    if not exact and device.type != "mps":
-        candidates.append(replace(plan, dtype=torch.bfloat16, channels_last=True))
+def _measured_plan(config: UNetConfig, purpose: Purpose, device: torch.device) -> ExecutionPlan:
+    """Return the plan of this machine from the cache, or measure and keep it."""
+    key = _measurement_key(config, purpose, device)
+    candidates = _candidates(device, config.ndim, purpose)
+    if (kept := _from_cache(key, candidates)) is not None:
+        return kept
     measure = _prediction_seconds if purpose == "predict" else _training_seconds
     with torch.random.fork_rng(devices=[]):
         model = UNet.from_config(config)
@@ -152,8 +219,54 @@ def _measured_plan(
         candidates,
         key=lambda plan: seconds[plan] * (1 if plan.dtype == torch.float32 else _WORTH_IT),
     )
-    measured = tuple((plan.name, seconds[plan]) for plan in candidates)
-    return replace(best, seconds=measured)
+    measured = {plan.name: seconds[plan] for plan in candidates}
+    today = datetime.now(UTC).isoformat(timespec="seconds")
+    plan_cache.store(key, {"plan": best.name, "seconds": measured, "measured": today})
+    return replace(best, seconds=tuple(measured.items()))
+
+
+def _from_cache(key: Mapping[str, Any], candidates: list[ExecutionPlan]) -> ExecutionPlan | None:
+    """Return the plan that was kept for this key, if it is one of today's candidates."""
+    if (kept := plan_cache.load(key)) is None:
+        return None
+    seconds = kept.get("seconds")
+    if not isinstance(seconds, dict) or any(
+        type(value) is not float or not 0 < value < math.inf for value in seconds.values()
+    ):
+        return None
+    # Of other candidates than today's, the best may be among those that were not measured.
+    if set(seconds) != {plan.name for plan in candidates}:
+        return None
+    for plan in candidates:
+        if plan.name == kept.get("plan"):
+            return replace(plan, seconds=tuple(seconds.items()))
+    return None
+
+
+def _measurement_key(config: UNetConfig, purpose: Purpose, device: torch.device) -> dict[str, Any]:
+    """Return everything that a measurement depends on."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return {
+        "torch": torch.__version__,
+        "napari-unet": napari_unet.__version__,
+        "processor": processor_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "device": f"{device} {gpu}".strip(),
+        "threads": torch.get_num_threads(),
+        "purpose": purpose,
+        "network": config.to_dict(),
+    }
+
+
+@cache
+def processor_name() -> str:
+    """Return the name of the processor, as far as the system tells it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
+    return names[0] if names else platform.machine()
 
 
 def _prediction_seconds(plan: ExecutionPlan, model: UNet) -> float:

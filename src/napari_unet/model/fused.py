@@ -1,0 +1,150 @@
+"""The network for prediction alone: what can be computed together is computed together.
+
+A convolution whose ReLU is applied while its result is still in the cache, weights that are packed
+for it once and not at every call, and max pooling as a maximum of slices, which torch computes a
+few times faster than its own pooling where channels are last. The answer is the same, bit by bit
+where oneDNN chooses the same algorithm.
+
+The fused convolution and the packed weights are operators that torch's compiler uses and does not
+promise to keep. So they are tried out first, on a small input, and are left alone where they are
+missing or answer otherwise.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_unet.model.unet import CONVOLUTIONS, UNet
+
+_PACK = {2: "mkldnn_reorder_conv2d_weight", 3: "mkldnn_reorder_conv3d_weight"}
+# What the fused convolution may differ from the plain one, absolutely and relatively: a rounding.
+_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+
+
+class ConvolutionReLU(nn.Module):
+    """A convolution and its ReLU in one, for prediction on the CPU.
+
+    Parameters
+    ----------
+    convolution
+        Without padding or stride; its weights are shared, and must not change any more.
+    """
+
+    def __init__(self, convolution: Any) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self._packed: Tensor | None = None
+        self._packed_for: tuple[int, ...] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute; shapes as for the convolution."""
+        layer, ones = self.convolution, [1] * (x.ndim - 2)
+        fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x,
+            self._weight(tuple(x.shape)),
+            layer.bias,
+            [0] * len(ones),
+            ones,
+            ones,
+            1,
+            "relu",
+            [],
+            "",
+        )
+        return fused
+
+    def _weight(self, shape: tuple[int, ...]) -> Tensor:
+        """Return the weights as oneDNN wants them for inputs of this shape."""
+        if self._packed is None or self._packed_for != shape:
+            layer, ones = self.convolution, [1] * (len(shape) - 2)
+            pack = getattr(torch._C._nn, _PACK[len(ones)])
+            self._packed = pack(
+                layer.weight.to_mkldnn(), [0] * len(ones), ones, ones, 1, list(shape)
+            )
+            self._packed_for = shape
+        return self._packed
+
+
+class MaxOfSlices(nn.Module):
+    """Max pooling that takes the maximum of every other row with the next, axis by axis.
+
+    Parameters
+    ----------
+    factors
+        2 or 1 for each axis of the image: whether it is halved.
+    """
+
+    def __init__(self, factors: tuple[int, ...]) -> None:
+        super().__init__()
+        self._axes = [axis for axis, factor in enumerate(factors, start=2) if factor == 2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shrink; every axis that is halved must be even."""
+        for axis in self._axes:
+            every = (slice(None),) * axis
+            x = torch.maximum(x[(*every, slice(0, None, 2))], x[(*every, slice(1, None, 2))])
+        return x
+
+
+def fuse(network: UNet) -> UNet:
+    """Compute together what can be, in a network that will only predict.
+
+    Parameters
+    ----------
+    network
+        Without BatchNorm, in evaluation mode, on the CPU, with channels last; it is changed.
+
+    Returns
+    -------
+    UNet
+        `network`. It cannot learn or be saved any more. Its answer is the same up to rounding.
+    """
+    replaced: dict[str, nn.Module] = {
+        "contracting": nn.ModuleList(map(_fused, network.contracting)),
+        "bottom": _fused(network.bottom),
+        "expanding": nn.ModuleList(map(_fused, network.expanding)),
+        "max_pool": MaxOfSlices((2,) * network.config.ndim),
+    }
+    if network.config.ndim == 3:
+        replaced["max_pool_in_planes"] = MaxOfSlices((1, 2, 2))
+    for name, module in replaced.items():
+        setattr(network, name, module)
+    return network
+
+
+def _fused(two_convolutions: nn.Module) -> nn.Sequential:
+    layers = (layer for layer in two_convolutions.children() if isinstance(layer, CONVOLUTIONS))
+    return nn.Sequential(*map(ConvolutionReLU, layers))
+
+
+@cache
+def can_fuse(dtype: torch.dtype, ndim: int = 2) -> bool:
+    """Say whether this processor and this torch have the fused convolution, and it is right.
+
+    Parameters
+    ----------
+    dtype
+        Of the network.
+    ndim
+        2 for images, 3 for stacks.
+    """
+    if dtype not in _TOLERANCE:
+        return False
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(0)
+        layer: Any = CONVOLUTIONS[ndim - 2](16, 16, 3).to(dtype)
+        layout = torch.channels_last if ndim == 2 else torch.channels_last_3d
+        layer.to(memory_format=layout)
+        x = torch.randn(1, 16, *(10,) * ndim).to(dtype).contiguous(memory_format=layout)
+        try:
+            fused = ConvolutionReLU(layer)(x)
+        # Whatever it is that goes wrong in an operator that nobody promised: we do without.
+        except (RuntimeError, AttributeError, TypeError, NotImplementedError):
+            return False
+        expected = layer(x).relu()
+    allowed = _TOLERANCE[dtype]
+    return torch.allclose(fused, expected, rtol=allowed, atol=allowed)
