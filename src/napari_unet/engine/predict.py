@@ -27,9 +27,12 @@ from napari_unet.model.unet import UNet, UNetConfig
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box, Tile, halved, plan_tiles, read_tile, visible_first
 
-# Output side of a tile where memory allows more. Larger tiles waste less on their halo, but the
-# user waits longer for the first one, and Stop waits for a whole tile.
-_LARGEST_INNER = {2: 512, 3: 96}
+# Output side of a tile where memory allows more. Larger tiles waste less on their halo (704 less
+# than 20 % of the work), but from 768 on the feature maps of narrow networks fall out of the cache
+# and every pixel takes longer; docs/benchmarks.md has the table.
+_LARGEST_INNER = {2: 704, 3: 96}
+# Somebody looks and waits for the first tile.
+_LARGEST_ON_SCREEN = {2: 512, 3: 96}
 # Of the memory that is free, a tile may take this share: the window and the data need some too.
 _SHARE_OF_MEMORY = 0.5
 # Feature maps that are alive at once in the last decoder level, counted in maps of the first
@@ -123,7 +126,9 @@ def _predict_tiles(
     started = time.monotonic()
     run = _CheckedPredictor(model, request)
     channels = request.image.normalized
-    work = _Remaining(request, model.config, inner_sizes(model.config, run.plan, request.tile_size))
+    largest = (_LARGEST_INNER if request.visible is None else _LARGEST_ON_SCREEN)[model.config.ndim]
+    sizes = inner_sizes(model.config, run.plan, request.tile_size, largest)
+    work = _Remaining(request, model.config, sizes)
     while (tile := work.next()) is not None and not (stop is not None and stop.is_set()):
         try:
             probability, notice = run(read_tile(channels, tile.outer))
@@ -359,14 +364,26 @@ def _on_grid(region: Box | None, shape: tuple[int, ...], strides: tuple[int, ...
     return tuple(spans)
 
 
-def inner_sizes(config: UNetConfig, plan: ExecutionPlan, tile_size: int | None) -> tuple[int, ...]:
-    """Return the output sides of a tile: as asked for, or what fits into the free memory."""
+def inner_sizes(
+    config: UNetConfig, plan: ExecutionPlan, tile_size: int | None, largest: int | None = None
+) -> tuple[int, ...]:
+    """Return the output sides of a tile: as asked for, or what fits into the free memory.
+
+    Parameters
+    ----------
+    config, plan
+        The network, and how it runs.
+    tile_size
+        Input side that is asked for, or None.
+    largest
+        Upper limit for the output sides in pixels; None takes what is fastest for whole images.
+    """
     geometries = config.geometries
     if tile_size is not None:
         return tuple(geometry.inner_size(tile_size) for geometry in geometries)
     per_pixel = _LIVE_MAPS * config.base_channels * plan.dtype.itemsize
     pixels = _SHARE_OF_MEMORY * free_memory(plan.device) / per_pixel
-    side, largest = int(pixels ** (1 / config.ndim)), _LARGEST_INNER[config.ndim]
+    side, largest = int(pixels ** (1 / config.ndim)), largest or _LARGEST_INNER[config.ndim]
     sizes = []
     for geometry in geometries:
         fits = geometry.inner_size(max(side, geometry.input_size(geometry.stride)))
@@ -382,6 +399,6 @@ def precision_difference(probability: torch.Tensor, reference: torch.Tensor) -> 
     if changed <= _CLASS_CHANGES_ALLOWED and moved <= _PROBABILITY_CHANGE_ALLOWED:
         return None
     return (
-        f"faster bfloat16 would give {changed:.2%} of the pixels another class "
+        f"a lower one would give {changed:.2%} of the pixels another class "
         f"and move a probability by {moved:.3f}"
     )

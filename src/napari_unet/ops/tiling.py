@@ -108,6 +108,28 @@ class TileGeometry:
         return inner // 2 // self.stride * self.stride or None
 
 
+def halved(
+    geometries: Sequence[TileGeometry], inner_sizes: Sequence[int]
+) -> tuple[int, ...] | None:
+    """Halve the inner sides of a tile along every axis where that can be.
+
+    Parameters
+    ----------
+    geometries, inner_sizes
+        What the network demands, and the inner side, of each axis.
+
+    Returns
+    -------
+    tuple of int or None
+        The smaller sides; None if all are as small as can be.
+    """
+    pairs = zip(geometries, inner_sizes, strict=True)
+    smaller = [geometry.halved(size) for geometry, size in pairs]
+    if not any(smaller):
+        return None
+    return tuple(half or size for half, size in zip(smaller, inner_sizes, strict=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Tile:
     """One window of the image, in image coordinates: (row, column) or (plane, row, column).

@@ -9,6 +9,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet.engine.image import SourceImage
+from napari_unet.engine.images.axes import PixelSize
+from napari_unet.engine.images.fitting import common_size
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.images import channel_count
 
@@ -27,15 +30,20 @@ class LabelledImage:
     name
         What to call it; unique in a set.
     image
-        Shape (Y, X) or (Y, X, 3), dtype and grey values as in the file.
+        Shape (Y, X) or (Y, X, 3), dtype and grey values as in the file; of a stack (Z, Y, X) or
+        (Z, Y, X, 3).
     labels
-        Shape (Y, X), integers >= 0, values as in the file.
+        Shape (Y, X) or (Z, Y, X), integers >= 0, values as in the file.
     group
         The sequence or stack that it belongs to, "" if it stands alone. Images of a group are
         consecutive, so neighbours are near-copies of each other.
     valid
-        Shape (Y, X), boolean. False where nobody has said what the pixel shows, so that it must
-        take part neither in learning nor in scores. None: every pixel is annotated.
+        Shape of the labels, boolean. False where nobody has said what the pixel shows, so that it
+        must take part neither in learning nor in scores. None: every pixel is annotated.
+    spacing
+        Size of a pixel along each axis, in any unit; three numbers for a stack.
+    pixel_size
+        Height and width of a pixel with their unit; None if nobody knows.
 
     Raises
     ------
@@ -48,10 +56,12 @@ class LabelledImage:
     labels: NDArray[np.integer[Any]]
     group: str = ""
     valid: NDArray[np.bool_] | None = None
+    spacing: tuple[float, ...] = (1.0, 1.0)
+    pixel_size: PixelSize | None = None
 
     def __post_init__(self) -> None:
         """Compare the shapes."""
-        size = self.image.shape[:2]
+        size = self.image.shape[: self.ndim]
         if self.labels.shape != size:
             raise InputError(
                 f"{self.name}: the image is {_size(size)} pixels, its labels are "
@@ -62,6 +72,15 @@ class LabelledImage:
                 f"{self.name}: the mask of valid pixels has shape {self.valid.shape}, the image "
                 f"{size}; give one of the same shape"
             )
+
+    @property
+    def ndim(self) -> int:
+        """2 for an image, 3 for a stack."""
+        return len(self.spacing)
+
+    def source(self) -> SourceImage:
+        """Return the image as networks see it."""
+        return SourceImage(self.image, self.ndim, self.spacing)
 
     def values(self) -> frozenset[int]:
         """Return the label values that occur among the annotated pixels."""
@@ -100,7 +119,23 @@ class LabelledSet:
     @property
     def channels(self) -> int:
         """Number of channels of the images, 1 or 3."""
-        return channel_count(self.images[0].image)
+        return channel_count(self.images[0].image, self.ndim)
+
+    @property
+    def ndim(self) -> int:
+        """2 for a set of images, 3 for one of stacks."""
+        return self.images[0].ndim
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Size of a pixel along each axis, in pixels of the plane: the median of all images."""
+        found = [np.divide(image.spacing, image.spacing[-1]) for image in self.images]
+        return tuple(float(size) for size in np.median(found, axis=0))
+
+    @property
+    def pixel_size(self) -> PixelSize | None:
+        """Height and width of a pixel, if they are known and about the same for all images."""
+        return common_size([image.pixel_size for image in self.images])
 
     def digest(self) -> dict[str, str]:
         """Return for each name the SHA-256, in hex, of shape, dtype and bytes of image and labels.

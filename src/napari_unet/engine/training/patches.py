@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_unet.engine.dataset import LabelledImage, LabelledSet
-from napari_unet.engine.image import SourceImage
 from napari_unet.engine.training.recipe import Recipe
 from napari_unet.model.augment import Patch, sample_patch
 from napari_unet.ops.annotations import NOT_ANNOTATED
@@ -22,7 +22,7 @@ from napari_unet.ops.targets import (
     semantic_annotations,
     semantic_border_weights,
 )
-from napari_unet.ops.tiling import TileGeometry
+from napari_unet.ops.tiling import TileGeometry, halved
 from napari_unet.ops.weight_map import class_weights
 
 # Pixels of each class that are remembered as possible middles of patches: enough that none is met
@@ -34,16 +34,17 @@ _OVERHANG = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lesson:
-    """An image ready to learn from: (C, Y, X) float32, (Y, X) uint8, (Y, X) float32.
+    """An image ready to learn from: (C, Y, X) float32, (Y, X) uint8, (Y, X) float32; or a stack.
 
-    `middles` are pixels to lay patches around, (n, 2): some of all that are annotated first, then
-    some of each class.
+    `middles` are pixels to lay patches around, (n, axes): some of all that are annotated first,
+    then some of each class.
     """
 
     image: Tensor
     annotations: Tensor
     weights: Tensor
     middles: tuple[Tensor, ...]
+    spacing: tuple[float, ...]
 
 
 def class_count(labelled_set: LabelledSet, recipe: Recipe) -> int:
@@ -67,42 +68,46 @@ class DensePatches:
     recipe
         Targets, weights, patch size (less if most images are smaller), batch and augmentation.
     geometry
-        What the network demands of its tiles.
+        What the network demands of its tiles, axis by axis or of all axes alike.
     generator
         Source of all random numbers.
 
     Raises
     ------
     InputError
-        If there is nothing to tell apart: all pixels have one class.
+        If there is nothing to tell apart, all pixels have one class; or if the recipe is for
+        another number of axes.
     """
 
     def __init__(
         self,
         labelled_set: LabelledSet,
         recipe: Recipe,
-        geometry: TileGeometry,
+        geometry: TileGeometry | Sequence[TileGeometry],
         generator: torch.Generator,
     ) -> None:
-        self._recipe, self._geometry, self._generator = recipe, geometry, generator
-        # A patch larger than most images learns from no more pixels, and takes longer.
-        sides = [max(image.labels.shape) for image in labelled_set.images]
-        side = min(recipe.patch_size, int(np.median(sides)) + geometry.surplus)
-        # 388 is 384 and a surplus of 4, as 572 -> 388 in figure 1.
-        cells = -(-(side - geometry.surplus) // geometry.stride)
-        self._inner = max(cells, 1) * geometry.stride
+        self._recipe, self._generator = recipe, generator
+        if isinstance(geometry, TileGeometry):
+            geometry = [geometry] * labelled_set.ndim
+        self._geometries = tuple(geometry)
+        if labelled_set.ndim != recipe.ndim:
+            raise InputError(
+                f"the recipe {recipe.name} is for {recipe.ndim} dimensions, and the images have "
+                f"{labelled_set.ndim}; choose another recipe, or read the files as the other"
+            )
+        self._inner = _patch_sides(labelled_set, recipe, self._geometries)
         self._lessons = _lessons(labelled_set, recipe, generator)
         areas = torch.tensor([lesson.annotations.numel() for lesson in self._lessons])
         self._chance = areas.double().sqrt()
 
     @property
     def input_size(self) -> int:
-        """Side of the network's input, in pixels."""
-        return self._geometry.input_size(self._inner)
+        """Side of the network's input, along rows and columns, in pixels."""
+        return self._geometries[-1].input_size(self._inner[-1])
 
     def halve(self) -> bool:
         """Halve the patches; False if they are as small as can be."""
-        smaller = self._geometry.halved(self._inner)
+        smaller = halved(self._geometries, self._inner)
         self._inner = smaller or self._inner
         return smaller is not None
 
@@ -114,38 +119,57 @@ class DensePatches:
 
     def _draw_one(self, number: int) -> Patch:
         lesson = self._lessons[int(torch.multinomial(self._chance, 1, generator=self._generator))]
-        row, column = self._centre(lesson, number)
+        axes = list(zip(self._geometries, self._inner, strict=True))
         return sample_patch(
             lesson.image,
             lesson.annotations,
             lesson.weights,
-            centre=(row, column),
-            input_size=self.input_size,
-            output_size=self._inner + self._geometry.surplus,
+            centre=self._centre(lesson, number),
+            input_size=[geometry.input_size(inner) for geometry, inner in axes],
+            output_size=[inner + geometry.surplus for geometry, inner in axes],
             config=self._recipe.augment,
             generator=self._generator,
+            spacing=lesson.spacing,
         )
 
-    def _centre(self, lesson: _Lesson, number: int) -> tuple[float, float]:
+    def _centre(self, lesson: _Lesson, number: int) -> list[float]:
         """Choose what the patch shows: half of the patches anything, half a class in turn."""
         everything, *classes = lesson.middles
         pixels = classes[number // 2 % len(classes)] if number % 2 else everything
         chosen = pixels[int(torch.randint(len(pixels), (1,), generator=self._generator))]
         # Not always amid the patch: anywhere in its inner half.
-        jitter = (torch.rand(2, generator=self._generator) - 0.5) * self._inner / 2
-        row, column = (
-            self._within(float(place), length)
-            for place, length in zip(chosen + jitter, lesson.annotations.shape, strict=True)
-        )
-        return row, column
+        sides = torch.tensor(self._inner)
+        jitter = (torch.rand(len(sides), generator=self._generator) - 0.5) * sides / 2
+        axes = zip(chosen + jitter, self._inner, lesson.annotations.shape, strict=True)
+        return [_within(float(place), side, length) for place, side, length in axes]
 
-    def _within(self, place: float, length: int) -> float:
-        """Move a patch into the image, where there is something to learn, a little overlap aside.
 
-        Along an axis on which the image is smaller than the patch it lies in the middle.
-        """
-        half = self._inner * (0.5 - _OVERHANG)
-        return min(max(place, min(half, length / 2)), max(length - half, length / 2))
+def _within(place: float, side: int, length: int) -> float:
+    """Move a patch into the image, where there is something to learn, a little overlap aside.
+
+    Along an axis on which the image is smaller than the patch it lies in the middle.
+    """
+    half = side * (0.5 - _OVERHANG)
+    return min(max(place, min(half, length / 2)), max(length - half, length / 2))
+
+
+def _patch_sides(
+    labelled_set: LabelledSet, recipe: Recipe, geometries: Sequence[TileGeometry]
+) -> tuple[int, ...]:
+    """Return the inner sides of the patches.
+
+    A patch larger than most images learns from no more pixels, and takes longer.
+    """
+    shapes = np.array([image.labels.shape for image in labelled_set.images])
+    shapes[:, -2:] = shapes[:, -2:].max(axis=1, keepdims=True)
+    usual = np.median(shapes, axis=0)
+    sides = []
+    for geometry, length, size in zip(geometries, usual, labelled_set.spacing, strict=True):
+        side = min(round(recipe.patch_size / size), int(length) + geometry.surplus)
+        # 388 is 384 and a surplus of 4, as 572 -> 388 in figure 1.
+        cells = -(-(side - geometry.surplus) // geometry.stride)
+        sides.append(max(cells, 1) * geometry.stride)
+    return tuple(sides)
 
 
 def _lessons(
@@ -163,18 +187,21 @@ def _lessons(
     lessons = []
     for item, target in zip(labelled_set.images, annotations, strict=True):
         if labelled_set.kind == "instances":
-            border = instance_border_weights(item.labels, recipe.w0, recipe.sigma)
+            border = instance_border_weights(
+                item.labels, recipe.w0, recipe.sigma, labelled_set.spacing
+            )
         else:
             w0 = recipe.w0 if recipe.class_borders else 0.0
-            border = semantic_border_weights(target, w0, recipe.sigma)
+            border = semantic_border_weights(target, w0, recipe.sigma, labelled_set.spacing)
         if not target.any():
             continue  # nothing of it is annotated
         lessons.append(
             _Lesson(
-                torch.from_numpy(SourceImage(item.image).normalized),
+                torch.from_numpy(item.source().normalized),
                 torch.from_numpy(target),
                 torch.from_numpy(dense_weights(target, border, table)),
                 _middles(target, generator),
+                item.source().spacing,
             )
         )
     return lessons
@@ -195,5 +222,5 @@ def _annotations(
     item: LabelledImage, labelled_set: LabelledSet, recipe: Recipe
 ) -> NDArray[np.uint8]:
     if labelled_set.kind == "instances":
-        return instance_annotations(item.labels, recipe.outline, item.valid)
-    return semantic_annotations(item.labels, labelled_set.class_values, item.valid)
+        return instance_annotations(item.labels, recipe.outline, item.valid, labelled_set.spacing)
+    return semantic_annotations(item.labels, labelled_set.class_values, item.valid, item.ndim)

@@ -16,7 +16,7 @@ from napari_unet.engine.plan import Precision
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.engine.training.pace import ScheduleKind
 from napari_unet.model.augment import AugmentConfig
-from napari_unet.model.unet import UNetConfig
+from napari_unet.model.config import UNetConfig, pooling_for
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.targets import OUTLINES, Outline
 
@@ -34,8 +34,9 @@ class Recipe:
     ----------
     name
         "paper", "default", "nuclei", or a name of your own.
-    base_channels, depth, batch_norm, dropout
-        Of the network, see `napari_unet.model.unet.UNetConfig`.
+    base_channels, depth, batch_norm, dropout, ndim
+        Of the network, see `napari_unet.model.unet.UNetConfig`. With three dimensions, where
+        planes are pooled follows from the spacing of the stacks.
     optimizer, learning_rate, momentum
         "sgd" or "adamw"; the momentum is SGD's.
     schedule
@@ -43,7 +44,7 @@ class Recipe:
         soon as the validation measure has stopped rising.
     patch_size, batch
         Output side of the patches in pixels, rounded up to the network's pooling grid and not much
-        larger than most images, and how many are in a step.
+        larger than most images, and how many are in a step. Across planes, as far as in the plane.
     w0, sigma, balance
         Of the weight map, see `napari_unet.ops.weight_map.weight_map`.
     class_borders
@@ -76,6 +77,7 @@ class Recipe:
     outline: Outline = "none"
     augment: AugmentConfig = _STRONG_GREY_VALUES
     averaging: Averaging = "symmetries"
+    ndim: int = 2
 
     def __post_init__(self) -> None:
         for value, allowed in (
@@ -87,10 +89,28 @@ class Recipe:
                 raise InputError(f"no {value!r} in a recipe; choose one of {', '.join(allowed)}")
         self.learning()  # refuses what no training could use
 
-    def network(self, in_channels: int, classes: int) -> UNetConfig:
-        """Return the shape of the network for images of so many channels and so many classes."""
+    def network(
+        self, in_channels: int, classes: int, spacing: Sequence[float] | None = None
+    ) -> UNetConfig:
+        """Return the shape of the network for images of so many channels and so many classes.
+
+        Parameters
+        ----------
+        in_channels, classes
+            Of the images.
+        spacing
+            Of stacks: size of a voxel along each axis; None: all alike.
+        """
+        is_stack = self.ndim == 3
         return UNetConfig(
-            in_channels, classes, self.base_channels, self.depth, self.batch_norm, self.dropout
+            in_channels,
+            classes,
+            self.base_channels,
+            self.depth,
+            self.batch_norm,
+            self.dropout,
+            ndim=self.ndim,
+            pooling=pooling_for(spacing or (1, 1, 1), self.depth) if is_stack else (),
         )
 
     def learning(
@@ -168,7 +188,19 @@ NUCLEI = Recipe(
     # The paper's 10 pixels are for a tile of 388; on patches of a third of that they bend nuclei.
     augment=AugmentConfig(elastic_sigma=3.0, scale=0.2, noise=0.03, contrast=0.2, gamma=0.2),
 )
-RECIPES = {recipe.name: recipe for recipe in (DEFAULT, NUCLEI, PAPER)}
+STACK = Recipe(
+    name="stack",
+    ndim=3,
+    base_channels=16,
+    depth=2,  # each level more doubles the context along every axis: 8 times the voxels
+    dropout=0.0,
+    patch_size=44,
+    batch=1,
+    outline="inner",
+    augment=AugmentConfig(elastic_sigma=2.0, scale=0.1, shift=4.0),
+    averaging="none",  # the sixteen symmetries of a stack take sixteen times as long
+)
+RECIPES = {recipe.name: recipe for recipe in (DEFAULT, NUCLEI, PAPER, STACK)}
 
 
 def recipe_with(name: str, changes: Sequence[str]) -> Recipe:

@@ -130,7 +130,8 @@ class Training:
         self.request = request
         recipe = request.recipe
         classes = class_count(request.training, recipe)
-        config = recipe.network(request.training.channels, classes)
+        training = request.training
+        config = recipe.network(training.channels, classes, training.spacing)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(request.seed)
             self.model = UNet.from_config(config)
@@ -138,9 +139,7 @@ class Training:
             seed=request.seed, precision=request.precision, device=request.device
         )
         self._trainer = Trainer(self.model, learning)
-        self._patches = DensePatches(
-            request.training, recipe, config.geometry, self._trainer.generator
-        )
+        self._patches = DensePatches(training, recipe, config.geometries, self._trainer.generator)
         self._validator = None
         if request.validation is not None and request.validation.images:
             self._validator = Validator(request.validation, recipe, request.device)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.averaging import Averaging
 from napari_unet.engine.dataset import LabelledImage, LabelledSet
-from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import Precision
 from napari_unet.engine.predict import PredictRequest, assemble, predict_tiles
 from napari_unet.engine.results import InstanceSettings, Method, find_instances
@@ -140,9 +139,9 @@ class Validator:
         averaging: Averaging | None = None,
         stop: threading.Event | None = None,
     ) -> NDArray[np.float32]:
-        """Predict an image; shape (classes, Y, X). `averaging` None is the recipe's."""
+        """Predict an image; shape (classes, *shape). `averaging` None is the recipe's."""
         request = PredictRequest(
-            SourceImage(image.image),
+            image.source(),
             precision=precision,
             device=self._device,
             averaging=self.recipe.averaging if averaging is None else averaging,
@@ -217,7 +216,7 @@ class Validator:
     ) -> list[float]:
         scores = []
         for probability, image in zip(probabilities, images, strict=True):
-            objects = find_instances(probability, settings)
+            objects = find_instances(probability, settings, image.source().spacing)
             truth = image.labels
             if image.valid is not None:
                 objects, truth = objects * image.valid, truth * image.valid

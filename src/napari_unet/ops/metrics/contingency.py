@@ -22,7 +22,7 @@ class Contingency:
     Attributes
     ----------
     prediction, truth
-        Renumbered label images, shape (Y, X), int32: 0, then 1, 2, ... in the order of the labels.
+        Renumbered label images, int32: 0, then 1, 2, ... in the order of the labels.
     predicted_count, true_count
         How many objects they have; 0, the background, is not counted.
     rows, columns
@@ -56,7 +56,7 @@ def contingency(prediction: NDArray[Any], truth: NDArray[Any]) -> Contingency:
     Parameters
     ----------
     prediction, truth
-        Label images of shape (Y, X), boolean or integer, not negative.
+        Label images of shape (Y, X), or of stacks (Z, Y, X), boolean or integer, not negative.
 
     Returns
     -------
@@ -68,7 +68,8 @@ def contingency(prediction: NDArray[Any], truth: NDArray[Any]) -> Contingency:
     InputError
         If the shapes differ, or one is no label image.
     """
-    checked = as_label_image(prediction, "prediction"), as_label_image(truth, "truth")
+    ndim = 3 if np.ndim(prediction) == np.ndim(truth) == 3 else 2
+    checked = as_label_image(prediction, "prediction", ndim), as_label_image(truth, "truth", ndim)
     same_shape(*checked)
     (predicted, predicted_count), (true, true_count) = map(compact_labels, checked)
     width = true_count + 1
