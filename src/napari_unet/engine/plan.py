@@ -143,7 +143,9 @@ class ExecutionPlan:
     def _running_copy(self, model: UNet) -> UNet:
         network = _frozen_copy(model).to(self.device, self.dtype)
         network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        return fuse(network) if self.fused else network
+        # The plan may come from another machine.
+        can = self.fused and self.device.type == "cpu" and can_fuse(self.dtype, self.ndim)
+        return fuse(network) if can else network
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which a training step computes."""

@@ -369,14 +369,7 @@ def inner_sizes(
 ) -> tuple[int, ...]:
     """Return the output sides of a tile: as asked for, or what fits into the free memory.
 
-    Parameters
-    ----------
-    config, plan
-        The network, and how it runs.
-    tile_size
-        Input side that is asked for, or None.
-    largest
-        Upper limit for the output sides in pixels; None takes what is fastest for whole images.
+    `largest` is the limit where memory allows more; None is what suits whole images.
     """
     geometries = config.geometries
     if tile_size is not None:
@@ -399,6 +392,6 @@ def precision_difference(probability: torch.Tensor, reference: torch.Tensor) -> 
     if changed <= _CLASS_CHANGES_ALLOWED and moved <= _PROBABILITY_CHANGE_ALLOWED:
         return None
     return (
-        f"a lower one would give {changed:.2%} of the pixels another class "
+        f"a lower precision would give {changed:.2%} of the pixels another class "
         f"and move a probability by {moved:.3f}"
     )

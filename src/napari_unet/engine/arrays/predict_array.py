@@ -187,7 +187,11 @@ def prepare(
     if notice is not None:
         yield notice
     job["settings"]["tile"] = sides
-    job["plan"] = {"dtype": str(plan.dtype).split(".")[-1], "channels_last": plan.channels_last}
+    job["plan"] = {
+        "dtype": str(plan.dtype).split(".")[-1],
+        "channels_last": plan.channels_last,
+        "fused": plan.fused,
+    }
     if path.exists() and request.overwrite:
         shutil.rmtree(path)
     store = create_store(path, layout, job, measured)
@@ -332,7 +336,12 @@ def _known_plan(model: UNet, request: PredictArrayRequest, job: Mapping[str, Any
     plan = choose_plan(model.config, "predict", request.precision, request.device)
     known = job["plan"]
     dtype = _PRECISIONS[known["dtype"]]
-    return replace(plan, dtype=dtype, channels_last=bool(known["channels_last"]))
+    return replace(
+        plan,
+        dtype=dtype,
+        channels_last=bool(known["channels_last"]),
+        fused=bool(known.get("fused", False)),
+    )
 
 
 def _layout(model: UNet, request: PredictArrayRequest, sides: Sequence[int]) -> OutputLayout:
