@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -42,9 +44,12 @@ def open_tiff(path: Path, corrections: Corrections) -> OpenedImage:
         If the file is cut off, its axes are not known, or its description promises more planes
         than there are.
     """
-    tiff = tifffile.TiffFile(path)
+    tiff: tifffile.TiffFile | None = None
     try:
-        series = tiff.series[0]
+        with _noticing_damage(path):
+            tiff = tifffile.TiffFile(path)
+            series = tiff.series[0]
+            len(tiff.pages)  # looks for all of them
         levels = [tuple(level.shape) for level in series.levels]
         if corrections.level >= len(levels):
             raise InputError(
@@ -70,8 +75,44 @@ def open_tiff(path: Path, corrections: Corrections) -> OpenedImage:
         info, drop = describe(stored, names, base, corrections, sizes=sizes)
         return OpenedImage(info, stored, drop, tiff.close)
     except BaseException:
-        tiff.close()
+        if tiff is not None:
+            tiff.close()
         raise
+
+
+class _DamageLog(logging.Handler):
+    """Collects what tifffile tells of this thread's file and goes on without."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lost = False
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        # Pages behind the end of the file, or the description that names axes and sizes.
+        lost = "invalid page offset" in text or ("TiffTag 270" in text and "invalid value" in text)
+        self.lost = self.lost or (lost and record.thread == self._thread)
+
+
+@contextmanager
+def _noticing_damage(path: Path) -> Iterator[None]:
+    """Raise if pages or the description lie behind the end of the file.
+
+    tifffile reads what is left as if it were all, and only logs it.
+    """
+    log = _DamageLog()
+    logger = logging.getLogger("tifffile")
+    logger.addHandler(log)
+    try:
+        yield
+    finally:
+        logger.removeHandler(log)
+    if log.lost:
+        raise InputError(
+            f"{path} is cut off: pages or the description at its end are missing; copy the file "
+            "again"
+        )
 
 
 def _names(axes: str) -> str:
