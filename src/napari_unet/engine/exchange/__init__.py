@@ -1,0 +1,1 @@
+"""Models from and to other programs: open a package, predict with it, export one's own."""

@@ -1,0 +1,86 @@
+"""Open a model file, whatever made it: our own, a package, or ONNX that we exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from napari_unet.engine.usage import Usage, load_usage
+from napari_unet.model.checkpoint import load_model
+from napari_unet.model.unet import UNet
+from napari_unet.model.zoo.container import LARGEST_FILE, Container, open_container
+from napari_unet.model.zoo.description import Description, read_description
+from napari_unet.model.zoo.foreign import ForeignModel
+from napari_unet.model.zoo.onnx_file import OnnxFile, is_onnx
+from napari_unet.ops.errors import InputError
+
+_ENDINGS = (".zip", ".yaml", ".yml", ".onnx")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedModel:
+    """A model from a file.
+
+    Attributes
+    ----------
+    network
+        Our own network, which can learn on, or one of another program, which cannot.
+    usage
+        How it is meant to be used.
+    """
+
+    network: UNet | ForeignModel
+    usage: Usage
+
+
+def is_package(path: str | Path) -> bool:
+    """Say whether a path is that of a model from elsewhere, by its name alone."""
+    path = Path(path)
+    return path.suffix.lower() in _ENDINGS or path.is_dir()
+
+
+def open_model(path: str | Path) -> OpenedModel:
+    """Open a model file.
+
+    Parameters
+    ----------
+    path
+        A .safetensors file of this program, a bioimage.io package (folder, zip, or the description
+        in a folder), or an .onnx file that this program exported.
+
+    Returns
+    -------
+    OpenedModel
+        A package that this program exported gives the network itself, ready to learn on.
+
+    Raises
+    ------
+    InputError
+        If it cannot be opened or run without foreign code.
+    """
+    path = Path(path)
+    if not is_package(path):
+        return OpenedModel(load_model(path), load_usage(path))
+    if is_onnx(path):
+        file = OnnxFile(path)
+        return OpenedModel(ForeignModel(file, file.description), Usage())
+    container = open_container(path)
+    description = read_description(container)
+    if description.own_weights:
+        return _own(container, description)
+    return OpenedModel(ForeignModel(container, description), Usage())
+
+
+def _own(container: Container, description: Description) -> OpenedModel:
+    """Read our own weights out of a package."""
+    name = description.own_weights
+    inside = f"{description.folder}/{name}" if description.folder else name
+    contents = container.read(inside, LARGEST_FILE)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "model.safetensors"
+        file.write_bytes(contents)
+        try:
+            return OpenedModel(load_model(file), load_usage(file))
+        except InputError as error:
+            raise InputError(str(error).replace(str(file), f"{container.path}: {name}")) from error

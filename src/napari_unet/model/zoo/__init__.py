@@ -1,0 +1,1 @@
+"""Models from and to elsewhere: bioimage.io packages and ONNX files, read as data alone."""
