@@ -116,7 +116,9 @@ def _read_pair(pair: Pair) -> LabelledImage:
         image = image[..., 0] if channels == 1 else image[..., :channels]
     if data.valid is not None and not data.valid.any():
         raise InputError("no pixel is annotated; leave it out")
-    return LabelledImage(pair.name, image, data.labels, pair.group, data.valid)
+    return LabelledImage(
+        pair.name, image, data.labels, pair.group, data.valid, pixel_size=data.pixel_size
+    )
 
 
 def _same_channels(images: list[LabelledImage]) -> tuple[list[LabelledImage], list[str]]:

@@ -119,7 +119,7 @@ def train_to_file(
     measured = None
     if request.validation is not None and request.validation.images:
         measured = yield from _measure(training, request.validation, stop)
-    usage = _usage(training, measured)
+    usage = _usage(training, measured).learned_at(request.training.pixel_size)
     save_model(training.best_model(), output, usage.to_dict())
     record = training_record(training, measured, output, problems, command)
     saved = [output, write_report(report_path(output), record)]
