@@ -158,7 +158,8 @@ def _entry(entry: Any, what: str) -> tuple[Kind, str, Mapping[str, Any]]:
     if kind not in ("batch", "channel", "space", "time", "index"):
         raise unexpected(f"an axis of {what}", kind, "batch, channel, space, time or index")
     usual = "x" if kind == "space" else kind
-            raise unexpected(f"size of {name} of {what}", size, "that of the input")
+    name = text(values.get("id", usual), "id of an axis")
+    return kind, name, values  # type: ignore[return-value]
 
 
 def _size(size: Any, what: str) -> tuple[int, int]:
