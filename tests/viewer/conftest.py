@@ -9,6 +9,12 @@ from napari_unet.model.unet import UNet
 from napari_unet.viewer.controller import SegmentationController
 
 
+@pytest.fixture(autouse=True)
+def _no_projects(monkeypatch):
+    """Nothing is written to the folders of whoever runs the tests; those of projects say where."""
+    monkeypatch.setenv("NAPARI_UNET_PROJECTS", "off")
+
+
 @pytest.fixture
 def two_halves():
     """A dark left and a bright right half, with noise, and three strokes in each."""

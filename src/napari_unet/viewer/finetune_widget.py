@@ -26,6 +26,7 @@ from napari_unet.viewer.learning_options import LearningOptions
 from napari_unet.viewer.model_files import ModelFiles
 from napari_unet.viewer.planes import why_not_usable
 from napari_unet.viewer.score_text import describe_score
+from napari_unet.viewer.project.strip import ProjectStrip
 from napari_unet.viewer.session_layers import unwrap
 from napari_unet.viewer.shortcuts import bind_keys, key_table
 from napari_unet.viewer.status import Phase
@@ -96,6 +97,7 @@ class FinetuneWidget(Dock):
         self.description = note("")
         self.rows.addWidget(self.image)
         self.rows.addWidget(self.description)
+        self.rows.addWidget(ProjectStrip(self.controller))
 
     def _add_paint_section(self, viewer: Any) -> None:
         self.add_section("2  Paint a few strokes")

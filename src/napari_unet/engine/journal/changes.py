@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.journal.format import LARGEST_BOX
 
+#: Why a network is written while it learns: so that a power cut does not take all of a round.
+KEPT: Final = "kept"
 Role = Literal["annotations", "objects"]
 ROLES: Final = ("annotations", "objects")
 #: Of one entry.
@@ -155,10 +157,14 @@ class ModelChanged:
     """The network is another one: a round of learning ended, or one was loaded or forgotten."""
 
     kind: ClassVar[str] = "model"
-    is_step: ClassVar[bool] = True
     why: str
     before: ModelFile | None
     after: ModelFile | None
+
+    @property
+    def is_step(self) -> bool:
+        """Whether it can be taken back: not what is kept in the middle of a round."""
+        return self.why != KEPT
 
     def inverse(self) -> ModelChanged:
         """Return the change that takes this one back."""

@@ -43,6 +43,7 @@ DTYPES: Final = {
     "int32": "<i4",
     "int64": "<i8",
 }
+_TORN: Final = "the last line was not written to its end"
 _PREFIX: Final = 18  # two numbers of eight digits, and a blank after each
 # Level 1: strokes shrink to a hundredth at any level, and this one takes a third of the time.
 _LEVEL: Final = 1
@@ -73,6 +74,11 @@ class Damage:
     offset: int
     lost: int
     reason: str
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether it is but the change that was being written when the program ended."""
+        return self.reason == _TORN
 
     def __str__(self) -> str:
         return f"{self.file}: {self.reason} at byte {self.offset}; {self.lost} bytes are not read"
@@ -141,7 +147,7 @@ def read_lines(file: BinaryIO, offset: int = 0) -> Iterator[Line]:
         length, checksum = _read_prefix(prefix)
         body = file.read(length + 1)
         if len(body) <= length:
-            raise JournalError("the last line was not written to its end")
+            raise JournalError(_TORN)
         if body[-1:] != b"\n" or zlib.crc32(body[:-1]) != checksum:
             raise JournalError("a line does not match its checksum")
         end = offset + _PREFIX + length + 1
@@ -164,7 +170,7 @@ def line_end(file: BinaryIO, offset: int) -> int | None:
 
 def _read_prefix(prefix: bytes) -> tuple[int, int]:
     if len(prefix) < _PREFIX:
-        raise JournalError("the last line was not written to its end")
+        raise JournalError(_TORN)
     if prefix[8:9] != b" " or prefix[17:18] != b" ":
         raise JournalError("there is no line of a journal")
     try:

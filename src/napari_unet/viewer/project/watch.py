@@ -1,0 +1,205 @@
+"""Tells what changes in a layer that is painted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from napari.layers import Labels
+from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
+
+from napari_unet.engine.journal import BoxChange, Painted, diff_box
+
+Box = tuple[slice, ...]
+#: (change, undoes, redoes) -> its number, 0 if it cannot be taken now.
+Record = Callable[[Painted, int, int], int]
+
+# A stroke's dabs are taken as one box if that is at most so many times as large as they are.
+_LOOSE: Final = 8
+# Bytes up to which a layer is compared as a whole when something may have been written into it.
+_COMPARED: Final = 64 * 2**20
+
+
+class LayerWatch:
+    """Compares a layer with what is known of it, where napari says that something happened.
+
+    It keeps a second copy of the pixels. What is recorded is what differs, so the record is right
+    however the pixels came about; napari's own history only says what was undone.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    name
+        Its id in the project.
+    record
+        Called with every change.
+    known
+        What the project knows of it; None for an empty layer.
+
+    Attributes
+    ----------
+    layer, name
+        As given.
+    """
+
+    def __init__(
+        self, layer: Labels, name: str, record: Record, known: NDArray[Any] | None = None
+    ) -> None:
+        self.layer = layer
+        self.name = name
+        self._record = record
+        self._data = layer.data
+        self._shape = tuple(layer.data.shape)
+        # Of zeros, memory is taken only where something is written.
+        empty = np.zeros(self._shape, layer.data.dtype)
+        self._known: NDArray[Any] = empty if known is None else known
+        # Numbers of the changes in napari's own history; 0 for one that has none.
+        self._undo = [0] * len(layer._undo_history)
+        self._redo = [0] * len(layer._redo_history)
+        self._pending: list[Box] = []
+        self._late: list[Box] = []
+        layer.events.paint.connect(self._on_painted)
+        layer.events.set_data.connect(self._on_refreshed)
+        layer.events.data.connect(self._on_refreshed)
+
+    def close(self) -> None:
+        """Let go of the layer."""
+        self.layer.events.paint.disconnect(self._on_painted)
+        self.layer.events.set_data.disconnect(self._on_refreshed)
+        self.layer.events.data.disconnect(self._on_refreshed)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the layer still has the shape and type that it had."""
+        data = self.layer.data
+        return tuple(data.shape) == self._shape and data.dtype == self._known.dtype
+
+    @property
+    def latest(self) -> int:
+        """The number of the change that napari's own undo would take back; 0 if unknown."""
+        return self._undo[-1] if self._undo and self.layer._undo_history else 0
+
+    @property
+    def latest_undone(self) -> int:
+        """The number of the change that napari's own redo would make again; 0 if unknown."""
+        return self._redo[-1] if self._redo and self.layer._redo_history else 0
+
+    def write(self, boxes: tuple[BoxChange, ...], undoes: int = 0, redoes: int = 0) -> None:
+        """Write pixels into the layer, past napari's own history."""
+        for box in boxes:
+            self.layer.data[box.index] = box.after
+        self._take([box.index for box in boxes], "history", undoes, redoes)
+        self.layer.refresh()
+
+    def catch_up(self) -> None:
+        """Record what could not be taken before."""
+        self._take_late()
+        if self._pending:
+            boxes, self._pending = self._pending, []
+            self._take(boxes, "stroke")
+
+    def compare(self, why: str = "set") -> None:
+        """Compare the whole layer, unless a stroke is in progress or it is very large."""
+        if not self.fits or self.layer._staged_history:
+            return
+        whole = tuple(slice(0, side) for side in self._shape)
+        if self._known.nbytes <= _COMPARED or why == "found":
+            self._take([whole], why)
+
+    # ------------------------------------------------------------------ napari tells
+
+    def _on_painted(self, event: Any) -> None:
+        if not self.fits:
+            return
+        self._take_late()
+        boxes = _boxes(event.value)
+        self._undo.append(self._take(boxes, "stroke"))
+        self._redo.clear()
+        if not self._undo[-1]:
+            # A stroke of the mouse is in the pixels by now; napari tells of what a program writes
+            # before it does so.
+            self._late = boxes
+            QTimer.singleShot(0, self._take_late)
+
+    def _take_late(self) -> None:
+        """Record what was told of before it was written."""
+        if self._late and self.fits:
+            boxes, self._late = self._late, []
+            number = self._take(boxes, "stroke")
+            if number and self._undo:
+                self._undo[-1] = number
+
+    def _on_refreshed(self, _event: Any = None) -> None:
+        if not self.fits:
+            return
+        self._take_late()
+        undo, redo = len(self.layer._undo_history), len(self.layer._redo_history)
+        if self.layer.data is not self._data:
+            self._data = self.layer.data
+            self.compare()
+        elif redo == len(self._redo) + 1 and self._undo:
+            number = self._undo.pop()
+            self._redo.append(number)
+            self._take(_boxes(self.layer._redo_history[-1]), "undo", undoes=number)
+        elif redo == len(self._redo) - 1 and undo:
+            number = self._redo.pop()
+            self._undo.append(number)
+            self._take(_boxes(self.layer._undo_history[-1]), "redo", redoes=number)
+
+    def _take(self, boxes: list[Box], why: str, undoes: int = 0, redoes: int = 0) -> int:
+        """Record what differs in some boxes; the number of the change, 0 if there is none."""
+        changes = [change for box in boxes if (change := self._difference(box)) is not None]
+        if not changes:
+            return 0
+        number = self._record(Painted(self.name, why, tuple(changes)), undoes, redoes)
+        if not number:
+            self._pending.extend(change.index for change in changes)
+            for change in reversed(changes):
+                self._known[change.index] = change.before
+        return number
+
+    def _difference(self, box: Box) -> BoxChange | None:
+        now = np.asarray(self.layer.data[box])
+        tight = diff_box(self._known[box], now)
+        if tight is None:
+            return None
+        first = tuple(span.start for span in box)
+        start = tuple(a + span.start for a, span in zip(first, tight, strict=True))
+        change = BoxChange(start, self._known[box][tight].copy(), now[tight].copy())
+        self._known[change.index] = change.after
+        return change
+
+
+def _boxes(atoms: Any) -> list[Box]:
+    """Return where the parts of a step of napari's history are, as few boxes that are not loose."""
+    boxes = [box for atom in atoms if (box := _box_of(atom)) is not None]
+    if len(boxes) < 2:
+        return boxes
+    union = tuple(
+        slice(min(span.start for span in spans), max(span.stop for span in spans))
+        for spans in zip(*boxes, strict=True)
+    )
+    return [union] if _size(union) <= _LOOSE * sum(map(_size, boxes)) else boxes
+
+
+def _box_of(atom: Any) -> Box | None:
+    key = getattr(atom, "slice_key", None)
+    if key is not None:  # the brush, the bucket and polygons
+        return tuple(_span(part) for part in key)
+    indices = [np.asarray(axis) for axis in atom[0]]  # single pixels
+    if not indices or not indices[0].size:
+        return None
+    return tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in indices)
+
+
+def _span(part: Any) -> slice:
+    if isinstance(part, slice):
+        return slice(int(part.start), int(part.stop))
+    return slice(int(part), int(part) + 1)
+
+
+def _size(box: Box) -> int:
+    return int(np.prod([span.stop - span.start for span in box]))
