@@ -25,8 +25,8 @@ from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.learning_options import LearningOptions
 from napari_unet.viewer.model_files import ModelFiles
 from napari_unet.viewer.planes import why_not_usable
-from napari_unet.viewer.score_text import describe_score
 from napari_unet.viewer.project.strip import ProjectStrip
+from napari_unet.viewer.score_text import describe_score
 from napari_unet.viewer.session_layers import unwrap
 from napari_unet.viewer.shortcuts import bind_keys, key_table
 from napari_unet.viewer.status import Phase
