@@ -46,6 +46,15 @@ _MARK_EVERY: Final = 2.0
 _COMPARED: Final = 16
 _PRECISIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.half}
 
+# What the settings of a job are called on the command line.
+_OPTIONS: Final = {
+    "content": "--save",
+    "dtype": "--dtype",
+    "precision": "--precision",
+    "averaging": "--averaging",
+    "tile": "the inner side of its tiles (--tile-size)",
+}
+
 ArrayEvent = OutputOpened | TilesWritten | Noticed | ArrayFinished
 
 
@@ -275,7 +284,7 @@ def _refuse_another(
         reasons.append("the values of its array have changed")
     for name, value in job["settings"].items():
         if (earlier := known.get("settings", {}).get(name)) != value:
-            reasons.append(f"its {name} was {earlier}, and is {value}")
+            reasons.append(f"{_OPTIONS[name]} was {earlier}, and is {value}")
     if reasons:
         raise InputError(
             f"{request.output} holds tiles of another job: {'; '.join(reasons)}; choose another "
