@@ -22,7 +22,7 @@ def test_napari_finds_the_manifest():
 def test_the_plugin_has_its_docks(manifest):
     assert manifest.display_name == "U-Net"
     names = [widget.display_name for widget in manifest.contributions.widgets]
-    assert names == ["Fine-tune", "Click", "Predict", "Train", "Weight map", "Evaluate"]
+    assert names == ["Fine-tune", "Click", "Predict", "Folder", "Train", "Weight map", "Evaluate"]
 
 
 def test_every_command_can_be_imported(manifest):

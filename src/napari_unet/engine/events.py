@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.image import SourceImage
+from napari_unet.engine.images.events import BatchEvent
 from napari_unet.engine.score_table import ScoreTable, Values
 from napari_unet.ops.clicks import Outline
 from napari_unet.ops.guidance import Suggestion
@@ -462,4 +463,5 @@ JobEvent = (
     | RegionsSuggested
     | RoundChecked
     | RoundUndone
+    | BatchEvent
 )

@@ -9,6 +9,7 @@ import napari
 from qtpy.QtCore import QTimer
 
 from napari_unet.engine.files import ImageFile, read_image
+from napari_unet.viewer.batch_widget import BatchWidget
 from napari_unet.viewer.clicking.widget import ClickWidget
 from napari_unet.viewer.controller import controller_for
 from napari_unet.viewer.evaluate_widget import EvaluateWidget
@@ -22,6 +23,7 @@ _DOCKS = {
     "Fine-tune": FinetuneWidget,
     "Click": ClickWidget,
     "Predict": PredictWidget,
+    "Folder": BatchWidget,
     "Train": TrainWidget,
     "Weight map": WeightMapWidget,
     "Evaluate": EvaluateWidget,
