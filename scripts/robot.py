@@ -30,11 +30,17 @@ class Robot:
     ----------
     viewer
         A viewer whose window is shown.
+
+    Attributes
+    ----------
+    released_at
+        When the mouse was let go at the end of the latest stroke, by `time.perf_counter`.
     """
 
     def __init__(self, viewer: Any) -> None:
         # Weakly, so that a robot that is still around does not keep a closed window.
         self._viewer = weakref.ref(viewer)
+        self.released_at = 0.0
 
     @property
     def viewer(self) -> Any:
@@ -85,6 +91,7 @@ class Robot:
                 y = start.y() + (end.y() - start.y()) * share
                 QTest.mouseMove(self.canvas, QPoint(round(x), round(y)))
                 QApplication.processEvents()
+        self.released_at = time.perf_counter()
         QTest.mouseRelease(self.canvas, _LEFT, _NO_KEY, positions[-1])
         self.wait(0.05)
 

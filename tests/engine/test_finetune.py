@@ -164,6 +164,17 @@ def test_new_strokes_that_cannot_be_used_do_not_end_the_job(two_halves):
     assert trainer.step == 2
 
 
+def test_stop_does_not_wait_for_another_score(two_halves, monkeypatch):
+    monkeypatch.setattr("napari_unet.engine.scoring._SECONDS_BETWEEN_SCORES", 0.0)
+    monkeypatch.setattr("napari_unet.engine.scoring._SHARE_OF_SCORING", 1.0)
+    stop = threading.Event()
+    running = job(Trainer(make_unet(), QUICK), *two_halves, stop=stop)
+    assert isinstance(next(running), StepCompleted)
+    assert isinstance(next(running), ScoreMeasured)
+    stop.set()
+    assert [type(event) for event in running] == [TrainingFinished]
+
+
 def test_stop_ends_after_the_step_in_progress(two_halves):
     stop = threading.Event()
     running = job(Trainer(make_unet(), QUICK), *two_halves, stop=stop)

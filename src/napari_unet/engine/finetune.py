@@ -156,7 +156,8 @@ def finetune(
         yield clock.completed(trainer.step, losses)
         if scoring.is_due():
             yield scoring.measure(source.annotations_of(request.image))
-    if losses:
+    # Who presses Stop does not wait for another score; one that was learned to the end has its own.
+    if losses and not (scoring.is_known and not clock.is_over(len(losses))):
         yield scoring.measure(source.annotations_of(request.image))
     yield TrainingFinished(
         trainer.step,

@@ -38,12 +38,18 @@ class Scoring:
         The image.
     rival
         Answers the same strokes in another way, which is measured as well.
+
+    Attributes
+    ----------
+    is_known
+        Whether the score was measured before.
     """
 
     def __init__(self, trainer: Trainer, image: SourceImage, rival: Rival | None = None) -> None:
         self._trainer = trainer
         self._image = image
         self._rival = rival
+        self.is_known = False
         self._next = time.monotonic() + _SECONDS_BETWEEN_SCORES
 
     def is_due(self) -> bool:
@@ -65,6 +71,7 @@ class Scoring:
         """
         started = time.monotonic()
         score = self._measure(annotations)
+        self.is_known = True
         spent = time.monotonic() - started
         pause = max(_SECONDS_BETWEEN_SCORES, spent * (1 / _SHARE_OF_SCORING - 1))
         self._next = time.monotonic() + pause

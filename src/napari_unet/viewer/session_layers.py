@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, Signal
-from superqt.utils import QSignalDebouncer
+from qtpy.QtCore import QObject, QTimer, Signal
+from superqt.utils import QSignalDebouncer, QSignalThrottler
 
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.ops.annotations import BACKGROUND, annotated_box
@@ -21,7 +21,7 @@ from napari_unet.viewer.layers import ResultLayers, annotation_colormap, describ
 from napari_unet.viewer.planes import ImagePlanes, Index, planes_of, why_not_usable
 from napari_unet.viewer.stroke_planes import StrokePlanes
 
-# A stroke often comes in several dabs; those within this time are taken in together.
+# The first dab is taken in at once; those that follow within this time are taken in together.
 _STROKE_PAUSE_MS = 200
 # A slider runs through many planes; what is asked of a plane is asked when it rests this long.
 _PLANE_PAUSE_MS = 150
@@ -61,7 +61,7 @@ class SessionLayers(QObject):
     leaving = Signal()
     #: Image or annotations are other ones, or their labels changed.
     changed = Signal()
-    #: Strokes were painted, erased or undone; comes once for several quick ones.
+    #: Strokes were painted, erased or undone; comes at once, and then once for several quick ones.
     painting_paused = Signal()
     #: (str): a layer in use went away; its name.
     image_lost = Signal(str)
@@ -91,9 +91,13 @@ class SessionLayers(QObject):
         self._taught: tuple[Image, Labels] | None = None
         # What was painted when a border began to be drawn; None while ordinary strokes are.
         self._before_border: NDArray[Any] | None = None
-        self._stroke_pause = QSignalDebouncer(parent=self)
+        self._stroke_pause = QSignalThrottler(parent=self)
         self._stroke_pause.setTimeout(_STROKE_PAUSE_MS)
         self._stroke_pause.triggered.connect(self.look_at_strokes)
+        # napari tells of some changes just before it writes them.
+        self._written = QTimer(self)
+        self._written.setSingleShot(True)
+        self._written.timeout.connect(self._stroke_pause.throttle)
         # Whether strokes were painted that were not looked at yet.
         self._is_painting = False
         self._plane_pause = QSignalDebouncer(parent=self)
@@ -157,7 +161,6 @@ class SessionLayers(QObject):
         if plane is None or plane == self.plane:
             return
         if self._is_painting:  # strokes on the plane that is left
-            self._stroke_pause.cancel()
             self.look_at_strokes()
         self._go_to_plane(plane)
         if self.draws_borders:
@@ -389,6 +392,8 @@ class SessionLayers(QObject):
     def look_at_strokes(self) -> None:
         """Take in what is painted now; called by itself after strokes."""
         self._is_painting = False
+        self._written.stop()
+        self._stroke_pause.cancel()
         if self._strokes is not None and self.strokes_fit():
             self._strokes.look_again(self.plane)
         self._look()
@@ -407,6 +412,7 @@ class SessionLayers(QObject):
 
     def rest(self) -> None:
         """Cancel what is still to be taken in."""
+        self._written.stop()
         self._stroke_pause.cancel()
         self._plane_pause.cancel()
 
@@ -423,7 +429,7 @@ class SessionLayers(QObject):
 
     def _on_painted(self) -> None:
         self._is_painting = True
-        self._stroke_pause.throttle()
+        self._written.start(0)
 
     def _on_layer_removed(self, event: Any) -> None:
         layer, name = event.value, str(event.value.name)
