@@ -393,6 +393,29 @@ def test_info(run):
     assert "torch" in run("info").stdout
 
 
+def test_info_shows_what_was_measured_and_measures_again(run, tmp_path, monkeypatch):
+    from napari_unet.engine import plan
+
+    monkeypatch.setenv("NAPARI_UNET_CACHE", str(tmp_path))
+    times = iter(range(1, 100))
+    for name in ("_prediction_seconds", "_training_seconds"):
+        monkeypatch.setattr(plan, name, lambda _plan, _model: float(next(times)))
+    plan._measured_plan.cache_clear()
+    first = json.loads(run("info", "--json").stdout)
+    assert {each["purpose"] for each in first["measurements"]} == {"predict", "train"}
+    assert all(each["current"] for each in first["measurements"])
+    plan._measured_plan.cache_clear()  # as in another process
+    assert json.loads(run("info", "--json").stdout)["predict"] == first["predict"]
+    (stored, *_) = (tmp_path / "plans").iterdir()
+    stored.write_text(stored.read_text().replace('"torch": "', '"torch": "0.'))
+    assert "not used" in run("info").stdout
+    again = json.loads(run("info", "--measure", "--json").stdout)
+    assert again["predict"]["seconds"] != first["predict"]["seconds"]
+    monkeypatch.setenv("NAPARI_UNET_CACHE", "off")
+    assert json.loads(run("info", "--json").stdout)["cache"] is None
+    plan._measured_plan.cache_clear()
+
+
 # ---------------------------------------------------------------------------- the command itself
 
 

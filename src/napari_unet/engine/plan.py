@@ -36,6 +36,9 @@ Purpose = Literal["predict", "train"]
 # small enough that the measurement stays under a second for a 16-channel network. By the number of
 # axes.
 _MEASURED_INNER = {2: 128, 3: 16}
+# Windows counts processor time in steps of 1/64 s, so a run is repeated until this many seconds
+# have passed, so many times at the most.
+_SHORTEST, _MOST_CALLS = 0.1, 20
 # A lower precision has to be this much faster to be worth its rounding.
 _WORTH_IT = 1.15
 _NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -185,6 +188,44 @@ def forget_plans() -> int:
     return plan_cache.clear()
 
 
+def kept_plans() -> list[dict[str, Any]]:
+    """Return what was measured on this machine and is kept, each fit for JSON.
+
+    Returns
+    -------
+    list of dict
+        ``purpose``; ``network``, its shape in a few words; ``plan``, its name; ``seconds`` by plan;
+        ``measured``, when; ``current``, whether it holds for today's versions and threads.
+    """
+    found = []
+    here = _machine_key()
+    for entry in plan_cache.entries():
+        network, seconds = entry.key.get("network"), entry.value.get("seconds")
+        if not isinstance(network, dict) or not isinstance(seconds, dict):
+            continue
+        known = {name: s for name, s in seconds.items() if isinstance(s, float)}
+        found.append(
+            {
+                "purpose": str(entry.key.get("purpose")),
+                "network": _shape_in_words(network),
+                "plan": str(entry.value.get("plan")),
+                "seconds": known,
+                "measured": str(entry.value.get("measured")),
+                "current": all(entry.key.get(name) == value for name, value in here.items()),
+            }
+        )
+    return found
+
+
+def _shape_in_words(network: Mapping[str, Any]) -> str:
+    kinds = {"batch_norm": "BatchNorm", "hypercolumns": "hypercolumns"}
+    parts = [f"{network.get('base_channels')} channels", f"depth {network.get('depth')}"]
+    parts += [word for name, word in kinds.items() if network.get(name)]
+    if network.get("ndim", 2) == 3:
+        parts.append("3D")
+    return ", ".join(parts)
+
+
 def _exact_plan(device: torch.device, ndim: int, purpose: Purpose) -> ExecutionPlan:
     on_cpu = device.type == "cpu"
     fused = on_cpu and purpose == "predict" and can_fuse(torch.float32, ndim)
@@ -249,14 +290,20 @@ def _measurement_key(config: UNetConfig, purpose: Purpose, device: torch.device)
     """Return everything that a measurement depends on."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     return {
-        "torch": torch.__version__,
+        **_machine_key(),
+        "device": f"{device} {gpu}".strip(),
+        "purpose": purpose,
+        "network": config.to_dict(),
+    }
+
+
+def _machine_key() -> dict[str, Any]:
+    return {
+        "torch": str(torch.__version__),
         "napari-unet": napari_unet.__version__,
         "processor": processor_name(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "device": f"{device} {gpu}".strip(),
         "threads": torch.get_num_threads(),
-        "purpose": purpose,
-        "network": config.to_dict(),
     }
 
 
@@ -274,7 +321,7 @@ def processor_name() -> str:
 def _prediction_seconds(plan: ExecutionPlan, model: UNet) -> float:
     run = plan.for_prediction(model)
     batch = torch.zeros(_measured_shape(model.config))
-    return _fastest(lambda: run(batch))
+    return _fastest(lambda: run(batch), plan.device)
 
 
 def _training_seconds(plan: ExecutionPlan, model: UNet) -> float:
@@ -291,7 +338,7 @@ def _training_seconds(plan: ExecutionPlan, model: UNet) -> float:
         return float(loss.detach())
 
     with torch.random.fork_rng(devices=[]):  # dropout draws numbers
-        return _fastest(step)
+        return _fastest(step, plan.device)
 
 
 def _measured_shape(config: UNetConfig) -> tuple[int, ...]:
@@ -300,15 +347,30 @@ def _measured_shape(config: UNetConfig) -> tuple[int, ...]:
     return 1, config.in_channels, *sides
 
 
-def _fastest(call: Callable[[], object], repeats: int = 2) -> float:
-    """Return the shortest of a few runs; the first, which warms up, does not count."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
+def _fastest(call: Callable[[], object], device: torch.device, repeats: int = 2) -> float:
+    """Return the shortest of a few runs; the first, which warms up, does not count.
+
+    On the CPU it is the processor time of one thread: the wall clock would choose wrongly, and for
+    a long time, where other programs happen to be busy just now.
+    """
+    clock = time.thread_time if device.type == "cpu" else time.perf_counter
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
         call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        return min(_duration(call, clock) for _ in range(repeats))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _duration(call: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Return the seconds of one call, of as many as a coarse clock needs."""
+    count, start = 0, clock()
+    while (passed := clock() - start) <= 0 or (passed < _SHORTEST and count < _MOST_CALLS):
+        call()
+        count += 1
+    return passed / count
 
 
 def _frozen_copy(model: UNet) -> UNet:
