@@ -101,7 +101,7 @@ def predict_into_zarr(
     InputError
         If that is not possible; tiles that are done are kept.
     """
-    from napari_unet.model.checkpoint import load_model
+    from napari_unet.engine.exchange.open import open_own_model
 
     if len(images) != 1:
         raise InputError(
@@ -112,7 +112,7 @@ def predict_into_zarr(
             f"--{given[0].replace('_', '-')} is for objects, which are not cut out of an array of "
             "any size; leave it out, or give a folder as the output"
         )
-    model = load_model(model_path)
+    model = open_own_model(model_path)
     request = _request(images[0], model, model_path, output, options, corrections)
     with stopping_on_interrupt() as stop:
         finished = _follow(_job(model, request, options.get("scheduler"), stop), images[0].name)
@@ -145,14 +145,14 @@ def _request(
 ) -> PredictArrayRequest:
     from napari_unet.engine.arrays.predict_array import PredictArrayRequest
     from napari_unet.engine.arrays.source import open_source
-    from napari_unet.engine.usage import load_usage
+    from napari_unet.engine.exchange.open import usage_of
 
     source, info = open_source(image, model.config.ndim, corrections)
     for text in info.notes:
         note(f"{image}: {text}")
     averaging: Averaging | None = options.get("averaging")
     if averaging is None:
-        averaging = load_usage(model_path).averaging
+        averaging = usage_of(model_path).averaging
         if averaging == "rotations":
             note("The model's averaging over rotations needs the whole image; going on without.")
             averaging = "none"

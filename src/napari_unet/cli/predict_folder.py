@@ -89,9 +89,9 @@ def _find_items(
 
 
 def _settings(model: Path, options: Mapping[str, Any], corrections: Corrections) -> FileSettings:
+    from napari_unet.engine.exchange.open import usage_of
     from napari_unet.engine.images.axes import parse_size_of_plane
     from napari_unet.engine.images.predict import FileSettings
-    from napari_unet.engine.usage import load_usage
 
     given = {name: options[name] for name in _INSTANCE_OPTIONS if options[name] is not None}
     text = options["model_pixel_size"]
@@ -104,7 +104,7 @@ def _settings(model: Path, options: Mapping[str, Any], corrections: Corrections)
         options["tile_size"],
         options["precision"],
         options["averaging"],
-        replace(load_usage(model).instances, **given) if given else None,
+        replace(usage_of(model).instances, **given) if given else None,
         options["result_format"],
         options["zarr_version"],
     )

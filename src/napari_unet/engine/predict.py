@@ -24,6 +24,7 @@ from napari_unet.engine.events import JobEvent, Noticed, PredictionFinished, Til
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
 from napari_unet.model.unet import UNet, UNetConfig
+from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box, Tile, halved, plan_tiles, read_tile, visible_first
 
@@ -85,7 +86,7 @@ class PredictRequest:
 
 
 def predict_tiles(
-    model: UNet, request: PredictRequest, stop: threading.Event | None = None
+    model: UNet | ForeignModel, request: PredictRequest, stop: threading.Event | None = None
 ) -> Iterator[TilePredicted | Noticed | PredictionFinished]:
     """Predict tile by tile, what is on screen first.
 
@@ -95,7 +96,8 @@ def predict_tiles(
     Parameters
     ----------
     model
-        The network; it is copied at the start and not changed.
+        The network; it is copied at the start and not changed. One of another program runs as
+        its package says.
     request
         What to predict.
     stop
@@ -113,6 +115,11 @@ def predict_tiles(
     InputError
         If the image does not fit the network, or a tile size is too small or not possible.
     """
+    if isinstance(model, ForeignModel):
+        from napari_unet.engine.exchange.foreign import predict_foreign
+
+        yield from predict_foreign(model, request, stop)
+        return
     check_channels(model, request.image)
     if request.averaging == "rotations":
         yield from _predict_rotations(model, request, stop)

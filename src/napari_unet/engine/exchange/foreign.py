@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.events import Noticed, PredictionFinished, TilePredicted
+from napari_unet.engine.image import SourceImage
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.images import to_channels_first
 from napari_unet.ops.tiling import Box, Tile, TileGeometry, plan_tiles, read_tile, visible_first
 
+_RGBA = 4
 # Input side of a tile where the package leaves the choice, by the number of axes: as much as a
 # gigabyte holds of the usual networks' maps.
 _USUAL_SIDE = {2: 512, 3: 96}
@@ -51,7 +52,7 @@ def predict_foreign(
     """
     if request.averaging != "none":
         yield Noticed("a model of another program is not averaged over versions of the image")
-    channels = to_channels_first(request.image.data)
+    channels = _raw_channels(request.image, model.in_channels)
     started = time.monotonic()
     count = 0
     stopped = False
@@ -65,6 +66,20 @@ def predict_foreign(
         count += 1
         yield TilePredicted(tile.inner, probability, count, total)
     yield PredictionFinished(count, time.monotonic() - started, stopped)
+
+
+def _raw_channels(image: SourceImage, wanted: int) -> NDArray[Any]:
+    """Return the grey values of an image as they are, shape (C, ...), without an alpha channel."""
+    pixels = np.asarray(image.data)
+    channels = pixels[None] if pixels.ndim == image.ndim else np.moveaxis(pixels, -1, 0)
+    if len(channels) == _RGBA and wanted == _RGBA - 1:
+        channels = channels[:wanted]
+    if channels.dtype.kind == "f" and not np.isfinite(channels).all():
+        raise InputError(
+            "the image has values that are NaN or infinite; replace them, for example with "
+            "np.nan_to_num(image, posinf=0, neginf=0)"
+        )
+    return channels
 
 
 def predict_blocks(

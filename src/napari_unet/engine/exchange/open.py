@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,6 +71,54 @@ def open_model(path: str | Path) -> OpenedModel:
     if description.own_weights:
         return _own(container, description)
     return OpenedModel(ForeignModel(container, description), Usage())
+
+
+def open_own_model(path: str | Path) -> UNet:
+    """Open a model file whose network is one of ours.
+
+    Raises
+    ------
+    InputError
+        If it cannot be opened, or is one of another program.
+    """
+    network = open_model(path).network
+    if isinstance(network, ForeignModel):
+        raise InputError(
+            f"{path} is a model of another program, which can predict images and stacks, but not "
+            "this; give a folder as the output, or choose a model of napari-unet"
+        )
+    return network
+
+
+def usage_of(path: str | Path) -> Usage:
+    """Return how a model file is meant to be used, without running what is in it.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    path = Path(path)
+    if not is_package(path):
+        return load_usage(path)
+    if is_onnx(path):
+        return Usage()
+    container = open_container(path)
+    description = read_description(container)
+    return _own(container, description).usage if description.own_weights else Usage()
+
+
+def model_fingerprint(path: str | Path) -> bytes:
+    """Return what stands for the contents of a model file or a package's folder."""
+    path = Path(path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        path = path.parent
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for each in files:
+        with each.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.digest()
 
 
 def _own(container: Container, description: Description) -> OpenedModel:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 
 from napari_unet.engine.device import is_out_of_memory
 from napari_unet.engine.events import Noticed
+from napari_unet.engine.exchange.open import model_fingerprint, open_model
 from napari_unet.engine.files import make_folder, write_atomically
 from napari_unet.engine.images.events import (
     BatchFinished,
@@ -33,8 +34,6 @@ from napari_unet.engine.images.omezarr import is_zarr
 from napari_unet.engine.images.opening import IMAGE_SUFFIXES, first_line, image_name
 from napari_unet.engine.images.predict import FileSettings, Predictor, predict_file
 from napari_unet.engine.images.storing import RESULT_KINDS
-from napari_unet.engine.usage import load_usage
-from napari_unet.model.checkpoint import load_model
 from napari_unet.ops.errors import InputError
 
 TABLE_NAME: Final = "predictions"
@@ -187,7 +186,8 @@ def predict_batch(
         If the model cannot be used, or the output folder cannot be written.
     """
     make_folder(request.output)
-    predictor = Predictor(load_model(request.model), load_usage(request.model), request.settings)
+    opened = open_model(request.model)
+    predictor = Predictor(opened.network, opened.usage, request.settings)
     table = _Table(request)
     yield BatchStarted(tuple(item.image for item in request.items))
     taken: dict[Path, Path] = {}
@@ -344,8 +344,7 @@ def _read_entries(path: Path) -> dict[str, dict[str, Any]]:
 
 def _job_fingerprint(request: BatchRequest) -> str:
     """Return what stands for the model and the settings: results of others are not these."""
-    with request.model.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
+    digest = hashlib.sha256(model_fingerprint(request.model))
     digest.update(json.dumps(request.settings.to_dict(), sort_keys=True).encode())
     return digest.hexdigest()
 

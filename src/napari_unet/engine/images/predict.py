@@ -27,6 +27,7 @@ from napari_unet.engine.predict import PredictRequest, predict_tiles
 from napari_unet.engine.results import InstanceSettings, find_instances
 from napari_unet.engine.usage import Scaling, Usage
 from napari_unet.model.unet import UNet
+from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.images import to_channels_first
 from napari_unet.ops.normalize import percentile_normalize, sample_range, scale_to_range
@@ -91,7 +92,7 @@ class Predictor:
         What the user wants.
     """
 
-    model: UNet
+    model: UNet | ForeignModel
     usage: Usage
     settings: FileSettings = field(default_factory=FileSettings)
 
@@ -283,6 +284,8 @@ class _FileJob:
             raise InputError(f"{path}{where}: {error}") from error
 
     def _normalized(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
+        if isinstance(self._predictor.model, ForeignModel):
+            return channels  # its package says how they are normalised
         if self._ranges is None:
             return percentile_normalize(channels)
         scaled = [

@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +34,15 @@ _WHY_NOT: Final = {
     "tensorflow_saved_model_bundle": "TensorFlow is not part of this program",
     "tensorflow_js": "TensorFlow is not part of this program",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignConfig:
+    """What a foreign model takes and answers: as much of a `UNetConfig` as it has."""
+
+    in_channels: int
+    classes: int
+    ndim: int
 
 
 class ForeignModel:
@@ -74,6 +84,11 @@ class ForeignModel:
         steps = [step.name for step in self.description.output.steps]
         self._are_classes = self.description.are_classes or "softmax" in steps
         self.test_error = self._test() if test else None
+
+    @property
+    def config(self) -> ForeignConfig:
+        """Channels, classes and axes in one place."""
+        return ForeignConfig(self.in_channels, self.classes, self.ndim)
 
     @property
     def ndim(self) -> int:
