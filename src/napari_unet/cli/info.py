@@ -1,28 +1,47 @@
-"""``napari-unet info``: what is installed, and how it will compute here."""
+"""``napari-unet info``: what is installed and how it will compute here, or what an image holds."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from napari_unet.cli.console import json_option, report
+from napari_unet.cli.image_options import chosen_corrections, image_options
 
 _PACKAGES = ("napari-unet", "torch", "numpy", "scikit-image", "tifffile", "napari", "PySide6")
 
 
-@click.command("info", short_help="Show versions, device, memory and how networks run here.")
+@click.command("info", short_help="Show how networks run here, or what an image holds.")
+@click.argument("image", required=False, type=click.Path(path_type=Path))
+@image_options
 @click.option("--measure", is_flag=True, help="Forget what was measured, and measure again.")
 @json_option
-def info_command(measure: bool, as_json: bool) -> None:
+def info_command(
+    image: Path | None,
+    axes: str | None,
+    pixel_size: str | None,
+    level: int,
+    measure: bool,
+    as_json: bool,
+) -> None:
     """Show versions, device, memory, and how networks run here.
+
+    With an IMAGE: its format, axes, pixel size, channels and levels, as `predict` takes them with
+    the same options.
 
     The precision and layout in which a network runs fastest are measured once for each machine
     and shape of network, and kept in the user's cache folder. The environment variable
     NAPARI_UNET_CACHE names another folder; "off" keeps nothing.
     """
+    if image is not None:
+        from napari_unet.engine.images.opening import open_image
+
+        with open_image(image, chosen_corrections(axes, pixel_size, level)) as opened:
+            return report(opened.info.to_dict(), opened.info.lines(), as_json)
     result = _gather(measure)
-    report(result, _lines(result), as_json)
+    return report(result, _lines(result), as_json)
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
