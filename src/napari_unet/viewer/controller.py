@@ -23,7 +23,7 @@ from napari_unet.engine.events import (
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox
 from napari_unet.engine.image import AnnotatedImage
 from napari_unet.engine.predict import PredictRequest
-from napari_unet.engine.results import InstanceSettings, save_model_job
+from napari_unet.engine.results import InstanceSettings
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.actions import Action, why_not
 from napari_unet.viewer.corrections import Corrections
@@ -35,6 +35,7 @@ from napari_unet.viewer.reports import JobReports, as_sentence
 from napari_unet.viewer.result_jobs import (
     finding_objects,
     plane_prediction,
+    saving_model,
     saving_results,
     stack_prediction,
 )
@@ -243,11 +244,9 @@ class SegmentationController(QObject):
         """Write the network to a file, between two training steps."""
         if not self.refuse(Action.SAVE_MODEL):
             target = Path(path).with_suffix(".safetensors")
-            segmenter = self.segmenter
-            self.submit(
-                "Saving the model",
-                lambda stop: save_model_job(segmenter.model, target, segmenter.usage.to_dict()),
-            )
+            has_learned = bool(self.status.step or self.status.speaker)
+            image = self.layers.image if has_learned else None
+            self.submit("Saving the model", saving_model(self.segmenter, target, image))
 
     def new_model(self) -> None:
         """Forget what was learned and begin with random weights."""

@@ -16,13 +16,26 @@ from napari_unet.engine.planes import (
     predict_planes,
 )
 from napari_unet.engine.predict import PredictRequest
-from napari_unet.engine.results import InstanceSettings, instances_job, save_results_job
+from napari_unet.engine.results import (
+    InstanceSettings,
+    instances_job,
+    save_model_job,
+    save_results_job,
+)
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.layers import ResultLayers, file_stem, image_file
 from napari_unet.viewer.session_layers import SessionLayers
 
 #: Makes a job that ends when the event is set.
 MakeJob = Callable[[threading.Event], Iterator[JobEvent]]
+
+
+def saving_model(segmenter: Segmenter, target: Path, image: Image | None) -> MakeJob:
+    """Return what writes the network; with the pixel size of the image that it learned from."""
+    size = None if image is None else image_file(image).size
+    return lambda stop: save_model_job(
+        segmenter.model, target, segmenter.usage.learned_at(size).to_dict()
+    )
 
 
 def plane_prediction(

@@ -241,7 +241,7 @@ class _FileJob:
         if self._factors is not None:
             channels = _resized(channels, self._target(sides))
         request = PredictRequest(
-            _Channels(channels),
+            _Channels(channels, self._spacing(channels.ndim - 1)),
             tile_size=self._settings.tile_size,
             precision=self._settings.precision,
             averaging=self._settings.averaging or self._predictor.usage.averaging,
@@ -260,9 +260,18 @@ class _FileJob:
                         return
         if self._factors is not None:
             probability = _resized(probability, sides)
-        objects = find_instances(probability, self._found)
+        objects = find_instances(probability, self._found, self._spacing(probability.ndim - 1))
         self.objects += int(objects.max(initial=0))
         store.add(index, probability, objects)
+
+    def _spacing(self, ndim: int) -> tuple[float, ...] | None:
+        """Return the size of a pixel along z, y and x, in pixels of the plane; None if unknown."""
+        axes = [self._image.info.axis(name) for name in "zyx"[-ndim:]]
+        sizes = [None if axis is None else axis.size for axis in axes]
+        known = [size for size in sizes if size is not None]
+        if ndim == 2 or len(known) < ndim:
+            return None
+        return tuple(size / known[-1] for size in known)
 
     def _read(self, index: PlaneIndex) -> NDArray[np.float32]:
         """Read (C, Y, X), or (C, Z, Y, X) for a network that looks at stacks."""
@@ -327,10 +336,12 @@ class _FileJob:
 class _Channels(SourceImage):
     """An image of any number of channels that is normalised already; (C, Y, X) or (C, Z, Y, X)."""
 
-    def __init__(self, normalized: NDArray[np.float32]) -> None:
+    def __init__(
+        self, normalized: NDArray[np.float32], spacing: tuple[float, ...] | None = None
+    ) -> None:
         self.channels = len(normalized)
         self.ndim = normalized.ndim - 1
-        self.spacing = (1.0,) * self.ndim
+        self.spacing = spacing or (1.0,) * self.ndim
         self._data = np.moveaxis(normalized, 0, -1)
         self.__dict__["normalized"] = normalized  # what the cached property would compute
 

@@ -1,0 +1,39 @@
+"""A model that learned in the window says in its file how large the pixels were."""
+
+import pytest
+
+from napari_unet.engine.usage import load_usage
+
+
+def save(session, qtbot, path):
+    session.save_model(path)
+    qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
+    return load_usage(path).learned_from
+
+
+def test_the_pixel_size_of_the_layer_goes_into_the_model(session, qtbot, tmp_path):
+    layer = session.layers.image
+    layer.scale, layer.units = (0.5, 0.25), ("um", "um")
+    session.learn(seconds=0.2)
+    qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
+    learned = save(session, qtbot, tmp_path / "m.safetensors")
+    assert learned.pixel_size == pytest.approx((0.5, 0.25))
+    assert learned.unit == "µm"
+
+
+def test_a_layer_in_pixels_says_nothing(session, qtbot, tmp_path):
+    session.learn(seconds=0.2)
+    qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
+    assert save(session, qtbot, tmp_path / "m.safetensors").pixel_size is None
+
+
+def test_a_network_from_a_file_keeps_its_own(session, qtbot, tmp_path):
+    layer = session.layers.image
+    layer.scale, layer.units = (0.5, 0.5), ("um", "um")
+    session.learn(seconds=0.2)
+    qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
+    save(session, qtbot, tmp_path / "first.safetensors")
+    layer.scale = (2.0, 2.0)
+    session.load_model(tmp_path / "first.safetensors")
+    qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
+    assert save(session, qtbot, tmp_path / "again.safetensors").pixel_size == (0.5, 0.5)
