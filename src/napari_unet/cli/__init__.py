@@ -12,6 +12,7 @@ from napari_unet.cli.click_objects import click_command
 from napari_unet.cli.console import CommandGroup
 from napari_unet.cli.demo import demo_command
 from napari_unet.cli.evaluate import evaluate_command
+from napari_unet.cli.exchange import export_command, inspect_command
 from napari_unet.cli.fine_tune import fine_tune_command
 from napari_unet.cli.info import info_command
 from napari_unet.cli.predict import predict_command
@@ -44,6 +45,8 @@ for command in (
     train_command,
     evaluate_command,
     weight_map_command,
+    export_command,
+    inspect_command,
     demo_command,
     info_command,
 ):

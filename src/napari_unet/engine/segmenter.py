@@ -18,6 +18,7 @@ from napari_unet.engine.events import (
     ScoreMeasured,
     TrainingFinished,
 )
+from napari_unet.engine.exchange.open import open_own_model, usage_of
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.learning_network import AnswerRequest, LearningNetwork, Speaker
@@ -26,8 +27,7 @@ from napari_unet.engine.rounds import (
     Accepted,
 )
 from napari_unet.engine.trainer import FinetuneConfig
-from napari_unet.engine.usage import Usage, load_usage
-from napari_unet.model.checkpoint import load_model
+from napari_unet.engine.usage import Usage
 from napari_unet.model.starter import USUAL, Starter, load_starter
 from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import check_annotations
@@ -167,8 +167,8 @@ class Segmenter:
         InputError
             If it cannot be loaded, or takes other channels than the present image has.
         """
-        network = model if isinstance(model, UNet) else load_model(model)
-        usage = Usage() if isinstance(model, UNet) else load_usage(model)
+        network = model if isinstance(model, UNet) else open_own_model(model)
+        usage = Usage() if isinstance(model, UNet) else usage_of(model)
         if self.image is not None:
             check_channels(network, self.image)
         self._network = LearningNetwork(self.classes, model=network, seed=self._seed)

@@ -241,11 +241,11 @@ def _differences(path: Path, tensors: TestTensors) -> Iterator[float]:
     """Ask an exported file for the test image, whole and in tiles; yield the largest difference."""
     if path.suffix == ".onnx":
         file = OnnxFile(path)
-        model = ForeignModel(file, file.description, test=False)
+        model = ForeignModel(file, file.description, test=False, isolated=False)
     else:
         container = open_container(path)
         description = read_description(container)
-        model = ForeignModel(container, description)
+        model = ForeignModel(container, description, isolated=False)
     image, expected = tensors.image[0], tensors.answer[0]
     whole = model.answer(model.normalize(image))
     largest = float(np.abs(whole - expected).max())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_unet.model.zoo.container import LARGEST_FILE, Container
 from napari_unet.model.zoo.description import Description, Tensor, Weights, read_description
+from napari_unet.model.zoo.isolation import IsolatedRun
 from napari_unet.model.zoo.onnx_weights import Run, load_onnx
 from napari_unet.model.zoo.processing import apply_operations, operations
 from napari_unet.ops.errors import InputError
@@ -56,6 +57,8 @@ class ForeignModel:
         What it says; None reads it from the package.
     test
         Whether the package's test input must give its test output.
+    isolated
+        Whether the network runs in a process of its own, as it has to if a stranger made it.
 
     Attributes
     ----------
@@ -74,13 +77,18 @@ class ForeignModel:
     """
 
     def __init__(
-        self, container: Container, description: Description | None = None, *, test: bool = True
+        self,
+        container: Container,
+        description: Description | None = None,
+        *,
+        test: bool = True,
+        isolated: bool = True,
     ) -> None:
         self.description = description or read_description(container)
         self._container = container
         self._before = operations(self.description.input, of_pixels=False)
         self._after = operations(self.description.output, of_pixels=True)
-        self.weights_format, self._run = _load_weights(container, self.description)
+        self.weights_format, self._run = _load_weights(container, self.description, isolated)
         steps = [step.name for step in self.description.output.steps]
         self._are_classes = self.description.are_classes or "softmax" in steps
         self.test_error = self._test() if test else None
@@ -242,7 +250,9 @@ def _in_folder(description: Description, name: str) -> str:
     return f"{description.folder}/{name}" if description.folder else name
 
 
-def _load_weights(container: Container, description: Description) -> tuple[str, Run]:
+def _load_weights(
+    container: Container, description: Description, isolated: bool
+) -> tuple[str, Run]:
     """Load the first weights that can be run as data."""
     reasons = []
     for kind in ("onnx", "torchscript"):
@@ -251,6 +261,8 @@ def _load_weights(container: Container, description: Description) -> tuple[str, 
             continue
         try:
             contents = _checked_contents(container, description, weights)
+            if isolated:
+                return kind, IsolatedRun(kind, contents)
             if kind == "onnx":
                 return kind, load_onnx(contents)
             from napari_unet.model.zoo.torchscript import load_torchscript
