@@ -1,6 +1,6 @@
 """How fast the network predicts, as everybody runs it and on the plan that measurement chose.
 
-Usage: python benchmarks/tile_prediction.py [--quick] [--output FILE]
+Usage: python benchmarks/tile_prediction.py [--quick] [--repeats 3] [--output FILE]
 """
 
 from __future__ import annotations
@@ -10,13 +10,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from report import publish, seconds, table
+from report import matmul_rate, publish, seconds, table
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_unet import UNet
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, choose_plan
 from napari_unet.engine.predict import PredictRequest, predict_tiles
+
+_CPU = torch.device("cpu")
+_PLANS = {
+    "fp32": ExecutionPlan(_CPU),
+    "fp32 nhwc": ExecutionPlan(_CPU, channels_last=True),
+    "bf16 nhwc": ExecutionPlan(_CPU, torch.bfloat16, channels_last=True),
+    "bf16 nhwc fused": ExecutionPlan(_CPU, torch.bfloat16, channels_last=True, fused=True),
+}
+# Kinds of work in a profile, by what the names of torch's operators contain.
+_KINDS = {
+    "convolution": ("convolution_pointwise", "mkldnn_convolution", "_convolution", "slow_conv"),
+    "ReLU": ("clamp_min", "relu"),
+    "concatenation": ("cat",),
+    "pooling": ("max_pool", "maximum"),
+    "copies, conversion": ("copy_", "contiguous", "_to_copy"),
+}
 
 
 def flops(model: UNet, side: int) -> float:
@@ -31,17 +48,12 @@ def tile_row(channels: int, side: int, repeats: int) -> list[str]:
     """Time one tile in every plan."""
     model = UNet(base_channels=channels).eval()
     batch = torch.rand(1, 1, side, side)
-    cpu = torch.device("cpu")
-    plans = {
-        "fp32": ExecutionPlan(cpu),
-        "fp32 nhwc": ExecutionPlan(cpu, channels_last=True),
-        "bf16 nhwc": ExecutionPlan(cpu, torch.bfloat16, channels_last=True),
-    }
     work = flops(model, side)
     times = []
-    for plan in plans.values():
+    for plan in _PLANS.values():
         run = plan.for_prediction(model)
         times.append(seconds(lambda run=run: run(batch), repeats))
+    product = matmul_rate(torch.bfloat16, repeats=3)
     chosen = choose_plan(model.config, "predict")
     best = min(times)
     return [
@@ -51,8 +63,38 @@ def tile_row(channels: int, side: int, repeats: int) -> list[str]:
         *(f"{t:.3f}" for t in times),
         f"{times[0] / best:.1f} x",
         f"{work / best / 1e9:.0f}",
+        f"{work / best / 1e9 / product:.0%}",
         chosen.name,
     ]
+
+
+def size_row(channels: int, inner: int, repeats: int) -> list[str]:
+    """Time one tile of a size, fused and not; what a pixel of the answer costs."""
+    model = UNet(base_channels=channels).eval()
+    side = model.config.geometry.input_size(inner)
+    batch = torch.rand(1, 1, side, side)
+    work = flops(model, side)
+    cells = [str(channels), f"{side} -> {inner}", f"{work / inner**2 / 1e3:.0f}"]
+    for name in ("bf16 nhwc", "bf16 nhwc fused"):
+        run = _PLANS[name].for_prediction(model)
+        time = seconds(lambda run=run: run(batch), repeats)
+        cells += [f"{time / inner**2 * 1e6:.3f}", f"{work / time / 1e9:.0f}"]
+    return cells
+
+
+def profile_row(name: str, channels: int, side: int) -> list[str]:
+    """Say on what one tile spends its time."""
+    run = _PLANS[name].for_prediction(UNet(base_channels=channels).eval())
+    batch = torch.rand(1, 1, side, side)
+    run(batch)
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        run(batch)
+    spent = {event.key: event.self_cpu_time_total for event in found.key_averages()}
+    total, shares = sum(spent.values()), []
+    for parts in _KINDS.values():
+        names = [key for key in spent if any(part in key for part in parts)]
+        shares.append(f"{sum(spent.pop(key) for key in names) / total:.0%}")
+    return [name, str(channels), str(side), *shares, f"{sum(spent.values()) / total:.0%}"]
 
 
 def image_row(channels: int, side: int, repeats: int) -> list[str]:
@@ -67,33 +109,52 @@ def image_row(channels: int, side: int, repeats: int) -> list[str]:
     return [str(channels), f"{side} x {side}", *(f"{t:.2f}" for t in times)]
 
 
+def tables(widths: tuple[int, ...], sizes: tuple[int, ...], repeats: int) -> list[str]:
+    """Measure everything."""
+    rate = ["s per Mpx", "GFLOP/s"]
+    return [
+        table(
+            [
+                "channels",
+                "tile",
+                "GFLOP",
+                "fp32, s",
+                "fp32 channels last, s",
+                "bf16 channels last, s",
+                "bf16 channels last, fused, s",
+                "gain",
+                "GFLOP/s at best",
+                "of the bf16 matrix product",
+                "chosen here",
+            ],
+            [tile_row(width, side, repeats) for width in widths for side in (572, 700)],
+        ),
+        table(
+            ["channels", "tile", "kFLOP a pixel", *rate, *(f"fused, {name}" for name in rate)],
+            [size_row(width, inner, repeats) for width in widths for inner in sizes],
+        ),
+        table(
+            ["plan", "channels", "tile", *_KINDS, "other"],
+            [profile_row(n, w, 572) for w in widths for n in ("bf16 nhwc", "bf16 nhwc fused")],
+        ),
+        table(
+            ["channels", "image", "fp32, s", "checked (auto), s", "unchecked (previews), s"],
+            [image_row(width, side, repeats) for width in widths[:2] for side in (512, 1024)],
+        ),
+    ]
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="narrow networks only, one repeat")
+    parser.add_argument("--repeats", type=int, default=3, help="each time is the median of these")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     widths = (16,) if arguments.quick else (16, 32, 64)
-    repeats = 1 if arguments.quick else 3
-    tiles = table(
-        [
-            "channels",
-            "tile",
-            "GFLOP",
-            "fp32, s",
-            "fp32 channels last, s",
-            "bf16 channels last, s",
-            "gain",
-            "GFLOP/s at best",
-            "chosen here",
-        ],
-        [tile_row(width, side, repeats) for width in widths for side in (572, 700)],
-    )
-    images = table(
-        ["channels", "image", "fp32, s", "checked (auto), s", "unchecked (previews), s"],
-        [image_row(width, side, repeats) for width in widths[:2] for side in (512, 1024)],
-    )
-    publish("Prediction", f"{tiles}\n\n{images}", arguments.output)
+    sizes = (256, 512) if arguments.quick else (256, 384, 512, 640, 704, 768, 1024)
+    repeats = 1 if arguments.quick else max(1, arguments.repeats)
+    publish("Prediction", "\n\n".join(tables(widths, sizes, repeats)), arguments.output)
 
 
 if __name__ == "__main__":
