@@ -18,7 +18,8 @@ from napari_unet.engine.events import (
     ScoreMeasured,
     TrainingFinished,
 )
-from napari_unet.engine.exchange.open import open_own_model, usage_of
+from napari_unet.engine.exchange.foreign import check_fits
+from napari_unet.engine.exchange.open import open_model
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.learning_network import AnswerRequest, LearningNetwork, Speaker
@@ -30,6 +31,7 @@ from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.engine.usage import Usage
 from napari_unet.model.starter import USUAL, Starter, load_starter
 from napari_unet.model.unet import UNet
+from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.ops.annotations import check_annotations
 from napari_unet.ops.clicks import Outline
 from napari_unet.ops.errors import InputError
@@ -71,6 +73,8 @@ class Segmenter:
     ----------
     usage
         How the network is meant to be used, as its file says.
+    guest
+        A model of another program that predicts in place of the network; None usually.
     accepted
         Regions whose prediction was accepted.
 
@@ -99,6 +103,7 @@ class Segmenter:
         self._painted: dict[SourceImage, NDArray[np.uint8]] = {}
         self.accepted: tuple[Accepted, ...] = ()
         self.usage = Usage()
+        self.guest: ForeignModel | None = None
         self._clicker: Clicker | None = None
         # Whether the clicker knows what the network says of the image by now.
         self._hint_is_new = False
@@ -142,7 +147,7 @@ class Segmenter:
     @property
     def has_learned(self) -> bool:
         """Whether it knows anything of the classes: loaded, fine-tuned, or answered at once."""
-        return self._network.has_learned
+        return self.guest is not None or self._network.has_learned
 
     @property
     def is_fine_tuned(self) -> bool:
@@ -152,7 +157,7 @@ class Segmenter:
     @property
     def answers_at_once(self) -> bool:
         """Whether strokes are answered before anything was fine-tuned."""
-        return self._network.answers_at_once
+        return self.guest is None and self._network.answers_at_once
 
     @property
     def rounds(self) -> int:
@@ -167,18 +172,38 @@ class Segmenter:
         InputError
             If it cannot be loaded, or takes other channels than the present image has.
         """
-        network = model if isinstance(model, UNet) else open_own_model(model)
-        usage = Usage() if isinstance(model, UNet) else usage_of(model)
+        if isinstance(model, UNet):
+            network, usage = model, Usage()
+        else:
+            opened = open_model(model)
+            if isinstance(opened.network, ForeignModel):
+                self._invite(opened.network)
+                return
+            network, usage = opened.network, opened.usage
         if self.image is not None:
             check_channels(network, self.image)
         self._network = LearningNetwork(self.classes, model=network, seed=self._seed)
+        self.guest = None
         self._hint_is_new = False
         self.usage = usage
+
+    def _invite(self, guest: ForeignModel) -> None:
+        """Let a model of another program predict, until something is learned again."""
+        if self.image is not None:
+            check_fits(guest, self.image.channels, self.image.ndim)
+        if guest.classes > _MOST_CLASSES:
+            raise InputError(
+                f"the package's model has {guest.classes} classes; {_MOST_CLASSES} can be shown"
+            )
+        self._network = LearningNetwork(guest.classes, self._starter, seed=self._seed)
+        self.guest, self.usage = guest, Usage()
+        self._hint_is_new = False
 
     def start_anew(self, classes: int | None = None) -> None:
         """Forget the network, strokes and what was accepted; the next image gets a new one."""
         count = self.classes if classes is None else classes
         self._network = LearningNetwork(count, self._starter, seed=self._seed)
+        self.guest = None
         self._clicker = None
         self.usage = Usage()
         self._painted.clear()
@@ -349,7 +374,7 @@ class Segmenter:
             If there is no image yet.
         """
         image = self._need_image("predict()")
-        if self._painted:
+        if self._painted and self.guest is None:
             self._prepare(image)
             self._network.learn_at_once(self.annotated_images)
         return assemble(
@@ -372,7 +397,7 @@ class Segmenter:
             See `napari_unet.engine.finetune`; `RoundChecked` last if anything is accepted.
         """
         self._prepare(request.image)
-        self._hint_is_new = False
+        self._hint_is_new, self.guest = False, None
         yield from self._network.fine_tune(request, self.config, self.accepted, inbox, stop)
 
     def accept(self, image: SourceImage, box: Box, labels: NDArray[np.uint8]) -> None:
@@ -408,8 +433,9 @@ class Segmenter:
         self, request: PredictRequest, stop: threading.Event | None = None
     ) -> Iterator[JobEvent]:
         """Return the prediction job on this network, see `napari_unet.engine.predict`."""
-        self._prepare(request.image)
-        yield from predict_tiles(self.model, request, stop)
+        if self.guest is None:
+            self._prepare(request.image)
+        yield from predict_tiles(self.guest or self.model, request, stop)
 
     def answer_job(
         self, request: AnswerRequest, stop: threading.Event | None = None

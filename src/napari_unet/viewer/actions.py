@@ -34,6 +34,8 @@ def why_not(action: Action, session: SegmentationController) -> str | None:
         return None if session.lane.is_busy() else "Nothing is running."
     if action is Action.PAUSE:
         return None if session.is_learning else "Nothing is learning; press Learn first."
+    if action is Action.SAVE_MODEL and session.segmenter.guest is not None:
+        return "The model is of another program; learn first to have one of your own."
     if action is Action.SAVE_MODEL:
         return None if session.segmenter.has_learned else "There is no model yet; learn first."
     if action in (Action.LOAD_MODEL, Action.NEW_MODEL) and session.is_learning:

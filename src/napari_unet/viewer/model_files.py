@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMessageBox, QWidget
+from qtpy.QtWidgets import QFileDialog, QGridLayout, QMessageBox, QWidget
 
 from napari_unet.viewer.actions import Action
 from napari_unet.viewer.controller import SegmentationController
+from napari_unet.viewer.exchange import MODEL_FILES, ask_and_export
 from napari_unet.viewer.form import RunButton, action_reason
 from napari_unet.viewer.links import Links
 
@@ -31,7 +32,8 @@ class ModelFiles(QWidget):
         )
         self.load = RunButton(
             "Load model ...",
-            "Use a network from a file, or learn on from it.",
+            "Use a network from a file, or learn on from it. A bioimage.io package is\n"
+            "chosen by its zip, or by the bioimageio.yaml in its folder; no code in it is run.",
             action_reason(controller, Action.LOAD_MODEL),
         )
         self.new = RunButton(
@@ -39,21 +41,28 @@ class ModelFiles(QWidget):
             "Forget what was learned and begin with a new network, for another kind of image.",
             action_reason(controller, Action.NEW_MODEL),
         )
+        self.export = RunButton(
+            "Export ...",
+            "Write the network for other programs, as a bioimage.io package or ONNX.\n"
+            "It counts only once the file, opened again, gives the same answer.",
+            action_reason(controller, Action.SAVE_MODEL),
+        )
+        self.export.clicked.connect(self._on_export)
         self.new.clicked.connect(self._on_new)
         self.save.clicked.connect(self._on_save)
         self.load.clicked.connect(self._on_load)
         # The first step makes a model that can be saved or forgotten.
         self._links = Links(self)
         self._links.connect(controller.status.events.step, self._on_step)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.save)
-        row.addWidget(self.load)
-        row.addWidget(self.new)
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        for number, button in enumerate((self.save, self.load, self.export, self.new)):
+            grid.addWidget(button, *divmod(number, 2))
 
     def _on_step(self, _step: int) -> None:
         if not self.save.isEnabled():
             self.save.refresh()
+            self.export.refresh()
             self.new.refresh()
 
     def _on_new(self) -> None:
@@ -68,7 +77,10 @@ class ModelFiles(QWidget):
         if path:
             self._controller.save_model(path)
 
+    def _on_export(self) -> None:
+        ask_and_export(self._controller, self)
+
     def _on_load(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Load model", "", _MODEL_FILES)
+        path, _ = QFileDialog.getOpenFileName(self, "Load model", "", MODEL_FILES)
         if path:
             self._controller.load_model(path)

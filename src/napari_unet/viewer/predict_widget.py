@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.viewer.actions import Action
+from napari_unet.viewer.exchange import guest_in_words
 from napari_unet.viewer.form import Dock, RunButton, action_reason, choice, folded, note
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker
@@ -159,7 +160,9 @@ class PredictWidget(Dock):
 
     def _show_model(self, _step: object = None) -> None:
         controller = self.controller
-        if controller.why_not(Action.SAVE_MODEL) is not None:
+        if (guest := guest_in_words(controller.segmenter)) is not None:
+            text = guest
+        elif controller.why_not(Action.SAVE_MODEL) is not None:
             text = "Model: none yet. Learn in the Fine-tune dock, or load one."
         elif controller.status.speaker == SPEAKERS["at once"]:
             text = f"Model: {controller.classes} classes, strokes answered at once"

@@ -10,6 +10,7 @@ from typing import Final
 from napari.utils.notifications import show_info, show_warning
 
 from napari_unet.engine.events import (
+    ExportAdvanced,
     FileSaved,
     InstancesFound,
     JobEvent,
@@ -171,6 +172,12 @@ class JobReports:
         self._status.step = event.step
         self._status.score, self._status.score_reason = None, ""
         self._status.message = f"Back at step {event.step}"
+
+    @show.register
+    def _(self, event: ExportAdvanced) -> None:
+        self._status.fraction = event.done / event.total
+        self._status.message = f"Exporting, {event.done} of {event.total}: {event.message}"
+        self._activity.show("U-Net: exporting", self._status.fraction)
 
     @show.register
     def _(self, event: FileSaved) -> None:
