@@ -266,7 +266,7 @@ def state(network):
 def test_a_seed_decides_the_weights(network):
     found = []
     for seed in (0, 0, 1):
-        adaptation = Adaptation(network, objects(3), seed)
+        adaptation = Adaptation(network, objects(3), seed=seed)
         list(adaptation.job())
         found.append(state(adaptation.network))
     assert torch.equal(found[0], found[1])

@@ -93,13 +93,20 @@ class Stub:
 
     def __init__(self, image, network=None, *, adapted=None):
         self.image, self.network, self.objects = image, adapted or network, ()
+        self.hint = None
         data = np.asarray(image.data, float)
         self._regions, _ = ndimage.label(data > 0.5)
 
     def use_network(self, network):
         self.network = network
 
-    def outline(self, clicks, previous=None, box=None):
+    def get_ready(self):
+        pass
+
+    def set_hint(self, probability):
+        self.hint = probability
+
+    def outline(self, clicks, previous=None, box=None, usual=None):
         type(self).begun += 1
         self.gate.wait(LONG / 1000)
         mask = np.zeros(self._regions.shape, bool)

@@ -24,7 +24,14 @@ from clicking_help import (
 from napari.layers import Labels
 
 from napari_unet.engine import click, click_learning
-from napari_unet.engine.events import AdaptingStepMade, ClicksAdapted, ObjectsProposed
+from napari_unet.engine.events import (
+    AdaptingStepMade,
+    ClicksAdapted,
+    ObjectsProposed,
+    TilePredicted,
+)
+from napari_unet.engine.image import SourceImage
+from napari_unet.engine.predict import PredictRequest, assemble
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.model.unet import UNet
 from napari_unet.ops.clicks import Outline
@@ -34,6 +41,7 @@ from napari_unet.viewer.clicking.objects import ObjectsLayer
 from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.clicking.widget import ClickWidget
 from napari_unet.viewer.controller import SegmentationController
+from napari_unet.viewer.status import Phase
 
 
 @pytest.fixture
@@ -1055,7 +1063,7 @@ class Adapting:
     #: It is in the middle of a step.
     within_step = threading.Event()
 
-    def __init__(self, network, objects):
+    def __init__(self, network, objects, plan):
         self.begun_from.append(network)
         self.before = self.after = None
         self.network = object()
@@ -1101,6 +1109,80 @@ def test_adapting_on_another_plane_begins_from_the_bundled_network(
         settle(stack)
     assert len(adapting.begun_from) == 2
     assert all(isinstance(network, UNet) for network in adapting.begun_from)
+
+
+def test_stopping_all_is_over_when_what_clicks_began_has_stopped(clicks, qtbot, settle):
+    controller = clicks._controller()
+    Stub.gate.clear()
+    clicks.click((), middle(1))
+    controller.stop()
+    assert controller.status.phase is Phase.STOPPING
+    Stub.gate.set()
+    settle(clicks)
+    assert controller.status.phase is Phase.IDLE
+
+
+# ---------------------------------------------------------------- the U-Net's answer helps
+
+
+def _answer_of(segmenter, plane):
+    """How probable the U-Net thinks any object, at each pixel."""
+    request = PredictRequest(SourceImage(plane))
+    return 1 - assemble(segmenter.predict_job(request), 2, plane.shape)[0]
+
+
+def test_clicks_are_told_what_a_fine_tuned_network_says(clicks, segmenter, settle):
+    settle(clicks)
+    assert all(each.hint is None for each in clicks.clickers.all())  # nobody means to click
+    clicks.need_objects()
+    settle(clicks)
+    [clicker] = clicks.clickers.all()
+    np.testing.assert_allclose(clicker.hint, _answer_of(segmenter, drawn()), atol=0.03)
+    before = clicker.hint
+    clicks.hints.look()
+    settle(clicks)
+    assert clicker.hint is before  # nothing was learned since
+
+
+@pytest.mark.parametrize("key", ["training", "prediction"])
+def test_after_learning_clicks_are_told_anew(clicks, settle, key):
+    clicks.need_objects()
+    settle(clicks)
+    [clicker] = clicks.clickers.all()
+    before = clicker.hint
+    clicks._lane.submit(lambda stop: iter(()), name="Learning", replaces=key)
+    settle(clicks)
+    assert (clicker.hint is not before) == (key == "training")
+
+
+def test_what_is_predicted_in_the_viewer_is_not_predicted_again(taught, settle, monkeypatch):
+    clicks, layers = taught
+    rows = np.linspace(0, 1, SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)
+    whole = TilePredicted(
+        (slice(0, SHAPE[0]), slice(0, SHAPE[1])), np.stack([1 - rows, rows]), 1, 1
+    )
+    layers.results.show_tile(whole)
+    monkeypatch.setattr(clicks._controller().segmenter, "predict_job", None)
+    clicks.need_objects()
+    settle(clicks)
+    [clicker] = clicks.clickers.all()
+    np.testing.assert_allclose(clicker.hint, rows, atol=1e-6)
+
+
+def test_each_plane_has_an_answer_of_its_own(stack, segmenter, model_viewer, settle):
+    stack.need_objects()
+    model_viewer.dims.set_current_step(0, 7)
+    settle(stack)
+    hint = stack.clickers.of(stack.scene.planes, (7,)).hint
+    np.testing.assert_allclose(hint, _answer_of(segmenter, drawn(ball())[7]), atol=0.03)
+
+
+def test_a_network_for_other_images_says_nothing(bare, model_viewer, settle):
+    bare.set_image(model_viewer.add_image(np.stack([drawn()] * 3, axis=-1), rgb=True))
+    bare.need_objects()
+    settle(bare)
+    [clicker] = bare.clickers.all()
+    assert clicker.hint is None
 
 
 # ---------------------------------------------------------------- it teaches the U-Net

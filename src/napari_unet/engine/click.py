@@ -18,8 +18,12 @@ from torch import Tensor
 
 from napari_unet.engine.click_learning import Adaptation, KnownObject
 from napari_unet.engine.click_looks import (
+    EXTENT,
+    FIRST_SIDE,
+    LARGEST_ZOOM,
     SIDE,
     Look,
+    is_usual,
     judge,
     most_credible,
     read,
@@ -30,7 +34,7 @@ from napari_unet.engine.click_looks import (
 )
 from napari_unet.engine.events import ClicksAdapted, JobEvent
 from napari_unet.engine.image import SourceImage
-from napari_unet.engine.plan import Precision, choose_plan
+from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
 from napari_unet.model.click import load_click_network, window_input
 from napari_unet.model.unet import UNet
 from napari_unet.model.windows import DrawnMask, Pyramid
@@ -42,19 +46,19 @@ from napari_unet.ops.clicks import (
     checked_clicks,
     click_discs,
     innermost,
+    usual_extent,
 )
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box
 
 # Zooms of the first look; each window shows twice as much as the one before. In one of them objects
-# of 3 to 1500 pixels have the size that is believed most.
-_ZOOMS: Final = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
+# of 8 to 400 pixels have the size that is believed most. More zooms were tried: they mislead more
+# often than they help, see docs/explanation/clicks.md.
+_ZOOMS: Final = (2.0, 1.0, 0.5, 0.25, 0.125)
 # An object that is followed has ended where the network expects less overlap with the truth; and
 # what has less in common with its outline on the plane before is something else.
 _LEAST_OVERLAP: Final = 0.5
 _LEAST_SHARED: Final = 0.3
-# Of fewer objects the size says little of the next.
-_FEWEST_FOR_SIZE: Final = 3
 
 
 class Clicker:
@@ -108,6 +112,10 @@ class Clicker:
         self._run: Callable[[Tensor], Tensor] | None = None
 
     @property
+    def _plan(self) -> ExecutionPlan:
+        return choose_plan(self._given.config, "predict", self._precision, self._device)
+
+    @property
     def pyramid(self) -> Pyramid:
         """The image at all scales; made at first use, 0.2 s for 16 million pixels."""
         if self._pyramid is None:
@@ -117,8 +125,15 @@ class Clicker:
     @property
     def usual_extent(self) -> float | None:
         """The median of the larger sides of the objects, in pixels; None with fewer than three."""
-        extents = [each.extent for each in self.objects]
-        return float(np.median(extents)) if len(extents) >= _FEWEST_FOR_SIZE else None
+        return usual_extent(each.extent for each in self.objects)
+
+    def get_ready(self) -> None:
+        """Do what is otherwise done at the first click: it takes a second or so."""
+        rows, columns = self.image.shape
+        middle = Window(rows / 2, columns / 2, 1.0, SIDE)
+        first = [Window(rows / 2, columns / 2, zoom, FIRST_SIDE) for zoom in _ZOOMS]
+        for windows in ([middle], first):  # torch prepares itself for each shape of a batch
+            self._looks(windows, ())
 
     def commit(self, found: Outline | Mask) -> None:
         """Take an object as it is: an outline, or a mask of the image's shape."""
@@ -151,7 +166,7 @@ class Clicker:
             KnownObject(self.pyramid, DrawnMask(each.mask, each.box), window_around(each.box))
             for each in self.objects
         ]
-        adaptation = Adaptation(self._given, known)
+        adaptation = Adaptation(self._given, known, self._plan)
         yield from adaptation.job(stop)
         self.use_network(adaptation.network)
         yield ClicksAdapted(
@@ -160,6 +175,8 @@ class Clicker:
 
     def set_hint(self, probability: NDArray[np.float32] | None) -> None:
         """Say how probable it is that pixels belong to any object; None if it is not known.
+
+        It counts at the first look alone. Later, clicks say more: with it, they corrected less.
 
         Parameters
         ----------
@@ -175,6 +192,7 @@ class Clicker:
         clicks: Iterable[tuple[Sequence[float], bool] | Click],
         previous: Outline | None = None,
         box: Box | None = None,
+        usual: float | None = None,
     ) -> Outline:
         """Outline the object that all positive and no negative clicks lie on.
 
@@ -187,6 +205,8 @@ class Clicker:
             The answer to the earlier clicks, or the outline on a neighbouring plane.
         box
             A box around the object.
+        usual
+            The usual larger side of objects of the image, in pixels; None for that of `objects`.
 
         Returns
         -------
@@ -211,7 +231,7 @@ class Clicker:
             raise InputError("no click is on the object; make a positive click first")
         shape = self.image.shape
         if earlier is None or start is None:
-            look = self._first_look(checked, positive)
+            look = self._first_look(checked, positive, usual or self.usual_extent)
             found = read(look, checked, shape)
             if not look.extent:
                 return found
@@ -246,21 +266,27 @@ class Clicker:
 
     # ------------------------------------------------------------------ windows
 
-    def _first_look(self, clicks: Sequence[Click], positive: Sequence[Click]) -> Look:
-        """Look at several scales, and take the answer that is the most credible."""
+    def _first_look(
+        self, clicks: Sequence[Click], positive: Sequence[Click], usual: float | None
+    ) -> Look:
+        """Look at the usual scale, or at several, and take the answer that is most credible."""
         rows, columns = zip(*((click.row, click.column) for click in positive), strict=True)
         row, column = float(np.mean(rows)), float(np.mean(columns))
         apart = max(np.ptp(rows), np.ptp(columns))
+        if usual is not None and apart < usual:
+            known = Window(row, column, min(EXTENT / usual, LARGEST_ZOOM), SIDE)
+            [look] = self._looks([known], clicks)
+            if is_usual(look, self.image.shape, usual):
+                return look
         longest = max(self.image.shape)
         windows = [
-            Window(row, column, zoom, SIDE)
+            Window(row, column, zoom, FIRST_SIDE)
             for zoom in _ZOOMS
             # All clicks are in the window, and it is not much wider than the image.
-            if apart * zoom < SIDE * 0.9 and SIDE / zoom <= 2 * (longest + SIDE)
+            if apart * zoom < FIRST_SIDE * 0.9 and FIRST_SIDE / zoom <= 2 * (longest + SIDE)
         ]
         windows = windows or [Window(row, column, SIDE * 0.7 / float(apart), SIDE)]
-        looks = self._looks(windows, clicks)
-        return most_credible(looks, self.image.shape, self.usual_extent)
+        return most_credible(self._looks(windows, clicks), self.image.shape, usual)
 
     def _looks(
         self,
@@ -271,8 +297,7 @@ class Clicker:
         halo = self.network.config.halo
         inputs = [self._input(window.enlarged(halo), clicks, earlier, halo) for window in windows]
         if self._run is None:
-            plan = choose_plan(self.network.config, "predict", self._precision, self._device)
-            self._run = plan.for_prediction(self.network)
+            self._run = self._plan.for_prediction(self.network)
         batch = torch.stack(inputs)
         answers = self._run(batch)[:, 1].numpy()
         prompts = batch[:, 3:6, halo:-halo, halo:-halo].numpy()
@@ -290,6 +315,9 @@ class Clicker:
     ) -> Tensor:
         side = (window.side, window.side)
         before = torch.zeros(side) if earlier is None else earlier.cut(window)
-        hint = torch.full(side, 0.5) if self._hint is None else self._hint.cut(window)[0]
+        known = self._hint if earlier is None else None
+        hint = torch.full(side, 0.5) if known is None else known.cut(window)[0]
         discs = torch.from_numpy(click_discs(clicks, window))
-        return window_input(self.pyramid.cut(window), discs, before, hint, margin)
+        # Whatever is asked for, contrast is that of a window of the side that was trained with.
+        around = margin - (SIDE - (window.side - 2 * margin)) // 2
+        return window_input(self.pyramid.cut(window), discs, before, hint, around)

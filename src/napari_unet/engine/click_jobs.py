@@ -23,6 +23,7 @@ from napari_unet.ops.clicks import (
     innermost,
     known_outlines,
     objects_as_strokes,
+    usual_extent,
 )
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.instances import watershed_instances
@@ -55,11 +56,14 @@ class ClickRequest:
         The answer to the earlier ones; None if there is none.
     box
         A box around the object; None if none was drawn.
+    usual
+        The usual larger side of objects of the image, in pixels; None if it is not known.
     """
 
     clicks: tuple[Click, ...]
     previous: Outline | None = None
     box: Box | None = None
+    usual: float | None = None
 
 
 def outline_job(clicker: Clicker, request: ClickRequest) -> Iterator[JobEvent]:
@@ -77,7 +81,8 @@ def outline_job(clicker: Clicker, request: ClickRequest) -> Iterator[JobEvent]:
     ObjectOutlined
         Once.
     """
-    yield ObjectOutlined(clicker.outline(request.clicks, request.previous, request.box))
+    found = clicker.outline(request.clicks, request.previous, request.box, request.usual)
+    yield ObjectOutlined(found)
 
 
 def propagate_job(
@@ -172,14 +177,15 @@ def propose_job(
         likely[tile.inner] = tile.probability[OBJECT - 1]
         yield ObjectsProposed((), 0, 0)
     smallest, largest = areas.min() / _SIZE_FACTOR, areas.max() * _SIZE_FACTOR
+    usual = usual_extent(known.extent for known in known_outlines(labels))
     taken = labels > 0
     places = _places(likely, taken, smallest)
     for begin in range(0, len(places), _PLACES_AT_ONCE):
         if stop is not None and stop.is_set():
             return
         found = []
-        for row, column in places[begin : begin + _PLACES_AT_ONCE]:
-            outline = _proposal(clicker, row, column, taken, (smallest, largest))
+        for place in places[begin : begin + _PLACES_AT_ONCE]:
+            outline = _proposal(clicker, place, taken, (smallest, largest), usual)
             if outline is not None:
                 taken[outline.box] |= outline.mask
                 found.append(outline)
@@ -213,11 +219,15 @@ def _places(likely: NDArray[np.float32], taken: Mask, smallest: float) -> list[t
 
 
 def _proposal(
-    clicker: Clicker, row: int, column: int, taken: Mask, sizes: tuple[float, float]
+    clicker: Clicker,
+    place: tuple[int, int],
+    taken: Mask,
+    sizes: tuple[float, float],
+    usual: float | None,
 ) -> Outline | None:
-    if taken[row, column]:
+    if taken[place]:
         return None
-    found = clicker.outline([Click(row, column)])
+    found = clicker.outline([Click(*place)], usual=usual)
     free = found.mask & ~taken[found.box]
     if found.overlap < _EXPECTED or free.sum() < (1 - _MOST_TAKEN) * found.mask.sum():
         return None

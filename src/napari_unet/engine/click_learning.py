@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_unet.engine.events import AdaptingStepMade
+from napari_unet.engine.plan import ExecutionPlan
 from napari_unet.model.click import window_input
 from napari_unet.model.unet import UNet
 from napari_unet.model.windows import DrawnMask, Pyramid
@@ -226,6 +227,8 @@ class Adaptation:
         Where it begins; not changed.
     objects
         What it learns from.
+    plan
+        Where and how it computes; None for the processor and float32.
     seed
         Same seed, same objects: same weights, on one machine.
 
@@ -236,9 +239,16 @@ class Adaptation:
         None if too few objects are known to hold any back.
     """
 
-    def __init__(self, network: UNet, objects: Sequence[KnownObject], seed: int = 0) -> None:
+    def __init__(
+        self,
+        network: UNet,
+        objects: Sequence[KnownObject],
+        plan: ExecutionPlan | None = None,
+        seed: int = 0,
+    ) -> None:
         self._given = network
-        self._network = copy.deepcopy(network).eval()
+        self._plan = plan or ExecutionPlan(torch.device("cpu"))
+        self._network = copy.deepcopy(network).eval().to(self._plan.device)
         for parameter in self._network.parameters():
             parameter.requires_grad_(True)
         self._rng = np.random.default_rng(seed)
@@ -253,7 +263,7 @@ class Adaptation:
     def network(self) -> UNet:
         """The adapted network, or the given one if adapting made it worse on what was held back."""
         if self.before is None or self.after is None or self.after >= self.before:
-            return self._network
+            return self._network.cpu()
         return self._given
 
     def job(self, stop: threading.Event | None = None) -> Iterator[AdaptingStepMade]:
@@ -313,8 +323,9 @@ class Adaptation:
 
     def _logit(self, samples: Sequence[Sample]) -> Tensor:
         batch = torch.stack([each.network_input(self._margin) for each in samples])
-        with torch.autocast("cpu", torch.bfloat16):
-            found = self._network(batch.contiguous(memory_format=torch.channels_last)).float()
+        batch = batch.to(self._plan.device).contiguous(memory_format=self._plan.memory_format)
+        with self._plan.autocast():
+            found = self._network(batch).float().cpu()
         logit: Tensor = found[:, 1] - found[:, 0]
         return logit
 

@@ -27,6 +27,8 @@ from napari_unet.ops.tiling import Box
 
 #: Side of the answer in a window, close to the one that was trained with.
 SIDE: Final = 116
+#: Side of the answer in each window of the first look: objects are smaller in one of them.
+FIRST_SIDE: Final = 68
 #: What the larger side of an object measures in the window that its outline is read from.
 EXTENT: Final = 40
 #: No object is magnified more than this: there is nothing more to see.
@@ -38,6 +40,10 @@ _OVERLAP_POWER: Final = 0.5
 # How fast belief falls off, in natural logarithms, where an object is smaller or larger than others
 # of the image that are known.
 _USUAL_WIDTH: Final = 0.7
+# An object is as usual if it is no more than this much larger or smaller, and the network expects
+# as much overlap with the truth.
+_AS_USUAL: Final = 1.6
+_SURE: Final = 0.7
 # Where an outline leaves the window, most of the object lies beyond.
 _CUT_OFF: Final = 0.3
 _CUT_OFF_PIXELS: Final = 8
@@ -132,6 +138,26 @@ def most_credible(
         agreement = max(alike[max(number - 1, 0) : number + 1], default=1.0)
         scores.append((agreement + 1e-3) ** _AGREEMENT_POWER * _belief(look, shape, usual))
     return looks[int(np.argmax(scores))]
+
+
+def is_usual(look: Look, shape: tuple[int, ...], usual: float) -> bool:
+    """Say whether an answer can be believed without another look: the object is as usual.
+
+    Parameters
+    ----------
+    look
+        In a window in which objects of the usual size have `EXTENT` pixels.
+    shape
+        Of the image.
+    usual
+        The usual larger side of objects of the image, in pixels.
+    """
+    extent = look.extent / look.window.zoom
+    return (
+        usual / _AS_USUAL < extent < usual * _AS_USUAL
+        and look.overlap > _SURE
+        and not _share_cut_off(look, shape)
+    )
 
 
 def _belief(look: Look, shape: tuple[int, ...], usual: float | None) -> float:

@@ -26,6 +26,9 @@ from napari_unet.ops.weight_map import separate_touching
 #: The label that objects have among strokes.
 OBJECT: Final = 2
 
+# Of fewer objects the size says little of the next.
+_FEWEST_FOR_SIZE: Final = 3
+
 Mask = NDArray[np.bool_]
 Point = tuple[int, int]
 
@@ -154,6 +157,18 @@ class Outline:
         """The larger side of its box, in pixels."""
         rows, columns = self.mask.shape
         return int(max(rows, columns))
+
+
+def usual_extent(extents: Iterable[int]) -> float | None:
+    """Return the usual larger side of objects, in pixels; None of fewer than three.
+
+    Parameters
+    ----------
+    extents
+        The larger side of each object that is known, see `Outline.extent`.
+    """
+    known = list(extents)
+    return float(np.median(known)) if len(known) >= _FEWEST_FOR_SIZE else None
 
 
 def checked_clicks(

@@ -4,17 +4,48 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
 
 from napari_unet.engine.click import Clicker
-from napari_unet.engine.events import ClicksAdapted, JobEvent
+from napari_unet.engine.events import ClicksAdapted, JobEvent, ObjectsProposed, TilePredicted
+from napari_unet.engine.predict import PredictRequest
+from napari_unet.engine.segmenter import Segmenter
 from napari_unet.model.unet import UNet
 from napari_unet.ops.clicks import Outline
+from napari_unet.ops.errors import InputError
 from napari_unet.viewer.planes import ImagePlanes, Index
 
 # Planes whose windows are kept at hand.
 _PLANES_KEPT: Final = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnetAnswer:
+    """What is known of the U-Net's answer on a plane.
+
+    Attributes
+    ----------
+    segmenter
+        Has the U-Net.
+    is_fine_tuned
+        Whether it learned anything here.
+    state
+        Another number after each change of it.
+    probability
+        Shape (classes, Y, X): its answer; None if it was not asked.
+    """
+
+    segmenter: Segmenter
+    is_fine_tuned: bool
+    state: int
+    probability: NDArray[np.float32] | None = None
 
 
 class PlaneClickers:
@@ -29,6 +60,8 @@ class PlaneClickers:
     def __init__(self) -> None:
         self.network: UNet | None = None
         self._known: OrderedDict[tuple[ImagePlanes, Index], Clicker] = OrderedDict()
+        # Which state of the U-Net they know the answer of.
+        self._hinted: WeakKeyDictionary[Clicker, int] = WeakKeyDictionary()
 
     def of(self, planes: ImagePlanes, index: Index) -> Clicker:
         """Return what outlines objects of a plane."""
@@ -43,6 +76,37 @@ class PlaneClickers:
     def all(self) -> tuple[Clicker, ...]:
         """Return those that are at hand."""
         return tuple(self._known.values())
+
+    def get_ready_job(
+        self, planes: ImagePlanes, index: Index, _stop: threading.Event
+    ) -> Iterator[JobEvent]:
+        """Do what the first click on a plane would have to wait for."""
+        with suppress(InputError):  # whoever clicks is told
+            self.of(planes, index).get_ready()
+        yield from ()
+
+    def hint_job(
+        self, planes: ImagePlanes, index: Index, unet: UnetAnswer, stop: threading.Event
+    ) -> Iterator[JobEvent]:
+        """Let clicks on a plane know what the U-Net says of it, unless they do.
+
+        Yields
+        ------
+        ObjectsProposed
+            None, after each tile of the U-Net, so that clicks need not wait for all of them.
+        """
+        known = unet.probability
+        try:
+            clicker = self.of(planes, index)
+            if self._hinted.get(clicker) == unet.state:
+                return
+            if known is None and unet.is_fine_tuned:
+                known = yield from _predicted(unet.segmenter, clicker, stop)
+        except InputError:  # an image that cannot be used, or a U-Net for images of another kind
+            return
+        if not stop.is_set():
+            clicker.set_hint(None if known is None else 1 - known[0])
+            self._hinted[clicker] = unet.state
 
     def adapt_job(
         self,
@@ -71,3 +135,17 @@ class PlaneClickers:
         """Let go of the planes of an image that is clicked on no longer."""
         self._known.clear()
         yield from ()
+
+
+def _predicted(
+    segmenter: Segmenter, clicker: Clicker, stop: threading.Event
+) -> Generator[JobEvent, None, NDArray[np.float32] | None]:
+    """Ask the U-Net about a whole plane; None if it was stopped."""
+    found: NDArray[np.float32] | None = None
+    for event in segmenter.predict_job(PredictRequest(clicker.image), stop):
+        if isinstance(event, TilePredicted):
+            if found is None:
+                found = np.full((len(event.probability), *clicker.image.shape), 0.5, np.float32)
+            found[:, *event.inner] = event.probability
+            yield ObjectsProposed((), 0, 0)
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from napari.utils.notifications import show_info, show_warning
@@ -9,7 +11,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet.engine.click_jobs import ClickRequest, outline_job
 from napari_unet.engine.events import JobEvent, ObjectOutlined
-from napari_unet.ops.clicks import Click
+from napari_unet.ops.clicks import Click, Outline, usual_extent
 from napari_unet.ops.tiling import Box
 from napari_unet.viewer.clicking.clickers import PlaneClickers
 from napari_unet.viewer.clicking.current import CurrentObject
@@ -17,6 +19,8 @@ from napari_unet.viewer.clicking.scene import ClickScene, Place
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.planes import Index
 
+# Objects of an image may change in size from one part of it to the next.
+_SIZES_KEPT: Final = 30
 _COVERED: Final = (
     "Finished objects cover all of it; let new objects take their pixels, or press Esc."
 )
@@ -54,6 +58,8 @@ class ObjectInHand(QObject):
         self._scene, self._clickers, self._lane = scene, clickers, lane
         self.current: CurrentObject | None = None
         self.preserve = True
+        # The larger sides of the latest finished objects.
+        self._extents: deque[int] = deque(maxlen=_SIZES_KEPT)
         # Of each question the plane, and how many clicks there were.
         self._asked: dict[JobTicket, tuple[Index, int]] = {}
         # Whether the object is to be finished as soon as its clicks are answered.
@@ -135,9 +141,18 @@ class ObjectInHand(QObject):
         if not number:
             show_warning(_COVERED)
             return 0
+        self.note_sizes(parts.values())
         self.drop()
         self.finished.emit()
         return number
+
+    def note_sizes(self, outlines: Iterable[Outline]) -> None:
+        """Take it that objects have sizes like those of these finished ones."""
+        self._extents.extend(each.extent for each in outlines if each.mask.any())
+
+    def forget_sizes(self) -> None:
+        """Take it that nothing is known of the size of objects: they are of another image."""
+        self._extents.clear()
 
     # ------------------------------------------------------------------ jobs
 
@@ -146,11 +161,12 @@ class ObjectInHand(QObject):
         if current is None or planes is None:
             return
         state = current.on(index)
-        request = ClickRequest(tuple(state.clicks), state.outline, current.box)
+        usual = usual_extent(self._extents)
+        request = ClickRequest(tuple(state.clicks), state.outline, current.box, usual)
         ticket = self._lane.submit(
             lambda stop: outline_job(clickers.of(planes, index), request),
             name="Click",
-            priority=Priority.PREVIEW,
+            priority=Priority.CLICK,
             replaces="click",
         )
         self._asked[ticket] = (index, len(state.clicks))

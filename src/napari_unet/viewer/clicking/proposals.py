@@ -45,8 +45,8 @@ class Proposals(QObject):
 
     #: Something of the above is another one.
     changed = Signal()
-    #: Some were accepted: there are new finished objects.
-    accepted = Signal()
+    #: (tuple of Outline): these were accepted and are finished objects now.
+    accepted = Signal(object)
 
     def __init__(self, scene: ClickScene, clickers: PlaneClickers, lane: JobLane) -> None:
         super().__init__()
@@ -136,9 +136,10 @@ class Proposals(QObject):
         """Make all proposals finished objects."""
         objects = self._scene.need_objects()
         if objects is not None and self.outlines:
-            objects.write_all(self.outlines, self.index)
+            accepted = self.outlines
+            objects.write_all(accepted, self.index)
             self.show(())
-            self.accepted.emit()
+            self.accepted.emit(accepted)
 
     def reject_all(self) -> None:
         """Forget all proposals; more may still come."""
@@ -154,7 +155,7 @@ class Proposals(QObject):
             objects.write_all((proposal,), index)
         self.show(tuple(each for each in self.outlines if each is not proposal))
         if accepted:
-            self.accepted.emit()
+            self.accepted.emit((proposal,))
         return True
 
     def _at(self, index: Index, at: Place) -> Outline | None:

@@ -20,12 +20,14 @@ from napari_unet.viewer.clicking.clickers import PlaneClickers
 from napari_unet.viewer.clicking.current import CurrentObject
 from napari_unet.viewer.clicking.following import Following
 from napari_unet.viewer.clicking.hand import ObjectInHand
+from napari_unet.viewer.clicking.hints import NetworkHints
 from napari_unet.viewer.clicking.learning import ObjectLearning
 from napari_unet.viewer.clicking.objects import ObjectsLayer
 from napari_unet.viewer.clicking.proposals import Proposals
 from napari_unet.viewer.clicking.scene import ClickScene, Place
-from napari_unet.viewer.lane import Priority
+from napari_unet.viewer.lane import JobTicket, Priority
 from napari_unet.viewer.planes import Index
+from napari_unet.viewer.status import Phase
 
 if TYPE_CHECKING:
     from napari_unet.viewer.controller import SegmentationController
@@ -47,6 +49,8 @@ class ClickSession(QObject):
         The object that is being clicked on.
     following, proposing, learning
         What is done with objects.
+    hints
+        What clicks are told of the U-Net.
     clickers
         What answers; it belongs to the worker thread.
     """
@@ -64,8 +68,9 @@ class ClickSession(QObject):
         self.following = Following(self.scene, self.hand, self.clickers, lane)
         self.proposing = Proposals(self.scene, self.clickers, lane)
         self.learning = ObjectLearning(controller, self.scene, self.clickers, lane)
+        self.hints = NetworkHints(controller, self.scene, self.clickers)
         parts: tuple[Any, ...] = (self.hand, self.following, self.proposing, self.learning)
-        for part in (self.scene, *parts):
+        for part in (self.scene, self.hints, *parts):
             part.setParent(self)
         for part in parts:
             part.changed.connect(self.changed)
@@ -73,6 +78,7 @@ class ClickSession(QObject):
         self.hand.finished.connect(self._on_object_finished)
         self.proposing.accepted.connect(self._on_proposals_accepted)
         controller.layers.leaving.connect(self._on_jobs_ended)
+        lane.finished.connect(self._on_job_finished)
 
     def _follow_scene(self) -> None:
         scene = self.scene
@@ -251,18 +257,34 @@ class ClickSession(QObject):
 
     def _on_image_changed(self) -> None:
         self._lane.submit(self.clickers.forget_planes_job, name="Click", priority=Priority.PREVIEW)
+        self._get_ready()
+        self.hand.forget_sizes()
         self.learning.teach()
         self.changed.emit()
+
+    def _get_ready(self) -> None:
+        """Do ahead what the first click on a plane would wait for."""
+        planes, index, clickers = self.scene.planes, self.index, self.clickers
+        if planes is None or index is None:
+            return
+        self._lane.submit(
+            lambda stop: clickers.get_ready_job(planes, index, stop),
+            name="Getting ready for clicks",
+            priority=Priority.TRAINING,
+            replaces="ready",
+        )
 
     def _on_objects_replaced(self) -> None:
         self.learning.begin_anew()
         self.learning.teach()
+        self.hints.look()
         self.changed.emit()
 
     def _on_object_finished(self) -> None:
         self.learning.take_up(self.index)
 
-    def _on_proposals_accepted(self) -> None:
+    def _on_proposals_accepted(self, accepted: tuple[Outline, ...]) -> None:
+        self.hand.note_sizes(accepted)
         self.learning.take_up(self.proposing.index)
 
     def _on_plane_changed(self) -> None:
@@ -272,7 +294,17 @@ class ClickSession(QObject):
         if len(planes.shape) > 2 and (self.current is not None or self.proposals):
             self.hand.show()
             self.proposing.show(self.proposals)
+        self._get_ready()
+        self.hints.look()
         self.changed.emit()
+
+    def _on_job_finished(self, _ticket: JobTicket) -> None:
+        """Say that all has stopped: of jobs on clicks the viewer's session does not know."""
+        controller = self._controller()
+        if controller is None or self._lane.is_busy():
+            return
+        if controller.status.phase is Phase.STOPPING:
+            controller.status.phase, controller.status.message = Phase.IDLE, "Stopped"
 
     def _on_jobs_ended(self) -> None:
         """Ask again: all jobs were ended unheard, those on clicks too."""
