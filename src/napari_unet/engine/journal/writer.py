@@ -1,10 +1,14 @@
-"""The thread that writes a journal, so that nobody who paints waits for a disk."""
+"""The threads that write a journal, so that nobody who paints waits for a disk.
+
+One hands each change to the system at once: from then on it outlives the program, however that
+ends. The other has it put on the disk (fsync), so that it outlives a power cut, too; that takes as
+long as the disk takes, and no change waits for it.
+"""
 
 from __future__ import annotations
 
 import atexit
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -28,9 +32,8 @@ MOST_WAITING: Final = 256 * 2**20
 _BATCH: Final = 16 * 2**20
 _SEGMENT: Final = 8 * 2**20
 _SEGMENT_ENTRIES: Final = 2000
-# Seconds between tries on a disk that is full, and between two calls of fsync while more waits.
+# Seconds between tries on a disk that is full.
 _RETRY: Final = 2.0
-_SYNC: Final = 1.0
 _LAST_WAIT: Final = 10.0
 
 
@@ -95,11 +98,15 @@ class JournalWriter:
         self._problem: str | None = None
         self._made_anew = 0
         self._is_closing = False
-        self._is_synced = True
-        self._synced_at = 0.0
+        # The latest change that is on the disk; who syncs a file or closes it holds the lock.
+        self._synced = state.last
+        self._is_written = False
+        self._file = threading.Lock()
         _open_writers.add(self)
         self._thread = threading.Thread(target=self._work, name="U-Net journal", daemon=True)
+        self._syncing = threading.Thread(target=self._sync_all, name="U-Net sync", daemon=True)
         self._thread.start()
+        self._syncing.start()
 
     # ------------------------------------------------------------------ any thread
 
@@ -127,35 +134,74 @@ class JournalWriter:
     def flush(self, timeout: float) -> bool:
         """Wait until everything is on the disk; False if that takes longer."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._queue and self._is_synced, timeout)
+            return self._changed.wait_for(self._is_settled, timeout)
+
+    def _is_settled(self) -> bool:
+        return not self._queue and self._synced >= self._state.last
 
     def close(self, timeout: float = _LAST_WAIT) -> bool:
         """Write what waits, and end the thread; False if that takes longer or cannot be done."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-        self._thread.join(timeout)
+        for thread in (self._thread, self._syncing):
+            thread.join(timeout)
         self._compaction.wait(timeout)
-        return not self._thread.is_alive() and not self._queue
+        return not self._syncing.is_alive() and self._is_settled()
 
     # ------------------------------------------------------------------ the thread
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._queue or self._is_closing or not self._is_synced
-                )
-                batch = self._next_batch()
-                if not batch and self._is_synced:
+                self._changed.wait_for(lambda: self._queue or self._is_closing)
+                batch, is_last_try = self._next_batch(), self._is_closing
+            if not batch or (not self._try(batch) and is_last_try):
+                break
+            if self._problem is not None:
+                self._wait_to_retry()
+        with self._changed:
+            self._is_written = True
+            self._changed.notify_all()
+
+    def _sync_all(self) -> None:
+        """Have on the disk what was written, until all is."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._synced < self._state.last or self._is_written)
+                last, is_last_try = self._state.last, self._is_closing
+                if self._synced >= last:
                     break
-            if not self._try(batch):
-                with self._changed:
-                    if self._is_closing:
-                        break
-                    self._changed.wait_for(lambda: self._is_closing, _RETRY)
-        if self._segment is not None:
-            self._segment.close()
+            if not self._sync(last):
+                if is_last_try:
+                    break
+                self._wait_to_retry()
+        with self._file:
+            if self._segment is not None:
+                self._segment.close()
+                self._segment = None
+
+    def _sync(self, last: int) -> bool:
+        problem = None
+        try:
+            with self._file:
+                if self._segment is not None:
+                    self._segment.sync()
+        except OSError as error:
+            problem = error.strerror or str(error)
+        with self._changed:
+            if problem is None:
+                self._synced = max(self._synced, last)
+            else:
+                self._problem = problem
+            self._changed.notify_all()
+        if problem is not None:
+            self._on_change()
+        return problem is None
+
+    def _wait_to_retry(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closing, _RETRY)
 
     def _next_batch(self) -> list[Entry]:
         batch: list[Entry] = []
@@ -168,15 +214,12 @@ class JournalWriter:
         return batch
 
     def _try(self, batch: list[Entry]) -> bool:
-        """Write and have it on the disk; False if that cannot be done at present."""
+        """Write some changes; False if they cannot be written at present."""
+        problem = None
         try:
-            if batch:
-                self._write(batch)
-            self._sync()
+            self._write(batch)
         except (OSError, JournalError) as error:
             problem = getattr(error, "strerror", None) or str(error)
-        else:
-            problem = None
         with self._changed:
             self._problem = problem
         self._on_change()
@@ -192,23 +235,11 @@ class JournalWriter:
             self._state = state
             for _ in batch:
                 self._waiting_bytes -= self._queue.popleft()[1]
-            self._is_synced = False
+            self._changed.notify_all()
         self._entries += len(batch)
         if segment.end > _SEGMENT or self._entries > _SEGMENT_ENTRIES:
             self._begin_segment()
             self._compaction.begin(self._state.frozen())
-
-    def _sync(self) -> None:
-        with self._changed:
-            more = bool(self._queue)
-        if more and time.monotonic() - self._synced_at < _SYNC:
-            return
-        if self._segment is not None:
-            self._segment.sync()
-        self._synced_at = time.monotonic()
-        with self._changed:
-            self._is_synced = True
-            self._changed.notify_all()
 
     def _open_segment(self) -> Segment:
         if self._segment is not None and not self._segment.is_in_place():
@@ -219,11 +250,17 @@ class JournalWriter:
 
     def _begin_segment(self) -> Segment:
         new = Segment.begin(self._folder, self._state.last + 1, self._header)
-        if self._segment is not None:
-            self._segment.sync()
-            self._segment.close()
-        self._segment, self._entries = new, 0
+        self._take_segment(new)
+        self._entries = 0
         return new
+
+    def _take_segment(self, new: Segment | None) -> None:
+        with self._file:
+            if self._segment is not None:
+                if new is not None:
+                    self._segment.sync()
+                self._segment.close()
+            self._segment = new
 
     def _make_anew(self) -> None:
         """Somebody removed the folder: write it again from memory."""
@@ -234,9 +271,7 @@ class JournalWriter:
         tidy(self._folder)
         if self._state.last:
             write_snapshot(self._folder, self._state)
-        if self._segment is not None:
-            self._segment.close()
-            self._segment = None
+        self._take_segment(None)
         with self._changed:
             self._made_anew += 1
         self._on_made_anew()
