@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_unet.cli.console import INTERRUPTED, json_option, note, report, stopping_on_interrupt
+from napari_unet.cli.image_options import chosen_corrections, image_options
+from napari_unet.ops.errors import InputError
 
 if TYPE_CHECKING:
     from napari_unet.engine.dataset import LabelledSet
@@ -28,11 +30,18 @@ _DEFAULT_MINUTES = 60.0
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["default", "nuclei", "paper"]),
-    default="default",
-    show_default=True,
+    type=click.Choice(["default", "nuclei", "paper", "stack"]),
     help="paper does what the paper did; default what measured best; nuclei is for small objects "
-    "that mostly lie apart.",
+    "that mostly lie apart; stack is for three dimensions.  [default: default, with --ndim 3 "
+    "stack]",
+)
+@click.option(
+    "--ndim",
+    type=click.Choice(["2", "3"]),
+    default="2",
+    show_default=True,
+    help="3 learns from stacks as a whole, in three dimensions: every file is a stack (z, y, x). "
+    "2 takes planes as images of their own.",
 )
 @click.option(
     "--set",
@@ -62,6 +71,7 @@ _DEFAULT_MINUTES = 60.0
     show_default=True,
     help="Share of the images held out for the score; 0 holds out none.",
 )
+@image_options
 @click.option("--strict", is_flag=True, help="Stop at images or labels that cannot be used.")
 @click.option("--overwrite", is_flag=True, help="Replace a model of that name.")
 @click.option("--restart", is_flag=True, help="Forget an unfinished training of that name.")
@@ -72,7 +82,8 @@ def train_command(images: Path, labels: Path, output: Path, as_json: bool, **opt
     """Learn from LABELS of IMAGES and save a model and a report.
 
     IMAGES and LABELS are two folders with files of the same names, two multi-page TIFF files, or
-    a sequence of the Cell Tracking Challenge and its truth (01 and 01_GT). Some images are held
+    a sequence of the Cell Tracking Challenge and its truth (01 and 01_GT). With --ndim 3 they are
+    two stacks, or two folders of stacks. Some images are held
     out; on them the best weights and the thresholds of the objects are chosen. Ctrl-C ends the
     training and saves what was learned; the same command again goes on, also after a crash.
     """
@@ -82,9 +93,23 @@ def train_command(images: Path, labels: Path, output: Path, as_json: bool, **opt
     from napari_unet.engine.training.run import check_output, state_path
     from napari_unet.engine.training.train import TrainRequest
 
-    recipe = recipe_with(options["recipe"], options["changes"])
+    ndim = int(options["ndim"])
+    name = options["recipe"] or ("stack" if ndim == 3 else "default")
+    recipe = recipe_with(name, options["changes"])
+    if recipe.ndim != ndim:
+        raise InputError(f"the recipe {name} is for --ndim {recipe.ndim}; choose another recipe")
+    corrections = chosen_corrections(options["axes"], options["pixel_size"], options["level"])
+    if ndim == 2 and corrections != type(corrections)():
+        raise InputError("--axes, --pixel-size and --level are for stacks; add --ndim 3")
     check_output(output, overwrite=options["overwrite"], restart=options["restart"])
-    labelled = read_labelled_set(images, labels, options["kind"], strict=options["strict"])
+    labelled = read_labelled_set(
+        images,
+        labels,
+        options["kind"],
+        strict=options["strict"],
+        ndim=ndim,
+        corrections=corrections,
+    )
     split = split_by_image(labelled, options["fraction"], seed=options["seed"])
     _tell(labelled, split.note)
     minutes, steps = options["minutes"], options["steps"]
@@ -114,5 +139,8 @@ def _tell(labelled: LabelledSet, split_note: str) -> None:
     note(f"{len(labelled.images)} images, {labelled.kind}: {labelled.kind_reason}")
     for problem in labelled.problems:
         note(f"  left out: {problem}")
+    if labelled.ndim == 3:
+        distance = labelled.spacing[0]
+        note(f"planes are {distance:.3g} pixels apart; --pixel-size says otherwise")
     if split_note:
         note(split_note)

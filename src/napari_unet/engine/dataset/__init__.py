@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_unet.engine.dataset.files import Layout, Pair
 from napari_unet.engine.dataset.kind import judge_kind
 from napari_unet.engine.dataset.labelled_set import Kind, LabelledImage, LabelledSet
 from napari_unet.engine.dataset.layouts import find_pairs
 from napari_unet.engine.dataset.split import Split, split_by_image
+from napari_unet.engine.dataset.stacks import StackPair
+from napari_unet.engine.images.axes import Corrections
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.images import channel_count
 from napari_unet.ops.labels import connected_regions
@@ -43,6 +45,8 @@ def read_labelled_set(
     kind: Literal["auto", "semantic", "instances"] = "auto",
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    ndim: int = 2,
+    corrections: Corrections | None = None,
 ) -> LabelledSet:
     """Read images and the labels of all their pixels.
 
@@ -63,6 +67,11 @@ def read_labelled_set(
         Raise instead of leaving out what cannot be used.
     progress
         Called with the number of pairs read and the number of all pairs, after each of them.
+    ndim
+        3: every file is a stack (Z, Y, X) that a network of three dimensions learns from as a
+        whole; 2: its planes are images of their own.
+    corrections
+        What the user knows better than the files of stacks, such as the size of a voxel.
 
     Returns
     -------
@@ -79,7 +88,8 @@ def read_labelled_set(
     """
     if kind not in ("auto", "semantic", "instances"):
         raise InputError(f"the kind {kind!r} is not known; use auto, semantic or instances")
-    layout = find_pairs(Path(images), Path(labels))
+    stacks = partial(StackPair, corrections=corrections) if ndim == 3 else None
+    layout = find_pairs(Path(images), Path(labels), stacks)
     read, unreadable = _read_pairs(layout.pairs, progress)
     kept, odd = _same_channels(read)
     problems = (*layout.problems, *unreadable, *odd)
@@ -108,16 +118,17 @@ def _read_pairs(
 def _read_pair(pair: Pair) -> LabelledImage:
     data = pair.read()
     image = data.image
-    channels = channel_count(image)
+    ndim = data.labels.ndim
+    channels = channel_count(image, ndim)
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise InputError("the image has values that are NaN or infinite; replace them")
     image = image.astype(image.dtype.newbyteorder("="), copy=False)
-    if image.ndim == 3:
+    if image.ndim > ndim:
         image = image[..., 0] if channels == 1 else image[..., :channels]
     if data.valid is not None and not data.valid.any():
         raise InputError("no pixel is annotated; leave it out")
     return LabelledImage(
-        pair.name, image, data.labels, pair.group, data.valid, pixel_size=data.pixel_size
+        pair.name, image, data.labels, pair.group, data.valid, data.spacing, data.pixel_size
     )
 
 
@@ -126,12 +137,12 @@ def _same_channels(images: list[LabelledImage]) -> tuple[list[LabelledImage], li
     if len({each.image.ndim for each in images}) < 2:
         return images, []
     images = [
-        replace(each, image=each.image[..., 0].copy()) if _is_grey_rgb(each.image) else each
+        replace(each, image=each.image[..., 0].copy()) if _is_grey_rgb(each) else each
         for each in images
     ]
-    counts = Counter(each.image.ndim for each in images)
-    usual = 2 if counts[2] >= counts[3] else 3
-    is_, are = ("RGB", "grey") if usual == 2 else ("grey", "RGB")
+    counts, grey = Counter(each.image.ndim for each in images), images[0].ndim
+    usual = grey if counts[grey] >= counts[grey + 1] else grey + 1
+    is_, are = ("RGB", "grey") if usual == grey else ("grey", "RGB")
     problems = [
         f"{each.name} is {is_}, but most images ({counts[usual]} of {len(images)}) are {are}; "
         "convert it or train on it alone"
@@ -141,8 +152,9 @@ def _same_channels(images: list[LabelledImage]) -> tuple[list[LabelledImage], li
     return [each for each in images if each.image.ndim == usual], problems
 
 
-def _is_grey_rgb(image: NDArray[Any]) -> bool:
-    return image.ndim == 3 and not (image != image[..., :1]).any()
+def _is_grey_rgb(labelled: LabelledImage) -> bool:
+    image = labelled.image
+    return image.ndim > labelled.ndim and not (image != image[..., :1]).any()
 
 
 def _as_set(

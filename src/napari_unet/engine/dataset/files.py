@@ -46,6 +46,8 @@ class PairData:
     labels: NDArray[np.integer[Any]]
     valid: NDArray[np.bool_] | None = None
     pixel_size: PixelSize | None = None
+    #: Of a stack, the size of a voxel along each axis.
+    spacing: tuple[float, ...] = (1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ from napari_unet.engine.dataset.files import (
 from napari_unet.engine.files import read_image
 from napari_unet.ops.errors import InputError
 
+#: From the paths of an image and its labels to what reads them.
+Reader = Callable[[Path, Path], Callable[[], PairData]]
+
 IMAGE_SUFFIXES: Final = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 
 _LABEL_FOLDERS: Final = ("labels", "masks", "classes", "semantic")
@@ -39,7 +42,7 @@ _IMAGE_END: Final = re.compile(rf"[-_. ](?:{_IMAGE_WORDS})$", re.IGNORECASE)
 _IMAGE_START: Final = re.compile(rf"^(?:{_IMAGE_WORDS})(?:[-_. ]|(?=\d))", re.IGNORECASE)
 
 
-def find_pairs(images: Path, labels: Path) -> Layout:
+def find_pairs(images: Path, labels: Path, read_stacks: Reader | None = None) -> Layout:
     """Find the images and the labels that belong together, without reading folders' files.
 
     Parameters
@@ -47,6 +50,9 @@ def find_pairs(images: Path, labels: Path) -> Layout:
     images, labels
         Two folders, two image files, folders of the Cell Tracking Challenge, or twice a folder that
         holds `images` and `labels` or `masks`.
+    read_stacks
+        Returns what reads a stack and its labels, from their two paths: every file is a stack
+        then, and not one image or several. None: of images.
 
     Raises
     ------
@@ -62,6 +68,10 @@ def find_pairs(images: Path, labels: Path) -> Layout:
             f"{folder} is a folder and {file} a file; give two folders, or two files with as many "
             "pages each"
         )
+    if read_stacks is not None:
+        if images.is_dir():
+            return _pair_folders(*_inner_folders(images, labels), read_stacks)
+        return Layout((Pair(_stem(images), "", read_stacks(images, labels)),))
     if not images.is_dir():
         return _pair_files(images, labels)
     return find_ctc_pairs(images, labels) or _pair_folders(*_inner_folders(images, labels))
@@ -103,7 +113,7 @@ def _pair_files(images: Path, labels: Path) -> Layout:
     )
 
 
-def _pair_folders(images: Path, labels: Path) -> Layout:
+def _pair_folders(images: Path, labels: Path, read_stacks: Reader | None = None) -> Layout:
     """Pair the files of two folders by their names."""
     pictures, truths = image_files(images), image_files(labels)
     if images.resolve() == labels.resolve():
@@ -112,13 +122,13 @@ def _pair_folders(images: Path, labels: Path) -> Layout:
     pairs, lonely_images, lonely_labels, problems = _match(pictures, truths)
     if not pairs:
         raise InputError(_nothing_found(images, labels, pictures, truths))
-    if len(pictures) == len(truths) == 1:
+    if len(pictures) == len(truths) == 1 and read_stacks is None:
         return _pair_files(pictures[0], truths[0])  # they may be stacks
     problems += [f"{path.name} has no labels in {labels}" for path in lonely_images]
     problems += [f"the labels {path.name} have no image in {images}" for path in lonely_labels]
     return Layout(
         tuple(
-            Pair(name, "", _Files(pairs[name][0], pairs[name][1]))
+            Pair(name, "", (read_stacks or _Files)(*pairs[name]))
             for name in sorted(pairs, key=natural_order)
         ),
         tuple(problems),

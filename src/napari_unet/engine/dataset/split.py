@@ -162,9 +162,10 @@ def _cut(
     labelled_set: LabelledSet, image: LabelledImage, fraction: float, seed: int
 ) -> tuple[LabelledImage, LabelledImage]:
     """Cut the strip off that leaves the most classes in both parts."""
-    if min(image.labels.shape) < 3:
+    rows, columns = image.labels.shape[-2:]
+    if min(rows, columns) < 3:
         raise InputError(
-            f"{image.name} is {image.labels.shape[0]} x {image.labels.shape[1]} pixels, too small "
+            f"{image.name} is {rows} x {columns} pixels, too small "
             "to hold a part out; give a larger image or a second one"
         )
     edges = sorted(("top", "bottom", "left", "right"), key=lambda e: _draw(seed, image.name, e))
@@ -177,7 +178,7 @@ def _cut_at(
     image: LabelledImage, edge: str, fraction: float
 ) -> tuple[LabelledImage, LabelledImage]:
     shape = image.labels.shape
-    side = shape[0] if edge in ("top", "bottom") else shape[1]
+    side = shape[-2] if edge in ("top", "bottom") else shape[-1]
     gap = min(_GAP, int(_GAP_SHARE * side))
     width = min(max(1, round(fraction * side)), side - gap - 1)
     depth = np.arange(side) if edge in ("top", "left") else np.arange(side)[::-1]

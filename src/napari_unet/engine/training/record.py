@@ -145,15 +145,17 @@ def _example(
     image, probability = validation.images[index], measured.probabilities[index]
     name, score = measured.choice.per_image[index]
     truth, prediction = _compared(image, probability, measured, validation)
+    # Of a stack, the plane with the most to see.
+    shown: Any = ... if image.ndim == 2 else int((truth > 0).sum(axis=(1, 2)).argmax())
     return ReportExample(
-        name=name,
-        image=image.image,
-        truth=truth,
-        prediction=prediction,
-        probability=1 - probability[0],
+        name=name if image.ndim == 2 else f"{name}, plane {shown}",
+        image=image.image[shown],
+        truth=truth[shown],
+        prediction=prediction[shown],
+        probability=1 - probability[0][shown],
         scores={measured.measure: score},
         is_worst=is_worst,
-        valid=image.valid,
+        valid=None if image.valid is None else image.valid[shown],
     )
 
 
@@ -165,6 +167,7 @@ def _compared(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Truth and prediction with the same numbers for the same things, background 0."""
     if _is_cut(validation):
-        return image.labels, find_instances(probability, measured.choice.settings)
+        spacing = image.source().spacing
+        return image.labels, find_instances(probability, measured.choice.settings, spacing)
     truth = np.searchsorted(np.asarray(validation.class_values), image.labels)
     return truth, class_labels(probability) - 1
