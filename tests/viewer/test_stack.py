@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import tifffile
 
+from napari_unet.engine.images.opening import open_image
 from napari_unet.engine.results import InstanceSettings
 from napari_unet.viewer.actions import Action
 from napari_unet.viewer.controller import SegmentationController
@@ -133,7 +135,9 @@ def test_moving_through_the_stack_does_not_end_the_learning(session, qtbot, two_
     assert session.layers.results.predicted.all()
 
 
-def test_all_planes_are_predicted_and_objects_run_through_them(session, qtbot, two_halves):
+def test_all_planes_are_predicted_and_objects_run_through_them(
+    session, qtbot, two_halves, tmp_path
+):
     paint(session, two_halves[1])
     session.learn(seconds=0.5)
     wait_idle(session, qtbot)
@@ -149,6 +153,13 @@ def test_all_planes_are_predicted_and_objects_run_through_them(session, qtbot, t
     right = objects[:, 32, 70]
     assert right[0] > 0
     assert right[0] == right[1] == right[2]
+    session.save_result(tmp_path)
+    wait_idle(session, qtbot)
+    with open_image(tmp_path / "stack_instances.tif") as saved:
+        assert saved.info.names == "zyx"
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "stack_instances.tif"), objects)
+    maps = tifffile.imread(tmp_path / "stack_probabilities.tif")
+    np.testing.assert_array_equal(np.moveaxis(maps, 1, 0), everything.probability)
 
 
 def test_what_is_accepted_is_accepted_on_its_plane(session, qtbot, two_halves, monkeypatch):

@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.events import (
+    FileSaved,
     InstancesFound,
     JobEvent,
     Noticed,
@@ -20,6 +22,8 @@ from napari_unet.engine.events import (
     TilePredicted,
 )
 from napari_unet.engine.image import SourceImage
+from napari_unet.engine.images.axes import ImageInfo
+from napari_unet.engine.images.storing import result_store
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.results import InstanceSettings, find_instances
 from napari_unet.ops.stitching import continue_objects
@@ -162,3 +166,51 @@ def find_stack_instances(
         count = max(count, int(found[plane].max(initial=0)))
         yield PlaneFinished(number, len(planes))
     yield InstancesFound(found, count)
+
+
+def save_stack(
+    stem: Path,
+    info: ImageInfo,
+    probability: NDArray[np.float32],
+    planes: Sequence[Plane],
+    instances: NDArray[np.int32] | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[PlaneFinished | FileSaved]:
+    """Write the results of a stack as TIFF files, with its axes and pixel sizes.
+
+    Parameters
+    ----------
+    stem
+        Folder and name without an ending; a missing folder is made.
+    info
+        The image.
+    probability
+        Shape (classes, ..., Y, X).
+    planes
+        Those that were predicted; the others stay 0 in all files.
+    instances
+        Shape (..., Y, X), 0 is background; None if no objects were cut out.
+    stop
+        Checked before every plane; nothing is written then.
+
+    Yields
+    ------
+    PlaneFinished
+        After every plane.
+    FileSaved
+        Last, unless it was stopped.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be written.
+    """
+    store = result_store(stem, info, len(probability), with_objects=instances is not None)
+    for number, plane in enumerate(planes, start=1):
+        if stop is not None and stop.is_set():
+            store.discard()
+            return
+        where: tuple[Any, ...] = (slice(None), *plane)
+        store.add(plane, probability[where], None if instances is None else instances[plane])
+        yield PlaneFinished(number, len(planes))
+    yield FileSaved(store.finish())

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.events import InstancesFound, TilePredicted, WeightsComputed
 from napari_unet.engine.files import ImageFile
+from napari_unet.engine.images.axes import Axis, ImageInfo
+from napari_unet.ops.errors import InputError
 from napari_unet.ops.guidance import uncertainty
 from napari_unet.ops.tiling import Box
 from napari_unet.viewer.planes import ImagePlanes, Index
@@ -81,18 +83,42 @@ def annotation_colormap(classes: int) -> DirectLabelColormap:
 
 
 def image_file(layer: Image, planes: ImagePlanes | None = None) -> ImageFile:
-    """Return an image layer as if it had been read from a file, for its pixel size."""
-    planes = planes or ImagePlanes(layer)
-    unit = str(layer.units[-1])
-    known = unit not in ("pixel", "dimensionless")
-    rows, columns = (np.asarray(layer.scale) * planes.factors)[-2:]
+    """Return a plane of an image layer as if it had been read from a file, for its pixel size."""
+    info = image_info(layer, planes or ImagePlanes(layer))
+    size = info.pixel_size
     return ImageFile(
         data=layer.data,
         axes="YXC" if layer.rgb else "YX",
-        pixel_size=(float(rows), float(columns)) if known else None,
-        unit={"micrometer": "µm"}.get(unit, unit) if known else None,
-        path=Path(f"{file_stem(layer)}.tif"),
+        pixel_size=None if size is None else (size.height, size.width),
+        unit=None if size is None else size.unit,
+        path=info.path,
     )
+
+
+def image_info(layer: Image, planes: ImagePlanes) -> ImageInfo:
+    """Return what the planes of an image layer are, as if it had been read from a file.
+
+    Raises
+    ------
+    InputError
+        If it has more axes than results can have: time, z, rows, columns.
+    """
+    shape = planes.shape
+    if len(shape) > 4:
+        raise InputError(
+            f"'{layer.name}' has {len(shape)} axes, but results of four at most (time, z, rows, "
+            "columns) can be saved; split the layer"
+        )
+    axes = []
+    scale = np.asarray(layer.scale) * planes.factors
+    for name, length, size, unit in zip(
+        "tzyx"[-len(shape) :], shape, scale, map(str, layer.units), strict=True
+    ):
+        known = unit not in ("pixel", "dimensionless")
+        unit = {"micrometer": "µm"}.get(unit, unit)
+        axes.append(Axis(name, length, float(size), unit) if known else Axis(name, length))
+    path = Path(f"{file_stem(layer)}.tif")
+    return ImageInfo(path, "layer", tuple(axes), str(layer.dtype), rgb=bool(layer.rgb))
 
 
 def file_stem(layer: Layer) -> str:

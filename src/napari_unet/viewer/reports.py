@@ -140,8 +140,8 @@ class JobReports:
     @show.register
     def _(self, event: PlaneFinished) -> None:
         self._status.fraction = event.done / event.total
-        self._status.message = f"Finding objects, plane {event.done} of {event.total}"
-        self._activity.show("U-Net: finding objects", self._status.fraction)
+        self._status.message = f"Plane {event.done} of {event.total}"
+        self._activity.show("U-Net: planes", self._status.fraction)
 
     @show.register
     def _(self, event: InstancesFound) -> None:

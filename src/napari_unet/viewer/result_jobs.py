@@ -14,6 +14,7 @@ from napari_unet.engine.planes import (
     find_stack_instances,
     on_plane,
     predict_planes,
+    save_stack,
 )
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.results import (
@@ -23,7 +24,7 @@ from napari_unet.engine.results import (
     save_results_job,
 )
 from napari_unet.engine.segmenter import Segmenter
-from napari_unet.viewer.layers import ResultLayers, file_stem, image_file
+from napari_unet.viewer.layers import ResultLayers, file_stem, image_file, image_info
 from napari_unet.viewer.session_layers import SessionLayers
 
 #: Makes a job that ends when the event is set.
@@ -72,6 +73,10 @@ def saving_results(results: ResultLayers, image: Image, folder: Path) -> MakeJob
     """Return what writes the results of an image into a folder; None if there are none."""
     if results.everything is None:
         return None
-    snapshot, instances = results.everything.probability.copy(), results.instances
-    like, stem = image_file(image, results.planes), folder / file_stem(image)
+    stem, known, instances = folder / file_stem(image), results.everything, results.instances
+    if len(results.planes.shape) > 2:
+        info = image_info(image, results.planes)
+        planes = known.planes()
+        return lambda stop: save_stack(stem, info, known.probability, planes, instances, stop)
+    snapshot, like = known.probability.copy(), image_file(image, results.planes)
     return lambda stop: save_results_job(stem, snapshot, instances, like)

@@ -27,7 +27,7 @@ class ResultStore(Protocol):
     """Takes in answers one by one and makes files of them."""
 
     def add(
-        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32]
+        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32] | None
     ) -> None:
         """Take in (classes, ...) and objects (...) of one plane, or of one stack."""
         ...
@@ -48,6 +48,8 @@ def result_store(
     ndim: int = 2,
     kind: ResultFormat = "tiff",
     version: Version = "0.5",
+    *,
+    with_objects: bool = True,
 ) -> ResultStore:
     """Begin to store the results of an image.
 
@@ -66,11 +68,13 @@ def result_store(
         STEM_prediction.ome.zarr with the probabilities as its image and the others as its labels.
     version
         Of OME-Zarr.
+    with_objects
+        Whether objects were cut out; otherwise none are added, and there is no file of them.
     """
     make_folder(stem.parent)
     if kind == "tiff":
-        return _TiffResults(stem, info, classes, ndim)
-    return _ZarrResults(stem, info, classes, ndim, version)
+        return _TiffResults(stem, info, classes, ndim, with_objects)
+    return _ZarrResults(stem, info, classes, ndim, version, with_objects)
 
 
 def _axes(info: ImageInfo, names: str) -> tuple[Axis, ...]:
@@ -80,8 +84,11 @@ def _axes(info: ImageInfo, names: str) -> tuple[Axis, ...]:
 class _TiffResults:
     """Keeps everything until the end: how large the largest object number is decides the type."""
 
-    def __init__(self, stem: Path, info: ImageInfo, classes: int, ndim: int) -> None:
+    def __init__(
+        self, stem: Path, info: ImageInfo, classes: int, ndim: int, with_objects: bool
+    ) -> None:
         self._stem = stem
+        self._with_objects = with_objects
         # t, z, then what is added: (classes, y, x), or (classes, z, y, x)
         self._leading = _axes(info, "tz" if ndim == 2 else "t")
         self._spatial = _axes(info, "yx" if ndim == 2 else "zyx")
@@ -93,20 +100,23 @@ class _TiffResults:
         self._labels = _axes(info, "tzyx")
 
     def add(
-        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32]
+        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32] | None
     ) -> None:
         self._probability[index] = probability
-        self._objects[index] = objects
+        if objects is not None:
+            self._objects[index] = objects
 
     def finish(self) -> tuple[Path, ...]:
         axes = (*self._labels[:-2], self._classes, *self._labels[-2:])
         most = np.min_scalar_type(int(self._objects.max(initial=0)))
         classes = np.min_scalar_type(self._classes.length)
-        return (
+        written = (
             self._write("probabilities", self._maps(), axes, np.float32),
             self._write("classes", self._most_probable(), self._labels, classes),
-            self._write("instances", self._planes(), self._labels, most),
         )
+        if not self._with_objects:
+            return written
+        return (*written, self._write("instances", self._planes(), self._labels, most))
 
     def discard(self) -> None:
         del self._probability, self._objects
@@ -142,7 +152,13 @@ class _ZarrResults:
     """Writes every plane as it comes."""
 
     def __init__(
-        self, stem: Path, info: ImageInfo, classes: int, ndim: int, version: Version
+        self,
+        stem: Path,
+        info: ImageInfo,
+        classes: int,
+        ndim: int,
+        version: Version,
+        with_objects: bool,
     ) -> None:
         labels = _axes(info, "tzyx")
         times = [axis for axis in labels if axis.name == "t"]
@@ -154,28 +170,30 @@ class _ZarrResults:
             np.float32,
             version=version,
             channels=names,
-            labels=("classes", "instances"),
+            labels=("classes", "instances") if with_objects else ("classes",),
         )
         self._times = len(times)
         self._ndim = ndim
 
     def add(
-        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32]
+        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32] | None
     ) -> None:
         if self._ndim == 3:  # as many planes
-            for plane in range(objects.shape[0]):
-                self._add((*index, plane), probability[:, plane], objects[plane])
+            for plane in range(probability.shape[1]):
+                cut = None if objects is None else objects[plane]
+                self._add((*index, plane), probability[:, plane], cut)
         else:
             self._add(index, probability, objects)
 
     def _add(
-        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32]
+        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32] | None
     ) -> None:
         time, plane = index[: self._times], index[self._times :]
         for label, values in enumerate(probability):
             self._writer.write((*time, label, *plane), values)
         self._writer.write_labels("classes", index, probability.argmax(axis=0) + 1)
-        self._writer.write_labels("instances", index, objects)
+        if objects is not None:
+            self._writer.write_labels("instances", index, objects)
 
     def finish(self) -> tuple[Path, ...]:
         return (self._writer.finish(),)
