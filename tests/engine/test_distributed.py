@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 import zarr
 from networks import make_unet
 
@@ -20,7 +21,7 @@ from napari_unet.ops.errors import InputError
 
 distributed = pytest.importorskip("distributed")
 
-MODEL = make_unet(depth=1)
+MODEL = make_unet(depth=1, base_channels=16)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,7 @@ def test_a_cluster_gives_the_same_answer_bit_for_bit_though_a_worker_dies(
     local_cluster, request_for, monkeypatch
 ):
     monkeypatch.setattr(cluster, "_TASK_PIXELS", 2 * 20 * 20)
+    torch.set_num_threads(2)  # the workers have one each, unless they are told
     alone = request_for("alone.zarr")
     list(predict_array(MODEL, alone))
     together = request_for("together.zarr")

@@ -278,6 +278,26 @@ def test_a_killed_job_goes_on(tmp_path):
     np.testing.assert_allclose(group["probabilities"][:], expected_for(image), atol=1e-6)
 
 
+def test_an_exact_job_goes_on_with_as_many_threads_as_it_began_with(tmp_path):
+    torch = module.torch
+    image, output = noise(90, 70), tmp_path / "out.zarr"
+    model = make_unet(depth=1, base_channels=16)  # its last bits depend on the threads
+    torch.set_num_threads(2)
+    expected, _ = run(image, "yx", tmp_path / "two.zarr", model)
+    begun = job(image, "yx", output, model)
+    for _ in zip(range(3), begun, strict=False):
+        pass
+    begun.close()
+    torch.set_num_threads(1)
+    group, events = run(image, "yx", output, model)
+    assert 0 < events[0].done < events[0].total
+    assert torch.get_num_threads() == 1
+    np.testing.assert_array_equal(group["probabilities"][:], expected["probabilities"][:])
+    other, _ = run(image, "yx", tmp_path / "one.zarr", model)
+    # Else this test shows nothing.
+    assert (other["probabilities"][:] != expected["probabilities"][:]).any()
+
+
 def test_an_output_of_which_nothing_but_the_name_was_written_is_made_anew(tmp_path, monkeypatch):
     image, output = noise(30, 30), tmp_path / "out.zarr"
     monkeypatch.setattr(store, "_ome_attributes", lambda *_: 1 / 0)

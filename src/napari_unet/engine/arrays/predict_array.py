@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +46,8 @@ _MARK_EVERY: Final = 2.0
 _COMPARED: Final = 16
 _PRECISIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.half}
 
+# What a plan says of the machine that it was made for.
+_PER_MACHINE: Final = ("device", "seconds")
 # What the settings of a job are called on the command line.
 _OPTIONS: Final = {
     "content": "--save",
@@ -188,7 +190,9 @@ def prepare(
             job["settings"]["tile"] = _tile_sides(model, plan, request.tile_size)
         _refuse_another(job, known, request)
         store = OutputStore(path, _layout(model, request, sides))
-        return PreparedJob(store, TileNetwork(model, plan, request.averaging), known)
+        return PreparedJob(
+            store, TileNetwork(model, plan, request.averaging, known["plan"].get("threads")), known
+        )
     plan = choose_plan(model.config, "predict", request.precision, request.device)
     sides = _tile_sides(model, plan, request.tile_size)
     layout = _layout(model, request, sides)
@@ -196,15 +200,16 @@ def prepare(
     if notice is not None:
         yield notice
     job["settings"]["tile"] = sides
-    job["plan"] = {
-        "dtype": str(plan.dtype).split(".")[-1],
-        "channels_last": plan.channels_last,
-        "fused": plan.fused,
-    }
+    job["plan"] = _plan_in_words(plan)
+    if request.precision == "fp32":
+        # The sums of a convolution are cut by threads: with another number the last bit differs.
+        job["plan"]["threads"] = torch.get_num_threads()
     if path.exists() and request.overwrite:
         shutil.rmtree(path)
     store = create_store(path, layout, job, measured)
-    return PreparedJob(store, TileNetwork(model, plan, request.averaging), job)
+    return PreparedJob(
+        store, TileNetwork(model, plan, request.averaging, job["plan"].get("threads")), job
+    )
 
 
 def finish_tiles(
@@ -340,17 +345,18 @@ def _tile_sides(model: UNet, plan: ExecutionPlan, tile_size: int | None) -> list
     return [int(side) for side in inner_sizes(model.config, plan, tile_size)]
 
 
+def _plan_in_words(plan: ExecutionPlan) -> dict[str, Any]:
+    """Return what of a plan can change the last bits of an answer, fit for JSON."""
+    values = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _PER_MACHINE}
+    return values | {"dtype": str(plan.dtype).removeprefix("torch.")}
+
+
 def _known_plan(model: UNet, request: PredictArrayRequest, job: Mapping[str, Any]) -> ExecutionPlan:
     """Return the plan that the first run of a job chose: another one rounds in another way."""
     plan = choose_plan(model.config, "predict", request.precision, request.device)
-    known = job["plan"]
-    dtype = _PRECISIONS[known["dtype"]]
-    return replace(
-        plan,
-        dtype=dtype,
-        channels_last=bool(known["channels_last"]),
-        fused=bool(known.get("fused", False)),
-    )
+    names = {f.name for f in fields(plan)}.difference(_PER_MACHINE)
+    known = {name: value for name, value in job["plan"].items() if name in names}
+    return replace(plan, **known | {"dtype": _PRECISIONS[known["dtype"]]})
 
 
 def _layout(model: UNet, request: PredictArrayRequest, sides: Sequence[int]) -> OutputLayout:
