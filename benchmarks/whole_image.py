@@ -3,8 +3,8 @@
 MONAI's `sliding_window_inference` at its defaults (overlap 0.25, constant weights, float32,
 channels first), with windows of 512 pixels, in two ways: the same network, which sees the mirrored
 context of each window as it needs to; and the same weights with padded convolutions, which is how
-networks for MONAI are built and costs less. A third row gives MONAI bfloat16 and channels last, which are
-not its defaults. Needs monai (``pip install --no-deps monai``).
+networks for MONAI are built and costs less. A third row gives MONAI bfloat16 and channels last,
+which are not its defaults. Needs monai (``pip install --no-deps monai``).
 
 On a machine that others use as well, `--one-thread` counts the processor time of a single thread.
 

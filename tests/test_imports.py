@@ -39,6 +39,11 @@ def test_engine_needs_no_gui():
     assert not loaded & (HEAVY - {"torch"})
 
 
+def test_a_session_needs_no_compiler():
+    # torch's compiler, which brings sympy, takes longer to load than all the rest of a dock.
+    assert "sympy" not in modules_after("from napari_unet import Segmenter; Segmenter()")
+
+
 def test_ops_need_no_torch():
     assert "torch" not in modules_after("from napari_unet import weight_map; weight_map")
 

@@ -340,6 +340,9 @@ def _initialise(module: nn.Module) -> None:
     up-convolution has a 2x2 kernel and stride 2, so that its windows do not overlap: each of its
     output pixels sees a single input pixel, N = in_channels, and not 4 * in_channels.
     """
+    # Weights that are nowhere need no values; asking for them would load torch's whole compiler.
+    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+        return
     if isinstance(module, CONVOLUTIONS):
         incoming = module.in_channels * math.prod(module.kernel_size)
     elif isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
