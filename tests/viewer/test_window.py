@@ -29,7 +29,7 @@ def window(make_napari_viewer, monkeypatch, tmp_path):
     image[:, 105:] += 0.6
     path = tmp_path / "halves.tif"
     tifffile.imwrite(path, image)
-    viewer = app.open_window(app.read_image(path))
+    viewer = app.open_window(app.image_layers(path))
     controller = controller_for(viewer)
     torch.manual_seed(0)
     config = FinetuneConfig(precision="fp32", learning_rate=1e-2)

@@ -8,13 +8,15 @@ from typing import Any
 import napari
 from qtpy.QtCore import QTimer
 
-from napari_unet.engine.files import ImageFile, read_image
+from napari_unet.engine.files import ImageFile
 from napari_unet.viewer.batch_widget import BatchWidget
 from napari_unet.viewer.clicking.widget import ClickWidget
 from napari_unet.viewer.controller import controller_for
 from napari_unet.viewer.evaluate_widget import EvaluateWidget
 from napari_unet.viewer.finetune_widget import FinetuneWidget
+from napari_unet.viewer.opening import image_layers
 from napari_unet.viewer.predict_widget import PredictWidget
+from napari_unet.viewer.project.places import FILE_KEY
 from napari_unet.viewer.sample_data import open_ihc
 from napari_unet.viewer.train.widget import TrainWidget
 from napari_unet.viewer.weight_map_widget import WeightMapWidget
@@ -43,25 +45,25 @@ def launch(image_path: Path | None) -> None:
     InputError
         If the image cannot be read; no window is opened then.
     """
-    image = None if image_path is None else read_image(image_path)
-    open_window(image)
+    open_window(None if image_path is None else image_layers(image_path))
     napari.run()
 
 
-def open_window(image: ImageFile | None) -> napari.Viewer:
+def open_window(image: ImageFile | list[tuple[Any, dict[str, Any]]] | None) -> napari.Viewer:
     """Return a viewer with an image, a layer to paint on, and the docks tabbed at the right.
 
     Parameters
     ----------
     image
-        What is shown; None is the immunohistochemistry sample.
+        What is shown: an image in memory, or layers as `image_layers` returns them, the first of
+        which is worked on; None is the immunohistochemistry sample.
     """
     viewer = napari.Viewer(title="napari: U-Net")
     if image is None:
-        [(data, keywords, _)] = open_ihc()
-        layer = viewer.add_image(data, **keywords)
-    else:
-        layer = viewer.add_image(image.data, **_keywords(image))
+        image = [(data, keywords) for data, keywords, _ in open_ihc()]
+    elif isinstance(image, ImageFile):
+        image = [(image.data, _keywords(image))]
+    layer, *_ = [viewer.add_image(data, **keywords) for data, keywords in image]
     controller = controller_for(viewer)
     controller.layers.set_image(layer)
     controller.layers.add_annotations()
@@ -78,6 +80,7 @@ def open_window(image: ImageFile | None) -> napari.Viewer:
 def _keywords(image: ImageFile) -> dict[str, Any]:
     """Return name, colour and pixel size as keywords of a napari layer."""
     keywords: dict[str, Any] = {"name": image.path.stem, "rgb": image.axes.endswith("C")}
+    keywords["metadata"] = {FILE_KEY: str(image.path)}
     if image.pixel_size is not None:
         keywords["scale"] = image.pixel_size
         keywords["units"] = (image.unit or "pixel",) * 2
