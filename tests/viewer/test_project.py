@@ -453,3 +453,22 @@ def test_projects_do_not_keep_their_viewer_alive(qapp, qtbot, home, two_halves):
     del window
     gc.collect()
     assert reference() is None
+
+
+def test_objects_are_saved_without_strokes(qapp, qtbot, home, two_halves):
+    viewer = ViewerModel()
+    session = SegmentationController(viewer)
+    image = viewer.add_image(two_halves[0], name="halves")
+    clicks = click_session_for(session)
+    projects = project_for(session)
+    clicks.set_image(image)
+    qtbot.waitUntil(lambda: projects.bound is not None and projects.bound.looked is not None)
+    mask = np.zeros((64, 80), bool)
+    mask[5:15, 6:20] = True
+    clicks.need_objects().write({(): Outline.of_mask(mask)})
+    qtbot.waitUntil(lambda: projects.project is not None and projects.project.facts.last > 1)
+    folder = projects.project.folder
+    projects.close()
+    session.close()
+    state = Project.open(folder, read_only=True).state
+    np.testing.assert_array_equal(state.layers["objects"].pixels.full(), mask)

@@ -11,6 +11,7 @@ from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.clicking.tool import ClickTool, click_key_table
 from napari_unet.viewer.form import Dock, RunButton, folded, note
 from napari_unet.viewer.layer_picker import LayerPicker
+from napari_unet.viewer.project.strip import ProjectStrip
 
 if TYPE_CHECKING:
     import napari
@@ -68,6 +69,7 @@ class ClickWidget(Dock):
         self.objects.picked.connect(self.session.set_objects)
         self.rows.addWidget(self.image)
         self.rows.addWidget(self.objects)
+        self.rows.addWidget(ProjectStrip(self.controller))
 
     def _add_click_section(self) -> None:
         session = self.session

@@ -16,6 +16,8 @@ from napari_unet.viewer.planes import finest
 
 #: "off", or a folder to keep the projects of images in that have no folder of their own.
 VARIABLE: Final = "NAPARI_UNET_PROJECTS"
+#: Under this key of its metadata a layer says which file it is of, if napari does not know.
+FILE_KEY: Final = "napari-unet file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def home() -> Path:
 
 def folder_of(layer: Image) -> Path | None:
     """Return the folder that an image was opened from; None if it was not."""
-    path = layer.source.path
+    path = layer.source.path or layer.metadata.get(FILE_KEY)
     if not path or "://" in str(path):
         return None
     folder = Path(path).absolute().parent

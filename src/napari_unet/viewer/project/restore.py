@@ -38,6 +38,8 @@ def restore(
     state
         What the project held when it was opened.
     """
+    if controller.layers.image is None:
+        controller.layers.set_image(bound.image)
     _take_settings(controller, state)
     _add_strokes(projects, controller, bound, state)
     _add_objects(projects, controller, bound, state)

@@ -79,9 +79,16 @@ class ProjectSession(QObject):
     @property
     def bound(self) -> BoundProject | None:
         """The image at hand with its project; None without an image."""
-        controller = self._controller()
-        image = None if controller is None else controller.layers.image
+        image = self.image
         return None if image is None else self._bound.get(image)
+
+    @property
+    def image(self) -> Image | None:
+        """The image at hand: of the strokes, or else of the clicks."""
+        controller = self._controller()
+        if controller is None:
+            return None
+        return controller.layers.image or _clicked_image(controller)
 
     @property
     def project(self) -> Project | None:
@@ -106,12 +113,17 @@ class ProjectSession(QObject):
         controller = self._controller()
         if controller is None or not self.is_on:
             return
-        image = controller.layers.image
-        if image is None or controller.layers.planes is None:
-            return
-        if image not in self._bound:
-            self._look(image)
-        self._watch_layers(controller, self._bound[image])
+        layers = controller.layers
+        image = layers.image if layers.planes is not None else None
+        clicked = _clicked_image(controller)
+        for each in (image, clicked):
+            if each is not None and each not in self._bound:
+                self._look(each)
+        if image is not None and layers.strokes_fit():
+            self._watch(self._bound[image], layers.annotations, "annotations")
+        objects = None if clicked is None else _clicks(controller).objects
+        if clicked is not None and objects is not None:
+            self._watch(self._bound[clicked], objects.layer, "objects")
 
     def _look(self, image: Image) -> None:
         bound = self._bound[image] = BoundProject(image, is_busy=True)
@@ -128,14 +140,6 @@ class ProjectSession(QObject):
             self._on_ticked()
 
         self._background.run(lambda: look(image, beside, name), then)
-
-    def _watch_layers(self, controller: SegmentationController, bound: BoundProject) -> None:
-        layers = controller.layers
-        strokes = layers.annotations if layers.strokes_fit() else None
-        self._watch(bound, strokes, "annotations")
-        clicks = controller.findChild(ClickSession)
-        if isinstance(clicks, ClickSession) and clicks.image is bound.image:
-            self._watch(bound, None if clicks.objects is None else clicks.objects.layer, "objects")
 
     def _watch(self, bound: BoundProject, layer: Labels | None, role: Role) -> None:
         if layer is None or bound.watch_of(layer) is not None:
@@ -180,7 +184,6 @@ class ProjectSession(QObject):
             return
         looked = bound.looked
         bound.is_busy = True
-        bound.offered = None  # what is painted now is not what was there
 
         def make() -> Project:
             folder = new_folder(looked.parent, looked.header.name, looked.header.fingerprint)
@@ -229,7 +232,7 @@ class ProjectSession(QObject):
     def _reopen(self, bound: BoundProject, project: Project) -> None:
         controller = self._controller()
         reason = None if bound.looked is None else _why_not_fitting(bound.looked, project)
-        if controller is None or bound.image is not controller.layers.image or reason:
+        if controller is None or bound.image is not self.image or reason:
             project.close()
             if reason:
                 show_warning(reason)
@@ -296,6 +299,15 @@ def _why_not_fitting(looked: Looked, project: Project) -> str | None:
     if looked.header.fingerprint == project.header.fingerprint:
         return None
     return f"{project.folder.name} belongs to another image; choose a project of this one."
+
+
+def _clicks(controller: SegmentationController) -> Any:
+    return controller.findChild(ClickSession)
+
+
+def _clicked_image(controller: SegmentationController) -> Image | None:
+    clicks = _clicks(controller)
+    return None if clicks is None else clicks.image
 
 
 def project_for(controller: SegmentationController) -> ProjectSession:
