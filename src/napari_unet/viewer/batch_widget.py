@@ -20,7 +20,7 @@ from napari_unet.viewer.train.paths import PathField
 if TYPE_CHECKING:
     import napari
 
-_MODEL_FILES = "U-Net models (*.safetensors)"
+_MODEL_FILES = "Models (*.safetensors *.zip *.onnx)"
 _RESULTS_FOLDER = "results"
 
 
@@ -54,7 +54,10 @@ class BatchWidget(Dock):
             "The folder whose images are predicted: TIFF, OME-Zarr, PNG, JPEG, NumPy; planes,\n"
             "stacks and time series.",
         )
-        self.model = PathField("model file", "The model, as it was saved: a .safetensors file.")
+        self.model = PathField(
+            "model file",
+            "The model, as it was saved: a .safetensors file. Or a bioimage.io package, or ONNX.",
+        )
         self.output = PathField(
             "folder for the results",
             "Where the results go, named like the images, and the table of them.",
@@ -124,7 +127,7 @@ class BatchWidget(Dock):
             return f"{folder} is not a folder; choose another one."
         if model is None:
             return "Choose the model file first; the Fine-tune and Predict docks save one."
-        if not model.is_file():
+        if not model.exists():
             return f"{model} is not there; choose another model file."
         if self.output.path() is None:
             return "Say where the results go first."

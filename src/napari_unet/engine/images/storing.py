@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_unet.engine.files import make_folder, write_atomically
 from napari_unet.engine.images.axes import Axis, ImageInfo
 from napari_unet.engine.images.lazy import PlaneIndex
-from napari_unet.engine.images.scratch import scratch_array
+from napari_unet.engine.images.scratch import Scratch
 from napari_unet.engine.images.tiff_writing import stack_writer
 from napari_unet.engine.images.zarr_writing import OmeZarrWriter, Version
 
@@ -94,32 +94,36 @@ class _TiffResults:
         self._spatial = _axes(info, "yx" if ndim == 2 else "zyx")
         lead = tuple(axis.length for axis in self._leading)
         sides = tuple(axis.length for axis in self._spatial)
-        self._probability = scratch_array((*lead, classes, *sides), np.float32, stem.parent)
-        self._objects = scratch_array((*lead, *sides), np.int32, stem.parent)
+        self._probability = Scratch((*lead, classes, *sides), np.float32, stem.parent)
+        self._objects = Scratch((*lead, *sides) if with_objects else (0,), np.int32, stem.parent)
+        self._most = 0
         self._classes = Axis("c", classes)
         self._labels = _axes(info, "tzyx")
 
     def add(
         self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32] | None
     ) -> None:
-        self._probability[index] = probability
+        self._probability.put(index, probability)
         if objects is not None:
-            self._objects[index] = objects
+            self._objects.put(index, objects)
+            self._most = max(self._most, int(objects.max(initial=0)))
 
     def finish(self) -> tuple[Path, ...]:
         axes = (*self._labels[:-2], self._classes, *self._labels[-2:])
-        most = np.min_scalar_type(int(self._objects.max(initial=0)))
+        most = np.min_scalar_type(self._most)
         classes = np.min_scalar_type(self._classes.length)
-        written = (
+        written = [
             self._write("probabilities", self._maps(), axes, np.float32),
             self._write("classes", self._most_probable(), self._labels, classes),
-        )
-        if not self._with_objects:
-            return written
-        return (*written, self._write("instances", self._planes(), self._labels, most))
+        ]
+        if self._with_objects:
+            written.append(self._write("instances", self._planes(), self._labels, most))
+        self.discard()
+        return tuple(written)
 
     def discard(self) -> None:
-        del self._probability, self._objects
+        self._probability.close()
+        self._objects.close()
 
     def _write(
         self, kind: str, planes: Iterator[NDArray[Any]], axes: tuple[Axis, ...], dtype: Any
@@ -133,19 +137,21 @@ class _TiffResults:
             for inner in itertools.product(*(range(axis.length) for axis in self._spatial[:-2])):
                 yield lead, inner
 
+    def _classes_of(self, lead: PlaneIndex, inner: PlaneIndex) -> Iterator[NDArray[np.float32]]:
+        for label in range(self._classes.length):
+            yield self._probability.get((*lead, label, *inner))
+
     def _maps(self) -> Iterator[NDArray[np.float32]]:
         for lead, inner in self._places():
-            for label in range(self._classes.length):
-                yield self._probability[(*lead, label, *inner)]
+            yield from self._classes_of(lead, inner)
 
     def _most_probable(self) -> Iterator[NDArray[Any]]:
         for lead, inner in self._places():
-            place: tuple[int | slice, ...] = (*lead, slice(None), *inner)
-            yield self._probability[place].argmax(axis=0) + 1
+            yield np.stack(list(self._classes_of(lead, inner))).argmax(axis=0) + 1
 
     def _planes(self) -> Iterator[NDArray[np.int32]]:
         for lead, inner in self._places():
-            yield self._objects[(*lead, *inner)]
+            yield self._objects.get((*lead, *inner))
 
 
 class _ZarrResults:
