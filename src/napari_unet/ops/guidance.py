@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box, overlap
@@ -186,5 +185,7 @@ def _starts(length: int, side: int) -> list[int]:
 
 def _distances(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     """Euclidean, shape (len(first), len(second))."""
+    from scipy.spatial.distance import cdist  # slow to load, and a dock need not wait
+
     distances: NDArray[np.float64] = cdist(first, second)
     return distances

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.metrics.contingency import contingency
@@ -94,6 +93,8 @@ class ObjectMatch:
         return len(above), float(self.iou[above].sum())
 
     def _best_pairs(self, pairs: NDArray[np.intp]) -> NDArray[np.intp]:
+        from scipy.optimize import linear_sum_assignment  # slow to load, and a dock need not wait
+
         rows, row = np.unique(self.rows[pairs], return_inverse=True)
         columns, column = np.unique(self.columns[pairs], return_inverse=True)
         # A pair more is worth more than all overlaps together.
