@@ -59,8 +59,8 @@ class PredictRequest:
         Predict only this part of the image; None is all of it. What is predicted is the region
         grown to the network's pooling grid, and equals the same pixels of a whole prediction.
     tile_size
-        Input side of a tile in pixels (572 in the paper), of every axis; None chooses it from the
-        free memory.
+        Input side of a tile in pixels (572 in the paper), of every axis or of each; None chooses
+        it from the free memory.
     precision
         "auto" takes the fastest precision whose answer stays the same and checks it on the first
         tile; "fast" leaves out the check (for previews); "fp32" is exact.
@@ -75,7 +75,7 @@ class PredictRequest:
     image: SourceImage
     visible: Box | None = None
     region: Box | None = None
-    tile_size: int | None = None
+    tile_size: int | tuple[int, ...] | None = None
     precision: Precision = "auto"
     device: str = "auto"
     averaging: Averaging = "none"
@@ -199,7 +199,7 @@ def predict(
     model: UNet,
     image: Any,
     *,
-    tile_size: int | None = None,
+    tile_size: int | tuple[int, ...] | None = None,
     precision: Precision = "auto",
     averaging: Averaging = "none",
 ) -> NDArray[np.float32]:
@@ -372,7 +372,10 @@ def _on_grid(region: Box | None, shape: tuple[int, ...], strides: tuple[int, ...
 
 
 def inner_sizes(
-    config: UNetConfig, plan: ExecutionPlan, tile_size: int | None, largest: int | None = None
+    config: UNetConfig,
+    plan: ExecutionPlan,
+    tile_size: int | tuple[int, ...] | None,
+    largest: int | None = None,
 ) -> tuple[int, ...]:
     """Return the output sides of a tile: as asked for, or what fits into the free memory.
 
@@ -380,7 +383,9 @@ def inner_sizes(
     """
     geometries = config.geometries
     if tile_size is not None:
-        return tuple(geometry.inner_size(tile_size) for geometry in geometries)
+        asked = (tile_size,) * config.ndim if isinstance(tile_size, int) else tile_size
+        axes = zip(geometries, asked, strict=True)
+        return tuple(geometry.inner_size(size) for geometry, size in axes)
     per_pixel = _LIVE_MAPS * config.base_channels * plan.dtype.itemsize
     pixels = _SHARE_OF_MEMORY * free_memory(plan.device) / per_pixel
     side, largest = int(pixels ** (1 / config.ndim)), largest or _LARGEST_INNER[config.ndim]
