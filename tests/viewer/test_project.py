@@ -472,3 +472,18 @@ def test_objects_are_saved_without_strokes(qapp, qtbot, home, two_halves):
     session.close()
     state = Project.open(folder, read_only=True).state
     np.testing.assert_array_equal(state.layers["objects"].pixels.full(), mask)
+
+
+def test_a_large_layer_is_compared_in_pieces(opened, monkeypatch):
+    monkeypatch.setattr("napari_unet.viewer.project.watch._COMPARED", 100)
+    monkeypatch.setattr("napari_unet.viewer.project.watch._PIECE", 300)
+    first = opened()
+    first.paint(3, 3)
+    expected = np.random.default_rng(0).integers(0, 3, (64, 80)).astype(np.uint8)
+    first.session.layers.annotations.data = expected.copy()
+    watch = first.projects.bound.watches[0]
+    first.qtbot.waitUntil(lambda: np.array_equal(watch._known, expected))
+    first.close()
+    second = opened()
+    second.go_on()
+    np.testing.assert_array_equal(second.strokes, expected)

@@ -120,11 +120,16 @@ class Blocks:
     def full(self) -> NDArray[Any]:
         """Return all pixels; memory is taken where something was written."""
         found = np.zeros(self.shape, DTYPES[self.dtype])
+        for box, pixels in self.pieces():
+            found[box] = pixels
+        return found
+
+    def pieces(self) -> Iterator[tuple[tuple[slice, ...], NDArray[Any]]]:
+        """Yield boxes that hold something, with their pixels; all others are 0."""
         for place, block in self._blocks.items():
             pairs = zip(place, self.block, self.shape, strict=True)
             box = tuple(slice(i * n, min((i + 1) * n, length)) for i, n, length in pairs)
-            found[box] = block[tuple(slice(0, span.stop - span.start) for span in box)]
-        return found
+            yield box, block[tuple(slice(0, span.stop - span.start) for span in box)]
 
     def _grids(self, box: tuple[slice, ...]) -> list[range]:
         """Return along each axis which blocks a box meets."""

@@ -120,13 +120,12 @@ def _fill(projects: ProjectSession, bound: BoundProject, layer: Labels, kept: La
     if (watch := bound.watch_of(layer)) is not None:
         watch.close()
         bound.watches.remove(watch)
-    pixels = kept.pixels.full()
-    if layer.data.dtype.name == kept.added.dtype:
-        layer.data[...] = pixels
-    else:
-        layer.data = pixels.copy()
+    if layer.data.dtype.name != kept.added.dtype:
+        layer.data = np.zeros(kept.added.shape, kept.added.dtype)
+    for box, pixels in kept.pixels.pieces():  # the others are 0, and take no memory
+        layer.data[box] = pixels
     layer.refresh()
-    projects.watch(bound, layer, kept.added.layer, kept.added.role, pixels)
+    projects.watch(bound, layer, kept.added.layer, kept.added.role, kept.pixels.full())
 
 
 def show_accepted(

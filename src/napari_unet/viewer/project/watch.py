@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,10 @@ Record = Callable[[Painted, int, int], int]
 # A stroke's dabs are taken as one box if that is at most so many times as large as they are.
 _LOOSE: Final = 8
 # Bytes up to which a layer is compared as a whole when something may have been written into it.
-_COMPARED: Final = 64 * 2**20
+_COMPARED: Final = 4 * 2**20
+# Bytes of the pieces that a larger one is compared in, and milliseconds between two of them.
+_PIECE: Final = 2**20
+_PAUSE_MS: Final = 2
 
 
 class LayerWatch:
@@ -61,12 +65,14 @@ class LayerWatch:
         self._redo = [0] * len(layer._redo_history)
         self._pending: list[Box] = []
         self._late: list[Box] = []
+        self._is_closed = False
         layer.events.paint.connect(self._on_painted)
         layer.events.set_data.connect(self._on_refreshed)
         layer.events.data.connect(self._on_refreshed)
 
     def close(self) -> None:
         """Let go of the layer."""
+        self._is_closed = True
         self.layer.events.paint.disconnect(self._on_painted)
         self.layer.events.set_data.disconnect(self._on_refreshed)
         self.layer.events.data.disconnect(self._on_refreshed)
@@ -102,12 +108,24 @@ class LayerWatch:
             self._take(boxes, "stroke")
 
     def compare(self, why: str = "set") -> None:
-        """Compare the whole layer, unless a stroke is in progress or it is very large."""
-        if not self.fits or self.layer._staged_history:
+        """Compare the whole layer; one that is large in pieces, while the window lives on."""
+        if not self.fits:
             return
-        whole = tuple(slice(0, side) for side in self._shape)
-        if self._known.nbytes <= _COMPARED or why == "found":
-            self._take([whole], why)
+        if self._known.nbytes <= _COMPARED:
+            self._take([tuple(slice(0, side) for side in self._shape)], why)
+        else:
+            self._compare_next(_strips(self._shape, self._known.itemsize), why)
+
+    def _compare_next(self, boxes: Iterator[Box], why: str) -> None:
+        """Compare a piece, and the next one when the window had its turn."""
+        if self._is_closed or not self.fits:
+            return
+        if not self.layer._staged_history:  # no stroke is in progress
+            box = next(boxes, None)
+            if box is None:
+                return
+            self._take([box], why)
+        QTimer.singleShot(_PAUSE_MS, lambda: self._compare_next(boxes, why))
 
     # ------------------------------------------------------------------ napari tells
 
@@ -171,6 +189,21 @@ class LayerWatch:
         change = BoxChange(start, self._known[box][tight].copy(), now[tight].copy())
         self._known[change.index] = change.after
         return change
+
+
+def _strips(shape: tuple[int, ...], item: int) -> Iterator[Box]:
+    """Cut an array into boxes that are compared in a few milliseconds."""
+    rest = shape[1:]
+    row = item * math.prod(rest)
+    if row > _PIECE and rest:
+        for first in range(shape[0]):
+            for box in _strips(rest, item):
+                yield slice(first, first + 1), *box
+        return
+    step = max(_PIECE // row, 1)
+    for first in range(0, shape[0], step):
+        last = min(first + step, shape[0])
+        yield slice(first, last), *(slice(0, side) for side in rest)
 
 
 def _boxes(atoms: Any) -> list[Box]:
