@@ -105,7 +105,7 @@ def test_what_goes_wrong_on_a_worker_is_told(local_cluster, request_for, monkeyp
 
     def elsewhere(prepared, request):
         job = sent(prepared, request)
-        return cluster.replace(job, source=(str(tmp_path / "gone.zarr"), "", "yx", 2))
+        return cluster.replace(job, source=(tmp_path / "gone.zarr", "", "yx", 2, ()))
 
     monkeypatch.setattr(cluster, "_sent", elsewhere)
     with pytest.raises(InputError, match=r"does not see the array .*gone.zarr; it must lie on"):

@@ -20,12 +20,23 @@ if TYPE_CHECKING:
     from napari_unet.engine.arrays.events import ArrayFinished
     from napari_unet.engine.arrays.predict_array import ArrayEvent, PredictArrayRequest
     from napari_unet.engine.averaging import Averaging
-    from napari_unet.engine.images.axes import Corrections
+    from napari_unet.engine.images.axes import Corrections, ImageInfo
+    from napari_unet.engine.images.lazy import OpenedImage
+    from napari_unet.engine.usage import Usage
     from napari_unet.model.unet import UNet
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _OURS: Final = ("save", "dtype", "scheduler")
-_NOT_OURS: Final = ("method", "threshold", "seed_threshold", "min_size", "fill_holes")
+_NOT_OURS: Final = {
+    "method": "--method",
+    "threshold": "--threshold",
+    "seed_threshold": "--seed-threshold",
+    "min_size": "--min-size",
+    "fill_holes": "--fill-holes",
+    "patterns": "--pattern",
+    "rescale": "--rescale",
+    "model_pixel_size": "--model-pixel-size",
+}
 
 
 def array_options(command: _Command) -> _Command:
@@ -107,14 +118,17 @@ def predict_into_zarr(
         raise InputError(
             f"{len(images)} images do not go into one zarr; give one, or a folder as the output"
         )
-    if given := [name for name in _NOT_OURS if options.get(name) is not None]:
+    given = [option for name, option in _NOT_OURS.items() if options.get(name)]
+    if options.get("scaling") == "image":
+        given.append("--scale-grey image")
+    if given:
         raise InputError(
-            f"--{given[0].replace('_', '-')} is for objects, which are not cut out of an array of "
-            "any size; leave it out, or give a folder as the output"
+            f"{given[0]} is not possible for an output in zarr, which is made tile by tile; leave "
+            "it out, or give a folder as the output"
         )
     model = open_own_model(model_path)
-    request = _request(images[0], model, model_path, output, options, corrections)
-    with stopping_on_interrupt() as stop:
+    request, image = _request(images[0], model, model_path, output, options, corrections)
+    with image, stopping_on_interrupt() as stop:
         finished = _follow(_job(model, request, options.get("scheduler"), stop), images[0].name)
     summary = {
         "output": finished.path,
@@ -129,7 +143,7 @@ def predict_into_zarr(
         known = (
             f"{finished.done} of {finished.total} tiles are done"
             if finished.total
-            else ("no tile was begun")
+            else "no tile was begun"
         )
         note(f"Stopped; {known}. The same command goes on with the rest.")
         sys.exit(INTERRUPTED)
@@ -142,21 +156,27 @@ def _request(
     output: Path,
     options: Mapping[str, Any],
     corrections: Corrections | None,
-) -> PredictArrayRequest:
+) -> tuple[PredictArrayRequest, OpenedImage]:
     from napari_unet.engine.arrays.predict_array import PredictArrayRequest
     from napari_unet.engine.arrays.source import open_source
     from napari_unet.engine.exchange.open import usage_of
 
-    source, info = open_source(image, model.config.ndim, corrections)
+    usage = usage_of(model_path)
+
+    def choose(info: ImageInfo) -> tuple[int, ...]:
+        return _chosen_channels(info, model, usage, options)
+
+    source, opened = open_source(image, model.config.ndim, corrections, choose)
+    info = opened.info
     for text in info.notes:
         note(f"{image}: {text}")
-    averaging: Averaging | None = options.get("averaging")
-    if averaging is None:
-        averaging = usage_of(model_path).averaging
-        if averaging == "rotations":
-            note("The model's averaging over rotations needs the whole image; going on without.")
-            averaging = "none"
-    return PredictArrayRequest(
+    if usage.learned_from.scaling == "image" and source.leading_axes:
+        note("The model learned on planes scaled alike; here each plane is scaled by itself.")
+    averaging: Averaging = options.get("averaging") or usage.averaging
+    if averaging == "rotations" and options.get("averaging") is None:
+        note("The model's averaging over rotations needs the whole image; going on without.")
+        averaging = "none"
+    request = PredictArrayRequest(
         source,
         output,
         overwrite=options["overwrite"],
@@ -167,6 +187,22 @@ def _request(
         averaging=averaging,
         pixel_sizes={a.name: (a.size, a.unit) for a in info.axes if a.size is not None},
     )
+    return request, opened
+
+
+def _chosen_channels(
+    info: ImageInfo, model: UNet, usage: Usage, options: Mapping[str, Any]
+) -> tuple[int, ...]:
+    from napari_unet.engine.images.fitting import choose_channels
+
+    wanted = options.get("channels") or ()
+    chosen = choose_channels(info, wanted, model.config.in_channels, usage.learned_from.channels)
+    if len(chosen) != 1:
+        raise InputError(
+            "several answers do not go into one zarr; choose a channel by its name or number, or "
+            "give a folder as the output"
+        )
+    return chosen[0]
 
 
 def _job(

@@ -66,7 +66,7 @@ class WorkerJob:
     device
         The device of the worker, as for `napari_unet.engine.device.resolve_device`.
     source
-        Folder of the array, its place in a group, its axes, and how many the network looks along.
+        Folder of the array, its place in a group, and the other values of an `ArraySource`.
     output
         Folder of the output.
     layout
@@ -77,7 +77,7 @@ class WorkerJob:
 
     network: TileNetwork
     device: str
-    source: tuple[str, str, str, int]
+    source: tuple[Path, str, str, int, tuple[int, ...]]
     output: Path
     layout: OutputLayout
     job: dict[str, Any]
@@ -98,15 +98,15 @@ class TileWorker:
     """
 
     def __init__(self, job: WorkerJob) -> None:
-        path, component, axes, ndim = job.source
+        path, component, axes, ndim, selected = job.source
         if not job.output.exists() or read_job(job.output) != job.job:
             raise InputError(
                 f"a worker does not see the output {job.output}; it must lie on a disk that all "
                 "workers share, under the same path"
             )
         self._store = OutputStore(job.output, job.layout)
-        array = _open_array(Path(path), component)
-        self._read = TileReader(ArraySource(array, axes, ndim), self._store.ranges)
+        source = ArraySource(_open_array(path, component), axes, ndim, path, component, selected)
+        self._read = TileReader(source, self._store.ranges)
         plan = replace(job.network.plan, device=resolve_device(job.device))
         self._network = replace(job.network, plan=plan)
 
@@ -326,7 +326,8 @@ def _tasks(prepared: PreparedJob, missing: Iterable[int]) -> Iterator[list[int]]
 def _sent(prepared: PreparedJob, request: PredictArrayRequest) -> WorkerJob:
     source, store = request.source, prepared.store
     assert source.path is not None
-    place = (str(source.path.resolve()), source.component, source.axes, source.ndim)
+    path = source.path.resolve()
+    place = (path, source.component, source.axes, source.ndim, source.selected)
     return WorkerJob(
         prepared.network, request.device, place, store.path.resolve(), store.layout, prepared.job
     )

@@ -260,6 +260,7 @@ def _described(
             "axes": source.axes,
             "shape": [int(length) for length in source.array.shape],
             "dtype": str(np.dtype(source.array.dtype)),
+            "channels": list(source.selected),
             "values": {
                 ",".join(map(str, place)): measured[place].digest
                 for place in _spread(list(source.places()))
@@ -282,7 +283,7 @@ def _refuse_another(
     if job["model"] != known.get("model"):
         reasons.append("it was made with another model")
     before, now = known.get("input", {}), job["input"]
-    for name in ("axes", "shape", "dtype"):
+    for name in ("axes", "shape", "dtype", "channels"):
         if before.get(name) != now[name]:
             reasons.append(f"the {name} of its array was {before.get(name)}, and is {now[name]}")
     if not reasons and before.get("values") != now["values"]:

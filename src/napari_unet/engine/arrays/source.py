@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.images.axes import Corrections, ImageInfo
+from napari_unet.engine.images.lazy import OpenedImage
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box, read_tile
 
@@ -62,6 +63,8 @@ class ArraySource:
         Along how many axes the network looks: 2 (rows, columns) or 3 (planes, rows, columns).
     path, component
         Where the array lies, if it is a zarr: its folder, and its place in a group.
+    selected
+        Which channels the network sees, from 0, in its order; empty takes all, of RGBA the colours.
 
     Raises
     ------
@@ -75,6 +78,7 @@ class ArraySource:
     ndim: int = 2
     path: Path | None = None
     component: str = ""
+    selected: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check_axes(self.axes, tuple(self.array.shape), self.ndim)
@@ -115,6 +119,8 @@ class ArraySource:
     @property
     def channels(self) -> int:
         """Channels that the network sees: 1, or 3 of RGB and RGBA, or as many as there are."""
+        if self.selected:
+            return len(self.selected)
         count = self._length("c") if "c" in self.axes else 1
         return 3 if count in _COLOURS else count
 
@@ -151,7 +157,8 @@ class ArraySource:
         """
         selection = dict(zip(self.leading_axes, place, strict=True))
         spans: dict[str, Any] = {**selection, **dict(zip(self.spatial_axes, box, strict=True))}
-        spans |= {"c": slice(0, self.channels), _LEFT_OUT: 0}
+        chosen = self.selected or tuple(range(self.channels))
+        spans |= {"c": slice(min(chosen), max(chosen) + 1), _LEFT_OUT: 0}
         try:
             block = np.asarray(self.array[tuple(spans[name] for name in self.axes)])
         except (OSError, ValueError, RuntimeError) as error:
@@ -164,7 +171,7 @@ class ArraySource:
             block, kept = block[np.newaxis], ["c", *kept]
         block = block.transpose([kept.index(name) for name in f"c{self.spatial_axes}"])
         with np.errstate(over="ignore"):
-            values = block.astype(np.float32)
+            values = block[[channel - min(chosen) for channel in chosen]].astype(np.float32)
         if block.dtype.kind == "f" and not np.isfinite(values).all():
             raise InputError(
                 f"the array has values that are NaN, infinite or too large for float32 at {place} "
@@ -197,8 +204,11 @@ class _View:
 
 
 def open_source(
-    path: Path, ndim: int, corrections: Corrections | None = None
-) -> tuple[ArraySource, ImageInfo]:
+    path: Path,
+    ndim: int,
+    corrections: Corrections | None = None,
+    choose: Callable[[ImageInfo], tuple[int, ...]] = lambda _info: (),
+) -> tuple[ArraySource, OpenedImage]:
     """Open an image file or a zarr to be predicted where it lies.
 
     Parameters
@@ -209,11 +219,13 @@ def open_source(
         Along how many axes the network looks.
     corrections
         What the user knows better than the file.
+    choose
+        Says which channels the network sees, as `ArraySource.selected`.
 
     Returns
     -------
     tuple
-        The array, and what the file says about it.
+        The array, and the file, which is to be closed when the job is done.
 
     Raises
     ------
@@ -226,8 +238,15 @@ def open_source(
     stored: Any = image.stored
     in_zarr = path.is_dir()
     component = str(stored.path) if in_zarr else ""
-    source = ArraySource(stored, image.stored_names, ndim, path if in_zarr else None, component)
-    return source, image.info
+    source = ArraySource(
+        stored,
+        image.stored_names,
+        ndim,
+        path if in_zarr else None,
+        component,
+        choose(image.info) if "c" in image.info.names else (),
+    )
+    return source, image
 
 
 def _check_axes(axes: str, shape: tuple[int, ...], ndim: int) -> None:
