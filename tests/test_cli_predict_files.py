@@ -44,7 +44,22 @@ def folder(tmp_path_factory, stack):
     save_model(UNet(2, 2, base_channels=2, depth=1), path / "sized.safetensors", notes)
     notes = {"learned_from": {"pixel_size": [0.5, 0.5], "unit": "µm"}}
     save_model(UNet(1, 2, base_channels=2, depth=1), path / "half.safetensors", notes)
+    save_model(bright_is_object(), path / "bright.safetensors")
     return path
+
+
+def bright_is_object():
+    """A network whose answer is the grey value: bright pixels are objects."""
+    import torch
+
+    model = UNet(1, 2, base_channels=2, depth=1)
+    state = {name: torch.zeros_like(values) for name, values in model.state_dict().items()}
+    for name in ("contracting.0.0", "contracting.0.2", "expanding.0.0", "expanding.0.2"):
+        state[f"{name}.weight"][0, ::2, 1, 1] = 1  # passes the first map on, past the bottom
+    state["output.weight"][1, 0] = 20
+    state["output.bias"][1] = -10
+    model.load_state_dict(state)
+    return model
 
 
 @pytest.fixture
@@ -91,7 +106,30 @@ def test_a_stack_keeps_its_axes_and_pixel_sizes(predict, folder, tmp_path, stack
         np.testing.assert_array_equal(file.asarray(), probability.argmax(axis=1) + 1)
     instances = tifffile.imread(tmp_path / "out" / "stack_instances.tif")
     assert instances.shape == (3, 40, 44)
-    assert found["instances"] == sum(int(plane.max()) for plane in instances)
+    assert found["instances"] == instances.max()
+
+
+def test_objects_that_go_on_along_z_keep_their_number(predict, folder, tmp_path):
+    """Two discs through three planes are two objects; over time every plane has its own."""
+    rows, columns = np.indices((60, 60))
+    discs = np.zeros((3, 60, 60), np.uint8)
+    for z, shift in enumerate((0, 1, 2)):
+        for row, column in ((15, 15 + shift), (42, 40 - shift)):
+            discs[z][(rows - row) ** 2 + (columns - column) ** 2 < 60] = 200
+    for axes, count in (("zyx", 2), ("tyx", 6)):
+        np.save(tmp_path / f"{axes}.npy", discs)
+        report = predict(
+            tmp_path / f"{axes}.npy",
+            folder / "bright.safetensors",
+            "--axes",
+            axes,
+            "--threshold",
+            0.5,
+        )
+        assert report["results"][0]["instances"] == count
+    instances = tifffile.imread(tmp_path / "out" / "zyx_instances.tif")
+    assert [sorted(np.unique(plane)) for plane in instances] == [[0, 1, 2]] * 3
+    assert len({plane[15, 16] for plane in instances}) == 1
 
 
 def test_every_channel_by_itself(predict, folder, tmp_path):

@@ -31,6 +31,7 @@ from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.images import to_channels_first
 from napari_unet.ops.normalize import percentile_normalize, sample_range, scale_to_range
+from napari_unet.ops.stitching import continue_objects
 
 # Grey values for the percentiles of a whole stack: so many planes, of each so many pixels.
 _SAMPLED_PLANES: Final = 32
@@ -198,6 +199,7 @@ class _FileJob:
         self._ranges: list[tuple[float, float]] | None = None
         self._scale_alike = scaling == "image" and bool(image.stack_shape)
         self._found = self._instance_settings()
+        self._before: NDArray[np.int32] = np.zeros((0, 0), np.int32)
 
     def run(self, stem: Path) -> Iterator[FileProgressed | Noticed]:
         """Predict all planes and write the results; `files` stays None if it was stopped."""
@@ -260,9 +262,18 @@ class _FileJob:
                         return
         if self._factors is not None:
             probability = _resized(probability, sides)
+        store.add(index, probability, self._cut_out(index, probability))
+
+    def _cut_out(self, index: PlaneIndex, probability: NDArray[np.float32]) -> NDArray[np.int32]:
+        """Cut out objects; those that go on from the plane before, along z, keep their number."""
         objects = find_instances(probability, self._found, self._spacing(probability.ndim - 1))
-        self.objects += int(objects.max(initial=0))
-        store.add(index, probability, objects)
+        if self._predictor.ndim == 3 or self._image.info.axis("z") is None:
+            self.objects += int(objects.max(initial=0))
+            return objects
+        before = self._before if index[-1] > 0 else np.zeros_like(objects)
+        self._before = continue_objects(before, objects, self.objects + 1)
+        self.objects = max(self.objects, int(self._before.max(initial=0)))
+        return self._before
 
     def _spacing(self, ndim: int) -> tuple[float, ...] | None:
         """Return the size of a pixel along z, y and x, in pixels of the plane; None if unknown."""
