@@ -6,13 +6,14 @@ import torch
 
 from napari_unet import Segmenter
 from napari_unet.engine.click import Clicker
+from napari_unet.engine.click_looks import window_around
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.checkpoint import save_model
 from napari_unet.model.click import CHANNELS, load_click_network, window_input
 from napari_unet.model.unet import UNet
-from napari_unet.ops.clicks import Click, Outline, next_click
+from napari_unet.ops.clicks import Click, Outline, checked_clicks, next_click
 from napari_unet.ops.errors import InputError
 
 
@@ -276,3 +277,58 @@ def test_a_round_that_was_taken_back_gives_no_hint(two_discs):
     assert segmenter.clicker._hint is not None
     list(segmenter.undo_round_job())
     assert segmenter.clicker._hint is None
+
+
+@pytest.fixture
+def windows_looked_at(monkeypatch):
+    """How many windows were looked at in each go."""
+    counts = []
+    looks = Clicker._looks
+
+    def counted(self, windows, *rest):
+        counts.append(len(windows))
+        return looks(self, windows, *rest)
+
+    monkeypatch.setattr(Clicker, "_looks", counted)
+    return counts
+
+
+def test_objects_of_the_usual_size_need_no_search_for_their_scale(windows_looked_at):
+    shape = (300, 420)
+    alike = [disc(shape, 50, 50 + 90 * n, 14) for n in range(4)]
+    large = disc(shape, 200, 200, 70)
+    image = photograph(*alike, large)
+    eye = clicker(image)
+    for truth in alike[:3]:
+        eye.commit(truth)
+    found = eye.outline([((50, 320), True)])
+    assert windows_looked_at == [1, 1]
+    assert overlap(mask_of(found, image), alike[3]) > 0.8
+    windows_looked_at.clear()
+    found = eye.outline([((200, 200), True)])
+    assert len(windows_looked_at) == 3
+    assert windows_looked_at[1] > 3
+    assert overlap(mask_of(found, image), large) > 0.8
+
+
+def test_the_answer_of_another_network_counts_at_the_first_look_alone(two_discs):
+    image = photograph(*two_discs)
+    eye = clicker(image)
+    clicks = [((70, 60), True), ((70, 75), True)]
+    first = eye.outline(clicks[:1])
+    second = eye.outline(clicks, first)
+    eye.set_hint(np.zeros(image.shape, np.float32))
+    np.testing.assert_array_equal(eye.outline(clicks, first).mask, second.mask)
+    misled = eye._looks([window_around(first.box)], checked_clicks(clicks[:1], image.shape))
+    eye.set_hint(None)
+    plain = eye._looks([window_around(first.box)], checked_clicks(clicks[:1], image.shape))
+    assert not np.array_equal(misled[0].probability, plain[0].probability)
+
+
+def test_getting_ready_changes_no_answer(two_discs):
+    image = photograph(*two_discs)
+    ready, other = clicker(image), clicker(image)
+    ready.get_ready()
+    np.testing.assert_array_equal(
+        ready.outline([((70, 60), True)]).mask, other.outline([((70, 60), True)]).mask
+    )

@@ -44,10 +44,14 @@ class Preview:
         self._planes = planes
         self._layers: dict[str, Layer] = {}
         self._adding: Layer | None = None
+        # What is seen; to show the same again would cost more than the network's answer does.
+        self._shown: dict[str, Any] = {}
 
     def show_outline(self, index: Index, outline: Outline | None) -> None:
         """Show the outline of an object on a plane; None shows none."""
         layer = self._layers.get("outline")
+        if self._is_shown("outline", (index, outline)):
+            return
         if outline is None:
             if layer is not None:
                 layer.visible = False
@@ -64,6 +68,8 @@ class Preview:
     def show_clicks(self, index: Index, clicks: Sequence[Click]) -> None:
         """Show where was clicked on a plane."""
         layer = self._layers.get("clicks")
+        if self._is_shown("clicks", (index, tuple(clicks))):
+            return
         if layer is None or not self._is_there(layer):
             if not clicks:
                 return
@@ -101,8 +107,16 @@ class Preview:
         self._place(layer, index, (slice(0, 0), slice(0, 0)))
         layer.visible = True
 
+    def _is_shown(self, role: str, what: object) -> bool:
+        """Say whether the layer of a role shows that already; take it that it does from now on."""
+        layer = self._layers.get(role)
+        shown = self._shown.get(role) == what and layer is not None
+        self._shown[role] = what
+        return shown and self._is_there(layer)
+
     def close(self) -> None:
         """Take the layers away."""
+        self._shown.clear()
         viewer = self._viewer()
         for layer in self._layers.values():
             if viewer is not None and layer in viewer.layers:
@@ -138,6 +152,6 @@ class Preview:
         self._adding = None
         viewer.layers.selection.active = active
 
-    def _is_there(self, layer: Layer) -> bool:
+    def _is_there(self, layer: Layer | None) -> bool:
         viewer = self._viewer()
         return viewer is not None and (layer in viewer.layers or layer is self._adding)
