@@ -26,7 +26,7 @@ from napari_unet.engine.trainer import PLACE, Trainer
 from napari_unet.model.augment import Patch, sample_patch
 from napari_unet.ops.annotations import BACKGROUND, check_annotations
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.tiling import Box
+from napari_unet.ops.tiling import Box, halved
 from napari_unet.ops.weight_map import annotation_weights
 
 T = TypeVar("T")
@@ -44,8 +44,8 @@ class FinetuneRequest:
     image
         The image.
     annotations
-        Shape (Y, X), integers: 0 not annotated, 1 background, 2 and up classes. A copy that
-        nobody else changes.
+        Shape of the image, integers: 0 not annotated, 1 background, 2 and up classes. Of a stack
+        a few planes with strokes will do. A copy that nobody else changes.
     seconds, steps
         The budget; the job ends with whichever is used up first. Both None: until it is stopped.
     others
@@ -220,7 +220,9 @@ class _Lesson:
         borders: NDArray[np.bool_] | None = None,
     ) -> None:
         config = trainer.config
-        weights = annotation_weights(learned, config.w0, config.sigma, balance=config.balance)
+        weights = annotation_weights(
+            learned, config.w0, config.sigma, balance=config.balance, spacing=image.spacing
+        )
         if borders is not None:
             weights[borders & (learned == BACKGROUND)] += config.w0
         self.pixels = {
@@ -233,6 +235,7 @@ class _Lesson:
         self.image = torch.from_numpy(image.normalized)
         self.annotations = torch.from_numpy(learned)
         self.weights = torch.from_numpy(weights)
+        self.spacing = image.spacing
 
 
 class _ErrorMap:
@@ -244,7 +247,7 @@ class _ErrorMap:
     Parameters
     ----------
     pixels
-        Shape (N, 2), rows and columns of the pixels.
+        Shape (N, 2), rows and columns of the pixels, or (N, 3) with planes before them.
     losses
         What is known of all places of the image, see `Trainer.patch_losses_on`; written to.
     """
@@ -318,22 +321,24 @@ class _PatchSource:
         self._augment, self._batch = config.augment, config.batch
         self._generator = trainer.generator
         self._drawn: list[tuple[_ErrorMap, int] | None] = []
-        self._geometry = model.config.geometry
-        stride = self._geometry.stride
-        self._inner = -(-config.patch_size // stride) * stride
+        self._geometries = model.config.geometries
+        self._inner = tuple(
+            -(-round(config.patch_size / size) // geometry.stride) * geometry.stride
+            for size, geometry in zip(request.image.spacing, self._geometries, strict=True)
+        )
 
     def annotations_of(self, image: SourceImage) -> NDArray[np.uint8]:
-        """Return what is painted on an image, shape (Y, X)."""
+        """Return what is painted on an image, in its shape."""
         painted = self._painted.get(image)
         return np.zeros(image.shape, np.uint8) if painted is None else painted
 
     @property
     def input_size(self) -> int:
-        return self._geometry.input_size(self._inner)
+        return self._geometries[-1].input_size(self._inner[-1])
 
     def halve(self) -> bool:
         """Halve the patches; False if they are as small as can be."""
-        smaller = self._geometry.halved(self._inner)
+        smaller = halved(self._geometries, self._inner)
         self._inner = smaller or self._inner
         return smaller is not None
 
@@ -365,17 +370,22 @@ class _PatchSource:
             pixels, errors = lesson.pixels[label], lesson.errors[label]
             chosen, place = errors.draw(float(torch.rand(1, generator=self._generator)))
             self._drawn.append((errors, place))
-        row, column = (float(v) for v in pixels[chosen])
-        jitter = (torch.rand(2, generator=self._generator) - 0.5) * self._inner / 2
+        sides = torch.tensor(self._inner)
+        jitter = (torch.rand(len(sides), generator=self._generator) - 0.5) * sides / 2
+        centre = [
+            float(place) + float(moved) for place, moved in zip(pixels[chosen], jitter, strict=True)
+        ]
+        axes = list(zip(self._geometries, self._inner, strict=True))
         return sample_patch(
             lesson.image,
             lesson.annotations,
             lesson.weights,
-            centre=(row + float(jitter[0]), column + float(jitter[1])),
-            input_size=self.input_size,
-            output_size=self._inner + self._geometry.surplus,
+            centre=centre,
+            input_size=[geometry.input_size(inner) for geometry, inner in axes],
+            output_size=[inner + geometry.surplus for geometry, inner in axes],
             config=self._augment,
             generator=self._generator,
+            spacing=lesson.spacing,
         )
 
     def _choose(self, lessons: list[_Lesson]) -> _Lesson:
