@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from napari_unet.cli.console import INTERRUPTED, json_option, note, report, stopping_on_interrupt
+from napari_unet.cli.image_options import chosen_corrections, image_options
 from napari_unet.ops.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_unet.engine.image import SourceImage
+    from napari_unet.engine.images.axes import PixelSize
     from napari_unet.engine.segmenter import Segmenter
 
 # Long enough that a few strokes are learned on two cores, short enough to wait for.
@@ -49,6 +53,14 @@ _DEFAULT_SECONDS = 60.0
     show_default=True,
     help="sgd is the paper's, with momentum 0.99.",
 )
+@click.option(
+    "--ndim",
+    type=click.Choice(["2", "3"]),
+    default="2",
+    show_default=True,
+    help="3 learns from a stack (z, y, x) as a whole; strokes on a few of its planes will do.",
+)
+@image_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @json_option
 def fine_tune_command(
@@ -61,14 +73,11 @@ def fine_tune_command(
     Ctrl-C ends the learning and saves what was learned so far.
     """
     from napari_unet.cli.jobs import train
-    from napari_unet.engine.files import make_folder, read_image
+    from napari_unet.engine.files import make_folder
     from napari_unet.engine.finetune import FinetuneRequest
-    from napari_unet.engine.image import SourceImage
     from napari_unet.model.checkpoint import save_model
 
-    opened = read_image(image)
-    source = SourceImage(opened.data)
-    labels = _read_annotations(annotations, source.shape)
+    source, labels, learned_at = _read(image, annotations, options)
     segmenter = _make_segmenter(labels, options)
     segmenter.set_image(source)
     # Minutes of learning are not to be lost for a folder that cannot be written.
@@ -83,15 +92,39 @@ def fine_tune_command(
         interrupted = stop.is_set()
     if not training.losses:
         sys.exit(INTERRUPTED)
-    path = save_model(
-        segmenter.model, output, segmenter.usage.learned_at(opened.size, opened.channels).to_dict()
-    )
+    path = save_model(segmenter.model, output, segmenter.usage.learned_at(*learned_at).to_dict())
     if interrupted:
         note("Stopped; the model so far is saved.")
     result = {"model": path, "classes": segmenter.classes, **training.summary()}
     report(result, [training.sentence(), str(path)], as_json)
     if interrupted:
         sys.exit(INTERRUPTED)
+
+
+def _read(
+    image: Path, annotations: Path, options: dict[str, Any]
+) -> tuple[SourceImage, NDArray[Any], tuple[PixelSize | None, tuple[str, ...]]]:
+    """Return the image, its annotations, and the pixel size and channels for the model file."""
+    from napari_unet.engine.dataset.stacks import read_stack, spacing_of
+    from napari_unet.engine.files import read_image
+    from napari_unet.engine.image import SourceImage
+
+    corrections = chosen_corrections(options["axes"], options["pixel_size"], options["level"])
+    if options["ndim"] == "3":
+        stack, info = read_stack(image, corrections)
+        if annotations.suffix.lower() == ".json":
+            raise InputError(
+                f"{annotations} is for an image; give the labels of the stack's voxels"
+            )
+        labels, _ = read_stack(annotations, replace(corrections, sizes=()))
+        source = SourceImage(stack, 3, spacing_of(info))
+        return source, labels, (info.pixel_size, info.channels)
+    if corrections != type(corrections)():
+        raise InputError("--axes, --pixel-size and --level are for stacks; add --ndim 3")
+    opened = read_image(image)
+    source = SourceImage(opened.data)
+    learned_at = opened.size, opened.channels
+    return source, _read_annotations(annotations, source.shape), learned_at
 
 
 def _read_annotations(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -115,7 +148,8 @@ def _make_segmenter(labels: NDArray[Any], options: dict[str, Any]) -> Segmenter:
     config = FinetuneConfig(optimizer=options["optimizer"], seed=options["seed"])
     classes = options["classes"]
     if options["model"] is None:
-        highest = int(as_label_image(labels, "annotation image").max())
+        ndim = int(options["ndim"])
+        highest = int(as_label_image(labels, "annotation image", ndim).max())
         try:
             return Segmenter(None, classes or max(highest, 2), seed=options["seed"], config=config)
         except InputError as error:

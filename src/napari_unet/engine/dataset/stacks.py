@@ -18,7 +18,7 @@ from napari_unet.ops.labels import as_label_image
 
 def read_stack(
     path: Path, corrections: Corrections | None = None
-) -> tuple[NDArray[Any], tuple[float, ...] | None]:
+) -> tuple[NDArray[Any], ImageInfo]:
     """Read a stack as a whole.
 
     Parameters
@@ -31,8 +31,7 @@ def read_stack(
     Returns
     -------
     tuple
-        The stack, (Z, Y, X) or (Z, Y, X, C), and the size of a voxel along each axis in one unit;
-        None if nobody knows it.
+        The stack, (Z, Y, X) or (Z, Y, X, C), and what the file says of it; see `spacing_of`.
 
     Raises
     ------
@@ -53,19 +52,21 @@ def read_stack(
     except UNREADABLE as error:
         raise unreadable(path, error) from error
     stack = channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
-    return stack, _spacing(info)
+    return stack, info
 
 
-def _spacing(info: ImageInfo) -> tuple[float, ...] | None:
-    """Return the size of a voxel along planes, rows and columns, in the unit of the columns."""
-    found = []
-    columns = info.axis("x")
+def spacing_of(info: ImageInfo) -> tuple[float, ...]:
+    """Return the size of a voxel along planes, rows and columns, in one unit.
+
+    Where nobody knows it, planes are taken to lie as far apart as pixels: (1, 1, 1).
+    """
+    found, columns = [], info.axis("x")
     for axis in (info.axis(name) for name in "zyx"):
         if axis is None or axis.size is None or columns is None:
-            return None
-        ratio = 1.0 if axis.unit == columns.unit else unit_ratio(axis.unit, columns.unit)
+            return (1.0, 1.0, 1.0)
+        ratio = unit_ratio(axis.unit, columns.unit)
         if ratio is None:
-            return None
+            return (1.0, 1.0, 1.0)
         found.append(axis.size * ratio)
     return tuple(found)
 
@@ -94,7 +95,7 @@ class StackPair:
         InputError
             If one cannot be read, or the labels have colours, fractions or negative values.
         """
-        stack, spacing = read_stack(self.image, self.corrections)
+        stack, info = read_stack(self.image, self.corrections)
         # The same axes and level, but no sizes: those are of the image.
         labels, _ = read_stack(
             self.labels, self.corrections and replace(self.corrections, sizes=())
@@ -105,4 +106,4 @@ class StackPair:
                 "voxel"
             )
         checked = as_label_image(labels, f"label image {self.labels.name}", 3)
-        return PairData(stack, checked, spacing=spacing or (1.0, 1.0, 1.0))
+        return PairData(stack, checked, None, info.pixel_size, spacing_of(info))

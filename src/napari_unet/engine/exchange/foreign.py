@@ -56,8 +56,10 @@ def predict_foreign(
     started = time.monotonic()
     count = 0
     stopped = False
+    size = request.tile_size
+    side = max(size) if isinstance(size, tuple) else size  # a package has one side for all axes
     for tile, probability, total in predict_blocks(
-        model, channels, region=request.region, visible=request.visible, side=request.tile_size
+        model, channels, region=request.region, visible=request.visible, side=side
     ):
         if tile is None or probability is None:
             if stopped := stop is not None and stop.is_set():
@@ -88,7 +90,7 @@ def predict_blocks(
     *,
     region: Box | None = None,
     visible: Box | None = None,
-    side: int | None = None,
+    side: int | tuple[int, ...] | None = None,
 ) -> Iterator[tuple[Tile | None, NDArray[np.float32] | None, int]]:
     """Predict an image or a stack block by block.
 
@@ -151,7 +153,9 @@ def check_fits(model: ForeignModel, channels: int, ndim: int) -> None:
         )
 
 
-def plan_blocks(model: ForeignModel, shape: Sequence[int], side: int | None = None) -> list[Tile]:
+def plan_blocks(
+    model: ForeignModel, shape: Sequence[int], side: int | tuple[int, ...] | None = None
+) -> list[Tile]:
     """Cover an image with tiles of a size that the package allows.
 
     Parameters
@@ -161,7 +165,7 @@ def plan_blocks(model: ForeignModel, shape: Sequence[int], side: int | None = No
     shape
         Of the image, without channels.
     side
-        Input side of a tile that is not to be exceeded; None takes the usual, which is exceeded
+        Input side of a tile, of all axes or axis by axis, that is not to be exceeded; None takes the usual, which is exceeded
         where the package allows no less.
 
     Raises
@@ -171,11 +175,12 @@ def plan_blocks(model: ForeignModel, shape: Sequence[int], side: int | None = No
     """
     geometries = model.geometries
     axes = model.description.input.space
-    limit = _USUAL_SIDE[model.ndim] if side is None else side
+    asked = _USUAL_SIDE[model.ndim] if side is None else side
+    limits = (asked,) * model.ndim if isinstance(asked, int) else asked
     inner = []
-    for axis, geometry in zip(axes, geometries, strict=True):
+    for axis, geometry, limit in zip(axes, geometries, limits, strict=True):
         smallest = max(axis.size, geometry.input_size(geometry.stride))
-        if side is not None and side < smallest:
+        if side is not None and limit < smallest:
             raise InputError(
                 f"the package's model takes tiles of {smallest} pixels or more along "
                 f"{axis.name}; choose a larger tile size"
