@@ -29,11 +29,11 @@ def weighted_cross_entropy(
     Parameters
     ----------
     logits
-        Shape (N, K, Y, X) or (N, K, Z, Y, X), any floating dtype; the loss is computed in float32 at least, also
-        under autocast.
+        Shape (N, K, Y, X) or (N, K, Z, Y, X), any floating dtype; the loss is computed in float32
+        at least, also under autocast.
     annotations
-        Shape (N, Y, X) or (N, Z, Y, X), whole numbers of any integer dtype: 0 not annotated, k is channel k - 1.
-        Pixels that are not annotated count neither in the sum nor in the divisor.
+        Shape (N, Y, X) or (N, Z, Y, X), whole numbers of any integer dtype: 0 not annotated, k is
+        channel k - 1. Pixels that are not annotated count neither in the sum nor in the divisor.
     weights
         Shape of the annotations, finite and not negative; None weights all pixels alike.
 
