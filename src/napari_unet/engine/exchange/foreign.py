@@ -165,8 +165,8 @@ def plan_blocks(
     shape
         Of the image, without channels.
     side
-        Input side of a tile, of all axes or axis by axis, that is not to be exceeded; None takes the usual, which is exceeded
-        where the package allows no less.
+        Input side of a tile, of all axes or axis by axis, that is not to be exceeded; None takes
+        the usual, which is exceeded where the package allows no less.
 
     Raises
     ------

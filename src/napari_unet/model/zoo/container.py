@@ -32,7 +32,8 @@ _SMALL_FILE = 2**20
 _BLOCK = 2**20
 # The end of a zip: 22 bytes and a comment of up to 65535.
 _LONGEST_END = 2**16 + 22
-_DAMAGE = (
+#: What reading a damaged zip may raise.
+DAMAGE: Final = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
@@ -164,11 +165,12 @@ class _Zip:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._opened() as archive:
-            entries = archive.infolist()
+            # A name may be empty, which zipfile does not foresee.
+            entries = [entry for entry in archive.infolist() if entry.filename[-1:] != "/"]
         if len(entries) > _MOST_FILES:
             raise _too_many(path)
-        self._entries = {checked_name(e.filename): e for e in entries if not e.is_dir()}
-        if len(self._entries) != sum(not entry.is_dir() for entry in entries):
+        self._entries = {checked_name(entry.filename): entry for entry in entries}
+        if len(self._entries) != len(entries):
             # Which of the two another program reads, nobody knows.
             raise InputError(f"{path} holds two files of one name; choose another copy")
         for entry in self._entries.values():
@@ -208,7 +210,7 @@ class _Zip:
                 yield archive
         except InputError:
             raise
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise InputError(
                 f"{self.path} is cut off, damaged or no zip; choose another copy of the package"
             ) from error

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_unet.model.zoo.container import DAMAGE
 from napari_unet.model.zoo.onnx_weights import Run
 from napari_unet.ops.errors import InputError
 
@@ -131,10 +132,7 @@ def check_torchscript(contents: bytes) -> None:
             _check_archive(archive, len(contents))
     except InputError:
         raise
-    except (
-        zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError, RecursionError,
-        NotImplementedError, SyntaxError, MemoryError,
-    ) as error:  # fmt: skip
+    except (*DAMAGE, SyntaxError, MemoryError) as error:  # Python's own parser raises the last two
         raise _unusable("they are damaged or no TorchScript", error) from error
 
 
