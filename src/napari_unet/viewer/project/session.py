@@ -82,6 +82,10 @@ class ProjectSession(QObject):
         image = self.image
         return None if image is None else self._bound.get(image)
 
+    def all_bound(self) -> list[BoundProject]:
+        """Return all images that were looked at, with their projects."""
+        return list(self._bound.values())
+
     @property
     def image(self) -> Image | None:
         """The image at hand: of the strokes, or else of the clicks."""
