@@ -6,7 +6,10 @@ Usage: python benchmarks/training_step.py [--quick] [--output FILE]
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
+from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +17,12 @@ import torch
 from report import publish, seconds, table
 
 from napari_unet import UNet
+from napari_unet.engine.ahead import Ahead
 from napari_unet.engine.finetune import FinetuneRequest, finetune
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, choose_plan
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
-from napari_unet.model.augment import AugmentConfig, sample_patch
+from napari_unet.model.augment import AugmentConfig, Patch, sample_patch
 from napari_unet.model.losses import weighted_cross_entropy
 
 _PLANS = (
@@ -84,6 +88,58 @@ def patch_row(side: int, repeats: int) -> list[str]:
     ]
 
 
+def ahead_row(channels: int, side: int, batch: int, steps: int) -> list[str]:
+    """Time steps whose patches are drawn before each, and steps whose patches are drawn ahead."""
+    model = UNet(base_channels=channels, depth=3, batch_norm=True)
+    trainer = Trainer(model, FinetuneConfig())
+    image, weights = torch.rand(1, 1024, 1024), torch.ones(1024, 1024)
+    labels = torch.randint(1, 3, (1024, 1024), dtype=torch.uint8)
+    halo = 2 * model.config.halo
+
+    def draw(_number: int) -> Patch:
+        patches = [
+            sample_patch(
+                image,
+                labels,
+                weights,
+                centre=(500.0, 500.0),
+                input_size=side,
+                output_size=side - halo,
+                config=AugmentConfig(),
+                generator=trainer.generator,
+            )
+            for _ in range(batch)
+        ]
+        return Patch(*(torch.cat(parts) for parts in zip(*map(astuple, patches), strict=True)))
+
+    drawing, learning = time_steps(draw, trainer, steps)
+    with Ahead(draw, trainer.generator) as ahead:
+        waiting, beside = time_steps(ahead.take, trainer, steps)
+    return [
+        f"{channels}, {batch} patches of {side}",
+        f"{drawing * 1e3:.0f}",
+        f"{learning * 1e3:.0f}",
+        f"{drawing / (drawing + learning):.0%}",
+        f"{waiting * 1e3:.1f}",
+        f"{beside * 1e3:.0f}",
+        f"{waiting / (waiting + beside):.0%}",
+        f"{(drawing + learning) / (waiting + beside):.2f} x",
+    ]
+
+
+def time_steps(take: Callable[[int], Patch], trainer: Trainer, steps: int) -> tuple[float, float]:
+    """Return the median seconds until there are patches, and the step's own; not of the first."""
+    until, own = [], []
+    for number in range(steps + 1):
+        begun = time.perf_counter()
+        patch = take(number)
+        drawn = time.perf_counter()
+        trainer.learn(patch)
+        until.append(drawn - begun)
+        own.append(time.perf_counter() - drawn)
+    return statistics.median(until[1:]), statistics.median(own[1:])
+
+
 def loop_row(channels: int, duration: float) -> list[str]:
     """Count the steps of the real job, patches, scores and all."""
     rng = np.random.default_rng(0)
@@ -122,11 +178,28 @@ def main() -> None:
         ["patch", "cut out, ms", "augmented, ms"],
         [patch_row(side, repeats) for side in (252, 572)],
     )
+    drawn = table(
+        [
+            "channels, patches",
+            "drawing, ms",
+            "step, ms",
+            "share",
+            "drawn ahead: waiting, ms",
+            "step, ms",
+            "share",
+            "gain",
+        ],
+        [
+            ahead_row(width, side, 4, 3 if arguments.quick else 15)
+            for width in widths
+            for side in (140, 300)
+        ],
+    )
     loops = table(
         ["channels", "steps a second, whole job"],
         [loop_row(width, 3 if arguments.quick else 15) for width in widths[:2]],
     )
-    publish("Training step", f"{steps}\n\n{patches}\n\n{loops}", arguments.output)
+    publish("Training step", f"{steps}\n\n{patches}\n\n{drawn}\n\n{loops}", arguments.output)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_unet.engine.ahead import Ahead
 from napari_unet.engine.dataset import LabelledSet
 from napari_unet.engine.device import is_out_of_memory
 from napari_unet.engine.events import (
@@ -31,6 +32,7 @@ from napari_unet.engine.training.patches import DensePatches, class_count
 from napari_unet.engine.training.recipe import DEFAULT, Recipe
 from napari_unet.engine.training.state import TrainingState, load_state, save_state
 from napari_unet.engine.training.validation import Validator
+from napari_unet.model.augment import Patch
 from napari_unet.model.unet import UNet
 from napari_unet.ops.errors import InputError
 
@@ -140,6 +142,7 @@ class Training:
         )
         self._trainer = Trainer(self.model, learning)
         self._patches = DensePatches(training, recipe, config.geometries, self._trainer.generator)
+        self._ahead: Ahead[Patch] | None = None
         self._validator = None
         if request.validation is not None and request.validation.images:
             self._validator = Validator(request.validation, recipe, request.device)
@@ -202,6 +205,8 @@ class Training:
         InputError
             If the file cannot be written.
         """
+        if self._ahead is not None:
+            self._ahead.rewind()
         state = TrainingState(
             fingerprint=self._fingerprint(),
             step=self.step,
@@ -233,14 +238,16 @@ class Training:
             Last.
         """
         pace = Pace(self._elapsed)
-        # What whoever drives this generator does between two events is not training.
-        for event in self._run(pace, stop):
-            pace.hold()
-            yield event
-            pace.go_on()
+        with Ahead(self._patches.draw, self._trainer.generator) as self._ahead:
+            # What whoever drives this generator does between two events is not training.
+            for event in self._run(pace, stop, self._ahead):
+                pace.hold()
+                yield event
+                pace.go_on()
+        self._ahead = None
 
     def _run(
-        self, pace: Pace, stop: threading.Event | None
+        self, pace: Pace, stop: threading.Event | None, ahead: Ahead[Patch]
     ) -> Iterator[StepCompleted | ValidationMeasured | Noticed | TrainingFinished]:
         first = self.step
         schedule = self._schedule
@@ -249,8 +256,9 @@ class Training:
                 break
             self._trainer.scale_learning_rate(schedule.rate(self.step, self._elapsed))
             try:
-                loss = self._trainer.learn(self._patches.draw(self.step))
+                loss = self._trainer.learn(ahead.take(self.step))
             except (RuntimeError, MemoryError) as error:
+                ahead.rewind()
                 if not is_out_of_memory(error) or not self._patches.halve():
                     raise
                 size = self._patches.input_size
