@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib
 import io
 import json
 import random
@@ -47,8 +48,9 @@ from napari_unet.model.zoo.torchscript import check_torchscript
 from napari_unet.model.zoo.yaml_text import parse_yaml
 from napari_unet.ops.errors import InputError
 
+# Last, so that nothing there hides a module of this folder.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
-from strange_packages import mean_filter_onnx, npy, package_files, write_zip
+strange = importlib.import_module("strange_packages")
 
 _LONGEST = 10
 _STRANGE: tuple[Any, ...] = (
@@ -191,11 +193,11 @@ def make_readers(folder: Path) -> list[Reader]:
         operations(said.input, of_pixels=False)
         operations(said.output, of_pixels=True)
 
-    files = package_files()
+    files = strange.package_files()
     good = yaml.safe_load(files["bioimageio.yaml"])
     return [
         Reader("model", read_model, _models(folder), _header_values, _with_header),
-        Reader("zip", read_zip, (write_zip(package, files).read_bytes(),)),
+        Reader("zip", read_zip, (strange.write_zip(package, files).read_bytes(),)),
         Reader(
             "description",
             read_description_text,
@@ -206,9 +208,9 @@ def make_readers(folder: Path) -> list[Reader]:
         Reader(
             "array",
             lambda contents: parse_npy(contents, "array"),
-            (npy(np.zeros((2, 3))), npy(np.zeros((1, 1, 4, 4), np.uint8))),
+            (strange.npy(np.zeros((2, 3))), strange.npy(np.zeros((1, 1, 4, 4), np.uint8))),
         ),
-        Reader("onnx", check_onnx, (mean_filter_onnx(),)),
+        Reader("onnx", check_onnx, (strange.mean_filter_onnx(),)),
         Reader("torchscript", check_torchscript, (_script(),)),
     ]
 
