@@ -199,6 +199,7 @@ class _FileJob:
         self._ranges: list[tuple[float, float]] | None = None
         self._scale_alike = scaling == "image" and bool(image.stack_shape)
         self._found = self._instance_settings()
+        self._precision = self._settings.precision
         self._before: NDArray[np.int32] = np.zeros((0, 0), np.int32)
 
     def run(self, stem: Path) -> Iterator[FileProgressed | Noticed]:
@@ -245,7 +246,7 @@ class _FileJob:
         request = PredictRequest(
             _Channels(channels, self._spacing(channels.ndim - 1)),
             tile_size=self._settings.tile_size,
-            precision=self._settings.precision,
+            precision=self._precision,
             averaging=self._settings.averaging or self._predictor.usage.averaging,
         )
         model = self._predictor.model
@@ -260,6 +261,9 @@ class _FileJob:
                 case PredictionFinished():
                     if event.stopped:
                         return
+                    # What the first plane showed holds for all of them.
+                    if self._precision == "auto":
+                        self._precision = "fp32" if event.exact else "fast"
         if self._factors is not None:
             probability = _resized(probability, sides)
         store.add(index, probability, self._cut_out(index, probability))
