@@ -4,9 +4,15 @@ import pytest
 import torch
 from networks import make_unet
 
+from napari_unet.engine import device as device_module
 from napari_unet.engine import plan as module
 from napari_unet.engine import plan_cache
-from napari_unet.engine.device import free_memory, is_out_of_memory, resolve_device
+from napari_unet.engine.device import (
+    free_memory,
+    is_out_of_memory,
+    limit_threads,
+    resolve_device,
+)
 from napari_unet.engine.plan import ExecutionPlan, choose_plan, forget_plans
 from napari_unet.model.fused import can_fuse
 from napari_unet.ops.errors import InputError
@@ -176,6 +182,25 @@ def test_a_device_that_is_not_there_is_refused():
     for name in ("nonsense", "cuda:99"):
         with pytest.raises(InputError, match="cpu"):
             resolve_device(name)
+
+
+@pytest.mark.parametrize(
+    ("cores", "window", "threads"),
+    [(8, False, 4), (4, True, 3), (3, True, 2), (2, True, 2), (1, True, 1), (2, False, 2)],
+)
+def test_threads_are_no_more_than_cores_and_a_window_gets_one(monkeypatch, cores, window, threads):
+    monkeypatch.setattr(device_module, "_usable_cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(4)  # the fixture puts it back
+    assert limit_threads(window=window) == threads
+    assert torch.get_num_threads() == threads
+
+
+def test_threads_that_the_user_chose_stay(monkeypatch):
+    monkeypatch.setattr(device_module, "_usable_cores", lambda: 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    torch.set_num_threads(3)
+    assert limit_threads(window=True) == 3
 
 
 def test_some_memory_is_free():

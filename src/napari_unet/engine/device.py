@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 
 import psutil
@@ -48,6 +50,37 @@ def free_memory(device: torch.device) -> int:
     available = int(psutil.virtual_memory().available)
     limit = _container_headroom()
     return available if limit is None else min(available, limit)
+
+
+def limit_threads(*, window: bool = False) -> int:
+    """Let torch use the cores that this process has, and return how many threads that makes.
+
+    torch counts the machine's cores. A container may have fewer, and more threads than cores wait
+    for each other. What the user chose with OMP_NUM_THREADS stays, and so does a smaller number.
+
+    Parameters
+    ----------
+    window
+        Whether a window is open, which gets a core for itself where there are more than two. Of two
+        cores the network keeps both: the window needs little of one, and is served first because it
+        mostly sleeps, while the network would take twice as long.
+    """
+    cores = _usable_cores()
+    wanted = cores - 1 if window and cores > 2 else cores
+    if wanted < torch.get_num_threads() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(wanted)
+    return torch.get_num_threads()
+
+
+def _usable_cores() -> int:
+    """Return how many cores this process may use: by its affinity, and by its container."""
+    cores = len(psutil.Process().cpu_affinity()) if psutil.LINUX else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError, ZeroDivisionError):  # no cgroup v2, or no limit ("max")
+        pass
+    return max(cores, 1)
 
 
 def _container_headroom() -> int | None:

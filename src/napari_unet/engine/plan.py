@@ -25,7 +25,7 @@ from torch import nn
 
 import napari_unet
 from napari_unet.engine import plan_cache
-from napari_unet.engine.device import resolve_device
+from napari_unet.engine.device import limit_threads, resolve_device
 from napari_unet.model.fused import can_fuse, fuse
 from napari_unet.model.unet import UNet, UNetConfig, fold_batch_norm
 
@@ -178,6 +178,7 @@ def choose_plan(
     found = resolve_device(device)
     if precision == "fp32":
         return _exact_plan(found, config.ndim, purpose)
+    limit_threads()
     # Neither changes how long it takes, and both change in the middle of a session.
     return _measured_plan(replace(config, classes=2, dropout=0.0), purpose, found)
 

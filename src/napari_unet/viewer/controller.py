@@ -14,6 +14,7 @@ from typing import Any, Final
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QEvent, QObject, Signal
 
+from napari_unet.engine.device import limit_threads
 from napari_unet.engine.events import (
     JobEvent,
     Noticed,
@@ -83,6 +84,7 @@ class SegmentationController(QObject):
     ) -> None:
         super().__init__()
         self._viewer = weakref.ref(unwrap(viewer))
+        limit_threads(window=True)
         self.segmenter = segmenter or Segmenter(classes=2)
         self.lane = lane or JobLane(self)
         self.status = JobStatus()
