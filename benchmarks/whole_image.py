@@ -1,10 +1,11 @@
 """Whole images: beside MONAI's sliding windows, and what an image costs by its size.
 
 MONAI's `sliding_window_inference` at its defaults (overlap 0.25, constant weights, float32,
-channels first), with windows of 512 pixels, in two ways: the same network, which sees the mirrored
-context of each window as it needs to; and the same weights with padded convolutions, which is how
-networks for MONAI are built and costs less. A third row gives MONAI bfloat16 and channels last,
-which are not its defaults. Needs monai (``pip install --no-deps monai``).
+channels first), with windows of 512 pixels (it has no default), in two ways: the same network,
+which sees the mirrored context of each window as it needs to; and the same weights with padded
+convolutions, which is how networks for MONAI are built and costs less. A third row gives MONAI
+bfloat16 and channels last, which are not its defaults. Needs monai
+(``pip install --no-deps monai``).
 
 On a machine that others use as well, `--one-thread` counts the processor time of a single thread.
 
@@ -32,7 +33,6 @@ from napari_unet.engine.plan import choose_plan
 from napari_unet.engine.predict import PredictRequest, inner_sizes, predict_tiles
 from napari_unet.ops.tiling import plan_tiles
 
-_WINDOW = 512
 _SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
@@ -73,25 +73,27 @@ def ours(model: UNet, channels: np.ndarray) -> Callable[[], object]:
     return lambda: [e for e in predict_tiles(model, request) if not isinstance(e, TilePredicted)]
 
 
-def monai(predictor: Callable[[Tensor], Tensor], channels: np.ndarray) -> Callable[[], object]:
+def monai(
+    predictor: Callable[[Tensor], Tensor], channels: np.ndarray, window: int
+) -> Callable[[], object]:
     """Return what predicts an image in MONAI's way."""
     from monai.inferers import sliding_window_inference
 
     @torch.inference_mode()
     def run() -> Tensor:
         batch = torch.from_numpy(channels)[None]
-        return sliding_window_inference(batch, (_WINDOW, _WINDOW), 4, predictor).softmax(1)
+        return sliding_window_inference(batch, (window, window), 4, predictor).softmax(1)
 
     return run
 
 
-def with_context(model: UNet) -> Callable[[Tensor], Tensor]:
+def with_context(model: UNet, window: int) -> Callable[[Tensor], Tensor]:
     """Let the network without padding answer for a whole window: its surroundings are mirrored."""
     halo, surplus = model.config.halo, model.config.geometry.surplus
 
     def predict(x: Tensor) -> Tensor:
         wide = functional.pad(x, (halo, halo + surplus, halo, halo + surplus), mode="reflect")
-        return model(wide)[:, :, :_WINDOW, :_WINDOW]
+        return model(wide)[:, :, :window, :window]
 
     return predict
 
@@ -117,33 +119,33 @@ def product_rate(clock: Callable[[], float], side: int = 2048) -> float:
     return 2 * side**3 / best / 1e9
 
 
-def windows_of(side: int) -> int:
+def windows_of(side: int, window: int) -> int:
     """Return how many windows MONAI lays over an image at its default overlap of a quarter."""
-    step = int(_WINDOW * 0.75)
-    return (max(-(-(side - _WINDOW) // step), 0) + 1) ** 2
+    step = int(window * 0.75)
+    return (max(-(-(side - window) // step), 0) + 1) ** 2
 
 
-def peers(channels: int, side: int, repeats: int, clock: Callable[[], float]) -> str:
+def peers(channels: int, side: int, window: int, repeats: int, clock: Callable[[], float]) -> str:
     """Compare in turn, so that all see the same machine."""
     torch.manual_seed(0)
     model = UNet(base_channels=channels).eval()
     image = np.random.default_rng(0).random((1, side, side), dtype=np.float32)
     once = our_work(model, side)[1]
-    windows = windows_of(side)
-    context_side = model.config.geometry.input_size(_WINDOW)
+    windows = windows_of(side, window)
+    context_side = model.config.geometry.input_size(window)
     runs = {
         "napari-unet": (ours(model, image), our_work(model, side)[0]),
         "MONAI, defaults, same network": (
-            monai(with_context(model), image),
+            monai(with_context(model, window), image, window),
             windows * flops(model, context_side, context_side),
         ),
         "MONAI, defaults, padded network": (
-            monai(padded(model), image),
-            windows * flops(padded(model), _WINDOW, _WINDOW),
+            monai(padded(model), image, window),
+            windows * flops(padded(model), window, window),
         ),
         "MONAI, bf16, channels last, padded network": (
-            monai(in_bf16(model), image),
-            windows * flops(padded(model), _WINDOW, _WINDOW),
+            monai(in_bf16(model), image, window),
+            windows * flops(padded(model), window, window),
         ),
     }
     best = dict.fromkeys(runs, float("inf"))
@@ -170,8 +172,9 @@ def peers(channels: int, side: int, repeats: int, clock: Callable[[], float]) ->
     header = ["", "s", "TFLOP", "of it wasted", "GFLOP/s", "of the bf16 product", "takes"]
     plan = choose_plan(model.config, "predict", "fast").name
     return (
-        f"{channels} channels, {side} x {side} pixels, best of {repeats} in turn; plan: {plan}; "
-        f"bf16 matrix product between the runs {product:.0f} GFLOP/s\n\n" + table(header, rows)
+        f"{channels} channels, {side} x {side} pixels, MONAI's windows {window}, "
+        f"best of {repeats} in turn; plan: {plan}; bf16 matrix product between the runs {product:.0f} GFLOP/s\n\n"
+        + table(header, rows)
     )
 
 
@@ -228,6 +231,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a narrow network and small images")
     parser.add_argument("--channels", type=int, help="64 beside MONAI, 16 for the sizes")
     parser.add_argument("--side", type=int, default=2048, help="of the image beside MONAI")
+    parser.add_argument("--window", type=int, default=512, help="side of MONAI's windows")
     parser.add_argument("--largest", type=int, default=_SIZES[-1], help="of the sizes")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--one-thread", action="store_true", help="processor time of one thread")
@@ -240,7 +244,8 @@ def main() -> None:
         if arguments.one_thread:
             torch.set_num_threads(1)
         clock = time.thread_time if arguments.one_thread else time.perf_counter
-        text = peers(channels, side, 1 if arguments.quick else arguments.repeats, clock)
+        repeats = 1 if arguments.quick else arguments.repeats
+        text = peers(channels, side, arguments.window, repeats, clock)
         publish("Whole images, beside MONAI", text, arguments.output)
     else:
         channels = arguments.channels or 16
