@@ -171,11 +171,11 @@ def peers(channels: int, side: int, window: int, repeats: int, clock: Callable[[
     ]
     header = ["", "s", "TFLOP", "of it wasted", "GFLOP/s", "of the bf16 product", "takes"]
     plan = choose_plan(model.config, "predict", "fast").name
-    return (
-        f"{channels} channels, {side} x {side} pixels, MONAI's windows {window}, "
-        f"best of {repeats} in turn; plan: {plan}; bf16 matrix product between the runs {product:.0f} GFLOP/s\n\n"
-        + table(header, rows)
+    told = (
+        f"{channels} channels, {side} x {side} pixels, MONAI's windows {window}, best of {repeats} "
+        f"in turn; plan: {plan}; bf16 matrix product between the runs {product:.0f} GFLOP/s"
     )
+    return f"{told}\n\n{table(header, rows)}"
 
 
 def sizes(channels: int, sides: tuple[int, ...], plot: Path | None) -> str:
