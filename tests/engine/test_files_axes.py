@@ -189,6 +189,20 @@ def test_a_pickle_is_not_opened(tmp_path):
     assert "cannot be read" in error_of(open_image, tmp_path / "a.npy")
 
 
+@given(place=st.integers(6, 90), value=st.integers(0, 255))
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_header_is_an_image_or_one_line(tmp_path_factory, place, value):
+    path = tmp_path_factory.mktemp("damaged") / "a.npy"
+    np.save(path, np.zeros((4, 5), np.uint8))
+    content = bytearray(path.read_bytes())
+    content[place] = value
+    path.write_bytes(content)
+    try:
+        open_image(path).close()
+    except InputError as error:
+        assert str(path) in str(error)  # noqa: PT017 - most of them are read
+
+
 def test_booleans_are_an_image(tmp_path):
     np.save(tmp_path / "a.npy", np.eye(6, dtype=bool))
     with open_image(tmp_path / "a.npy") as image:

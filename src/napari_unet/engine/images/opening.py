@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tokenize
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,7 @@ UNREADABLE: Final = (
     ArithmeticError,
     AssertionError,
     struct.error,
+    tokenize.TokenError,  # from the header of a .npy file
     zlib.error,
 )
 
