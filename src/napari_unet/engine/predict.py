@@ -26,7 +26,16 @@ from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
 from napari_unet.model.unet import UNet, UNetConfig
 from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.tiling import Box, Tile, halved, plan_tiles, read_tile, visible_first
+from napari_unet.ops.tiling import (
+    Box,
+    Tile,
+    grow_to_grid,
+    halved,
+    move_box,
+    plan_tiles,
+    read_tile,
+    visible_first,
+)
 
 # Output side of a tile where memory allows more. Larger tiles waste less on their halo (704 less
 # than 20 % of the work), but from 768 on the feature maps of narrow networks fall out of the cache
@@ -165,7 +174,7 @@ def _predict_rotations(
     """
     started = time.monotonic()
     image = request.image
-    everywhere = _on_grid(request.region, image.shape, _strides(model.config))
+    everywhere = grow_to_grid(request.region, image.shape, _strides(model.config))
     total = np.zeros((model.config.classes, *image.shape), np.float32)
     done = 0
     for version, turn_back in rotated_versions(image.normalized):
@@ -306,7 +315,7 @@ class _Remaining:
         self._request = request
         self._geometries = config.geometries
         self._strides = _strides(config)
-        self._region = _on_grid(request.region, request.image.shape, self._strides)
+        self._region = grow_to_grid(request.region, request.image.shape, self._strides)
         # One entry per cell of the pooling grid, which every tile border lies on at every size.
         axes = zip(request.image.shape, self._strides, strict=True)
         self._finished = np.zeros([-(-length // stride) for length, stride in axes], bool)
@@ -337,7 +346,7 @@ class _Remaining:
         shape = [span.stop - span.start for span in self._region]
         corner = [span.start for span in self._region]
         shifted: Sequence[Tile] = [
-            replace(tile, inner=_shift(tile.inner, corner), outer=_shift(tile.outer, corner))
+            replace(tile, inner=move_box(tile.inner, corner), outer=move_box(tile.outer, corner))
             for tile in plan_tiles(shape, self._geometries, self.inner_size)
         ]
         return visible_first(shifted, self._request.visible)
@@ -349,26 +358,6 @@ class _Remaining:
 
 def _strides(config: UNetConfig) -> tuple[int, ...]:
     return tuple(geometry.stride for geometry in config.geometries)
-
-
-def _shift(box: Box, by: Sequence[int]) -> Box:
-    """Move a box by so many pixels along each axis."""
-    axes = zip(box, by, strict=True)
-    return tuple(slice(span.start + offset, span.stop + offset) for span, offset in axes)
-
-
-def _on_grid(region: Box | None, shape: tuple[int, ...], strides: tuple[int, ...]) -> Box:
-    """Grow a region outwards to multiples of the strides and cut it to the image."""
-    if region is None:
-        return tuple(slice(0, length) for length in shape)
-    spans = []
-    for span, length, stride in zip(region, shape, strides, strict=True):
-        start = max(span.start, 0) // stride * stride
-        stop = min(-(-span.stop // stride) * stride, length)
-        if start >= stop:
-            raise InputError("the region lies outside the image; choose one that overlaps it")
-        spans.append(slice(start, stop))
-    return tuple(spans)
 
 
 def inner_sizes(

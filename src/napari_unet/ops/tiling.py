@@ -38,6 +38,41 @@ def overlap(first: Box, second: Box) -> bool:
     return all(a.start < b.stop and b.start < a.stop for a, b in pairs)
 
 
+def move_box(box: Box, by: Sequence[int]) -> Box:
+    """Move a box by so many pixels along each axis."""
+    axes = zip(box, by, strict=True)
+    return tuple(slice(span.start + offset, span.stop + offset) for span, offset in axes)
+
+
+def grow_to_grid(region: Box | None, shape: Sequence[int], strides: Sequence[int]) -> Box:
+    """Grow a region outwards to multiples of the strides and cut it to the image.
+
+    Parameters
+    ----------
+    region
+        It may reach outside; None is the whole image.
+    shape
+        Of the image.
+    strides
+        Of the network, see `TileGeometry`, axis by axis.
+
+    Raises
+    ------
+    InputError
+        If nothing of it lies in the image.
+    """
+    if region is None:
+        return tuple(slice(0, length) for length in shape)
+    spans = []
+    for span, length, stride in zip(region, shape, strides, strict=True):
+        start = max(span.start, 0) // stride * stride
+        stop = min(-(-span.stop // stride) * stride, length)
+        if start >= stop:
+            raise InputError("the region lies outside the image; choose one that overlaps it")
+        spans.append(slice(start, stop))
+    return tuple(spans)
+
+
 @dataclass(frozen=True, slots=True)
 class TileGeometry:
     """What a network demands of its tiles along an axis, in pixels.
