@@ -75,6 +75,20 @@ def test_tiles_have_sizes_that_the_package_allows(tmp_path):
         assert (covered == 1).all()
 
 
+def test_a_package_of_one_size_gets_tiles_of_that_size(tmp_path):
+    files = package_files()
+    values = yaml.safe_load(files["bioimageio.yaml"])
+    for axis in values["inputs"][0]["axes"][2:]:
+        axis["size"] = 16
+    files["bioimageio.yaml"] = yaml.safe_dump(values).encode()
+    model = ForeignModel(open_container(write_folder(tmp_path, files)), isolated=False)
+    tiles = plan_blocks(model, (50, 9), 100)
+    assert {span.stop - span.start for tile in tiles for span in tile.outer} == {16}
+    assert len(tiles) == 5  # 12 pixels are kept of 16
+    with pytest.raises(InputError, match="tiles of 16 pixels"):
+        plan_blocks(model, (50, 9), 15)
+
+
 def test_what_is_on_screen_comes_first_and_stop_ends_between_tiles(tmp_path):
     model = loaded(tmp_path)
     visible = (slice(30, 37), slice(40, 50))
@@ -111,6 +125,24 @@ def test_valid_convolutions_lose_their_border(tmp_path):
     found = assemble(predict_foreign(model, request), 2, IMAGE.shape)
     expected = mean_filter(np.pad(IMAGE, 1, mode="reflect"))[1:-1, 1:-1]
     np.testing.assert_allclose(found[1], expected, atol=1e-6)
+
+
+def test_a_package_for_stacks_is_tiled_in_three_dimensions(tmp_path):
+    files = package_files(weights=mean_filter_onnx(ndim=3))
+    values = yaml.safe_load(files["bioimageio.yaml"])
+    values["inputs"][0]["axes"].insert(2, {"type": "space", "id": "z", "size": 8})
+    depth = {"type": "space", "id": "z", "halo": HALO}
+    depth["size"] = {"tensor_id": "raw", "axis_id": "z"}
+    values["outputs"][0]["axes"].insert(2, depth)
+    for tensor in (values["inputs"][0], values["outputs"][0]):
+        del tensor["test_tensor"]
+    files["bioimageio.yaml"] = yaml.safe_dump(values).encode()
+    model = ForeignModel(open_container(write_folder(tmp_path, files)), isolated=False)
+    stack = np.random.default_rng(4).random((9, 20, 17)).astype(np.float32)
+    request = PredictRequest(SourceImage(stack, ndim=3), tile_size=12)
+    found = assemble(predict_tiles(model, request), 2, stack.shape)
+    inner = (slice(1, -1),) * 3
+    np.testing.assert_allclose(found[1][inner], mean_filter(stack)[inner], atol=1e-6)
 
 
 def test_an_image_of_another_kind_is_refused(tmp_path):

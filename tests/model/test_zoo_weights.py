@@ -80,11 +80,57 @@ def test_a_process_that_ends_is_named_and_begun_anew():
     run.close()
 
 
-def test_a_network_that_never_answers_is_ended():
-    run = IsolatedRun("onnx", mean_filter_onnx())
-    run._seconds = 0.0
+def onnx_of(nodes, **constants):
+    """Return ONNX that takes an image and runs these nodes."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, None, None])],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+def test_a_network_that_asks_for_a_terabyte_fails_alone():
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["big"]),
+        helper.make_node("ReduceSum", ["big"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["image", "sum"], ["answer"]),
+    ]
+    with pytest.raises(InputError):
+        IsolatedRun("onnx", onnx_of(nodes, shape=np.array([2**18, 2**20])))(IMAGE)
+
+
+def test_a_network_that_never_ends_is_ended():
+    from onnx import TensorProto, helper
+
+    scalar, floats = [], TensorProto.FLOAT
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Add", ["value", "value"], ["next"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("number", TensorProto.INT64, scalar),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, scalar),
+            helper.make_tensor_value_info("value", floats, None),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, scalar),
+            helper.make_tensor_value_info("next", floats, None),
+        ],
+    )
+    loop = helper.make_node("Loop", ["count", "true", "image"], ["answer"], body=body)
+    weights = onnx_of([loop], count=np.array(2**62), true=np.array(True))
     with pytest.raises(InputError, match="took too long"):
-        run(np.zeros((1, 1, 4000, 4000), np.float32))
+        IsolatedRun("onnx", weights, seconds=3)(IMAGE)
 
 
 def test_onnx_that_needs_other_programs_is_refused():

@@ -18,6 +18,7 @@ from napari_unet.cli.console import (
 
 if TYPE_CHECKING:
     from napari_unet.engine.exchange.export import ExportRequest
+    from napari_unet.model.zoo.description import Description
     from napari_unet.model.zoo.foreign import ForeignModel
 
 
@@ -122,10 +123,22 @@ def inspect_command(package: Path, as_json: bool) -> None:
         "classes": network.config.classes,
         "can_learn": not isinstance(network, ForeignModel),
     }
+    if opened.description is not None:
+        values |= _card(opened.description)
     if isinstance(network, ForeignModel):
         values |= _foreign(network)
     lines = [f"{name.replace('_', ' '):<16}{_in_words(value)}" for name, value in values.items()]
     report(values, lines, as_json)
+
+
+def _card(said: Description) -> dict[str, Any]:
+    return {
+        "name": said.name,
+        "summary": said.summary,
+        "authors": list(said.authors),
+        "licence": said.licence,
+        "citations": list(said.citations),
+    }
 
 
 def _foreign(model: ForeignModel) -> dict[str, Any]:
@@ -133,11 +146,6 @@ def _foreign(model: ForeignModel) -> dict[str, Any]:
 
     said = model.description
     return {
-        "name": said.name,
-        "summary": said.summary,
-        "authors": list(said.authors),
-        "licence": said.licence,
-        "citations": list(said.citations),
         "weights": model.weights_format,
         "normalisation": [step.name for step in said.input.steps],
         "afterwards": [step.name for step in said.output.steps],

@@ -185,7 +185,8 @@ def plan_blocks(
                 f"the package's model takes tiles of {smallest} pixels or more along "
                 f"{axis.name}; choose a larger tile size"
             )
-        inner.append(geometry.inner_size(max(limit, smallest)))
+        largest = max(limit, smallest) if axis.step else axis.size
+        inner.append(geometry.inner_size(largest))
     tiles = plan_tiles(shape, geometries, inner)
     sizes = [axis.size_for(s.stop - s.start) for axis, s in zip(axes, tiles[0].outer, strict=True)]
     return [replace(tile, outer=_grown(tile.outer, sizes)) for tile in tiles]

@@ -29,10 +29,13 @@ class OpenedModel:
         Our own network, which can learn on, or one of another program, which cannot.
     usage
         How it is meant to be used.
+    description
+        What its package says; None for a model file of ours.
     """
 
     network: UNet | ForeignModel
     usage: Usage
+    description: Description | None = None
 
 
 def is_package(path: str | Path) -> bool:
@@ -65,12 +68,12 @@ def open_model(path: str | Path) -> OpenedModel:
         return OpenedModel(load_model(path), load_usage(path))
     if is_onnx(path):
         file = OnnxFile(path)
-        return OpenedModel(ForeignModel(file, file.description), Usage())
+        return OpenedModel(ForeignModel(file, file.description), Usage(), file.description)
     container = open_container(path)
     description = read_description(container)
     if description.own_weights:
         return _own(container, description)
-    return OpenedModel(ForeignModel(container, description), Usage())
+    return OpenedModel(ForeignModel(container, description), Usage(), description)
 
 
 def open_own_model(path: str | Path) -> UNet:
@@ -130,6 +133,6 @@ def _own(container: Container, description: Description) -> OpenedModel:
         file = Path(folder) / "model.safetensors"
         file.write_bytes(contents)
         try:
-            return OpenedModel(load_model(file), load_usage(file))
+            return OpenedModel(load_model(file), load_usage(file), description)
         except InputError as error:
             raise InputError(str(error).replace(str(file), f"{container.path}: {name}")) from error
