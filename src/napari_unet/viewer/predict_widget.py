@@ -13,11 +13,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet.engine.images.fitting import size_difference
 from napari_unet.viewer.actions import Action
 from napari_unet.viewer.exchange import guest_in_words
 from napari_unet.viewer.form import Dock, RunButton, action_reason, choice, folded, note
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker
+from napari_unet.viewer.layers import image_file
 from napari_unet.viewer.model_files import ModelFiles
 from napari_unet.viewer.object_settings import ObjectSettings
 from napari_unet.viewer.reports import SPEAKERS
@@ -151,7 +153,8 @@ class PredictWidget(Dock):
     def refresh(self) -> None:
         """Show the session as it is: buttons, reasons, image, model, classes."""
         super().refresh()
-        self.description.setText(self.controller.layers.describe())
+        words = [self.controller.layers.describe(), self._size_difference()]
+        self.description.setText(". ".join(text for text in words if text))
         planes = self.controller.layers.planes
         self.all_planes.setVisible(planes is not None and planes.count > 1)
         self._show_model()
@@ -181,6 +184,15 @@ class PredictWidget(Dock):
             self._usage = usage
             self.object_settings.show_settings(usage.instances)
             self.averaged.setChecked(usage.averaging != "none")
+
+    def _size_difference(self) -> str:
+        """Say that the image has pixels of another size than the model learned on."""
+        layers, learned = self.controller.layers, self.controller.segmenter.usage.learned_from.size
+        if layers.image is None or layers.planes is None or learned is None:
+            return ""
+        size = image_file(layers.image, layers.planes).size
+        difference = None if size is None else size_difference(size, learned)
+        return f"Note: {difference}; the Folder dock can rescale." if difference else ""
 
     def _current_image(self) -> Any:
         return self.controller.layers.image

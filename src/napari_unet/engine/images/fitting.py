@@ -172,11 +172,21 @@ def rescaling(
     if wanted:
         off = any(abs(factor - 1) > _WORTH_RESCALING for factor in factors)
         return (factors if off else None), ()
-    if all(abs(factor - 1) <= _NOTEWORTHY for factor in factors):
+    if (difference := size_difference(image, model)) is None:
         return None, ()
     return None, (
-        f"the image has pixels of {show_size(image)}, the model learned on {show_size(model)}; "
-        "--rescale brings the image to the model's size and the answer back",
+        f"{difference}; --rescale brings the image to the model's size and the answer back",
+    )
+
+
+def size_difference(image: PixelSize, model: PixelSize) -> str | None:
+    """Say how pixel sizes differ, if they can be compared and differ by more than a tenth."""
+    factors = scale_factors(image, model)
+    if factors is None or all(abs(factor - 1) <= _NOTEWORTHY for factor in factors):
+        return None
+    return (
+        f"the image has pixels of {show_size(image)}, the model learned on pixels of "
+        f"{show_size(model)}"
     )
 
 
