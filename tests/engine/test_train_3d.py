@@ -22,6 +22,7 @@ from napari_unet.engine.training.train import Training, TrainRequest
 from napari_unet.model.augment import AugmentConfig
 from napari_unet.model.checkpoint import load_model
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.weight_map import weight_map
 
 SPACING = (0.6, 0.2, 0.2)
 QUICK = STACK.changed(base_channels=4, depth=1, patch_size=12, learning_rate=5e-3)
@@ -173,6 +174,20 @@ def test_options_of_stacks_need_stacks(tmp_path, run):
         result = run(*command, *extra)
         assert result.exit_code != 0
         assert says in result.output
+
+
+def test_the_weight_map_of_a_stack_from_the_command_line(tmp_path, run):
+    write_stack(tmp_path, "cells", 0)
+    output = tmp_path / "weights.tif"
+    result = run("weight-map", tmp_path / "masks" / "cells.tif", "-o", output, "--ndim", "3")
+    assert result.exit_code == 0, result.output
+    expected = weight_map(cells(0)[1], spacing=(3, 1, 1))
+    np.testing.assert_allclose(tifffile.imread(output), expected, rtol=1e-4)
+    with tifffile.TiffFile(output) as tiff:
+        assert tiff.series[0].axes == "ZYX"
+        assert tiff.imagej_metadata["spacing"] == pytest.approx(0.6)
+    result = run("weight-map", tmp_path / "masks" / "cells.tif", "-o", output)
+    assert result.exit_code == 2  # as before, an image alone
 
 
 # ------------------------------------------------------------------------------- strokes
