@@ -177,6 +177,21 @@ def test_every_plan_gives_the_same_probabilities(dtype, channels_last, fused, ba
     torch.testing.assert_close(probability, reference, atol=tolerance, rtol=0)
 
 
+def test_fp32_gives_the_same_bits_on_any_number_of_threads():
+    if not can_fuse(torch.float32):
+        pytest.skip("this processor or torch has no fused convolution")
+    model = make_unet(base_channels=8)
+    run = choose_plan(model.config, "predict", "fp32", "cpu").for_prediction(model)
+    side = model.config.geometry.input_size(256)  # enough pixels for torch to share them out
+    batch = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(0))
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(run(batch))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
 def test_a_device_that_is_not_there_is_refused():
     assert resolve_device("cpu") == torch.device("cpu")
     for name in ("nonsense", "cuda:99"):

@@ -74,6 +74,21 @@ def test_batch_norm_folded_and_fused_gives_the_same_answer():
     torch.testing.assert_close(answer(fused, x), answer(network, x), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("config", [{}, {"hypercolumns": True, "hidden": 4}, {"ndim": 3}])
+def test_the_same_bits_on_any_number_of_threads(config):
+    network = make_network(**config)
+    if not can_fuse(torch.float32, network.config.ndim):
+        pytest.skip("this processor or torch has no fused convolution")
+    x = make_input(network, (64, 64) if network.config.ndim == 2 else (16, 16, 24))
+    fused = fuse(network)
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(answer(fused, x))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
 def test_weights_packed_for_one_shape_serve_another():
     if not can_fuse(torch.float32):
         pytest.skip("this processor or torch has no fused convolution")
@@ -104,7 +119,7 @@ def wrong(self, x):
 
 @pytest.mark.parametrize("forward", [failing, wrong])
 def test_an_operator_that_fails_or_answers_otherwise_is_not_used(monkeypatch, forward):
-    monkeypatch.setattr(module.ConvolutionReLU, "forward", forward)
+    monkeypatch.setattr(module.FusedConvolution, "forward", forward)
     can_fuse.cache_clear()
     try:
         assert not can_fuse(torch.float32)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from scipy.special import softmax
 from torch import nn
 
 import napari_unet
@@ -65,8 +66,8 @@ class ExecutionPlan:
     fused
         Whether prediction computes a convolution and its ReLU in one (`napari_unet.model.fused`).
     exact
-        Whether a GPU may take neither a lower precision inside nor an algorithm whose rounding
-        changes from run to run.
+        Whether the bits of the answer may depend neither on the number of threads nor on the run; a
+        GPU then takes no lower precision inside.
     """
 
     device: torch.device
@@ -106,9 +107,15 @@ class ExecutionPlan:
         def probabilities(batch: torch.Tensor) -> torch.Tensor:
             with self._algorithms():
                 logits: torch.Tensor = network(self._brought(batch))
-                return logits.softmax(dim=1).cpu()
+                return self._softmax(logits)
 
         return probabilities
+
+    def _softmax(self, logits: torch.Tensor) -> torch.Tensor:
+        if not self.exact:
+            return logits.softmax(dim=1).cpu()
+        # torch rounds the exponential in another way where a thread's share ends.
+        return torch.from_numpy(softmax(logits.cpu().numpy(), axis=1))
 
     def for_features(self, model: UNet) -> Callable[[torch.Tensor], list[torch.Tensor]]:
         """Return a function from a float32 batch to `UNet.feature_maps`, on a copy of `model`.

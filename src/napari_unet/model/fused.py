@@ -13,30 +13,36 @@ missing or answer otherwise.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from napari_unet.model.unet import CONVOLUTIONS, UNet
 
+Activation = Literal["relu", "none"]
+
 _PACK = {2: "mkldnn_reorder_conv2d_weight", 3: "mkldnn_reorder_conv3d_weight"}
 # What the fused convolution may differ from the plain one, absolutely and relatively: a rounding.
 _TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
 
-class ConvolutionReLU(nn.Module):
-    """A convolution and its ReLU in one, for prediction on the CPU.
+class FusedConvolution(nn.Module):
+    """A convolution, and its ReLU in one, for prediction on the CPU.
 
     Parameters
     ----------
     convolution
-        Without padding or stride; its weights are shared, and must not change any more.
+        Without padding or stride; its weights are shared, and must not change once it has computed.
+    activation
+        "relu", or "none": weights are packed all the same, and the rounding does not depend on the
+        number of threads, which it does where torch takes a matrix product for a 1x1 convolution.
     """
 
-    def __init__(self, convolution: Any) -> None:
+    def __init__(self, convolution: Any, activation: Activation = "relu") -> None:
         super().__init__()
         self.convolution = convolution
+        self._activation = activation
         self._packed: Tensor | None = None
         self._packed_for: tuple[int, ...] = ()
 
@@ -51,7 +57,7 @@ class ConvolutionReLU(nn.Module):
             ones,
             ones,
             1,
-            "relu",
+            self._activation,
             [],
             "",
         )
@@ -108,7 +114,12 @@ def fuse(network: UNet) -> UNet:
         "bottom": _fused(network.bottom),
         "expanding": nn.ModuleList(map(_fused, network.expanding)),
         "max_pool": MaxOfSlices((2,) * network.config.ndim),
+        "output": FusedConvolution(network.output, "none"),
+        "side_outputs": nn.ModuleList(FusedConvolution(x, "none") for x in network.side_outputs),
     }
+    if network.config.hidden:
+        first, _, last = network.hidden
+        replaced["hidden"] = nn.Sequential(FusedConvolution(first), FusedConvolution(last, "none"))
     if network.config.ndim == 3:
         replaced["max_pool_in_planes"] = MaxOfSlices((1, 2, 2))
     for name, module in replaced.items():
@@ -118,7 +129,7 @@ def fuse(network: UNet) -> UNet:
 
 def _fused(two_convolutions: nn.Module) -> nn.Sequential:
     layers = (layer for layer in two_convolutions.children() if isinstance(layer, CONVOLUTIONS))
-    return nn.Sequential(*map(ConvolutionReLU, layers))
+    return nn.Sequential(*map(FusedConvolution, layers))
 
 
 @cache
@@ -141,7 +152,7 @@ def can_fuse(dtype: torch.dtype, ndim: int = 2) -> bool:
         layer.to(memory_format=layout)
         x = torch.randn(1, 16, *(10,) * ndim).to(dtype).contiguous(memory_format=layout)
         try:
-            fused = ConvolutionReLU(layer)(x)
+            fused = FusedConvolution(layer)(x)
         # Whatever it is that goes wrong in an operator that nobody promised: we do without.
         except (RuntimeError, AttributeError, TypeError, NotImplementedError):
             return False
