@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtCore import QObject
 
 from napari_unet.engine.events import JobEvent, Noticed
 from napari_unet.engine.images.batch import BatchRequest, find_images, predict_batch
@@ -20,8 +20,8 @@ from napari_unet.engine.images.events import (
     ImageStarted,
 )
 from napari_unet.engine.images.predict import FileSettings
+from napari_unet.viewer.background import BackgroundWork
 from napari_unet.viewer.batch_table import BatchModel
-from napari_unet.viewer.lane import JobLane, JobTicket
 from napari_unet.viewer.status import Phase
 
 
@@ -61,8 +61,8 @@ def folder_job(request: FolderRequest, stop: threading.Event) -> Iterator[JobEve
     yield from predict_batch(batch, stop)
 
 
-class BatchRun(QObject):
-    """Predicts a folder, one at a time, on a lane of its own: the session's ends with its image.
+class BatchRun(BackgroundWork):
+    """Predicts a folder, one at a time.
 
     Parameters
     ----------
@@ -75,57 +75,22 @@ class BatchRun(QObject):
     ----------
     table
         The images, and what became of them.
-    fraction
-        How much is done, 0 to 1.
-    message
-        What is being done, or how it ended.
     """
 
-    #: Something above changed.
-    changed = Signal()
-
     def __init__(self, controller: Any, parent: QObject) -> None:
-        super().__init__(parent)
-        self.lane = JobLane(self)
+        super().__init__(controller.viewer, parent)
         self.table = BatchModel()
-        self.fraction = 0.0
-        self.message = ""
         self._status = controller.status
-        self._ticket: JobTicket | None = None
         self._total = 0
         self._waits = False
-        self.lane.event.connect(self._on_event)
-        self.lane.finished.connect(self._on_finished)
-        self.lane.failed.connect(self._on_failed)
-        if (window := getattr(controller.viewer, "window", None)) is not None:
-            window._qt_window.installEventFilter(self)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a batch has not ended yet."""
-        return self._ticket is not None
 
     def start(self, request: FolderRequest) -> None:
         """Predict a folder."""
         self.table.begin(())
-        self.fraction, self.message, self._waits = 0.0, "Looking for images ...", False
-        self._ticket = self.lane.submit(
-            lambda stop: folder_job(request, stop), name="Predicting the folder"
-        )
+        self._total, self._waits, self.message = 0, False, "Looking for images ..."
+        self._begin(lambda stop: folder_job(request, stop), "Predicting the folder")
         self.give_way()
         self.changed.emit()
-
-    def stop(self) -> None:
-        """End after the tile in progress; what is done stays."""
-        if self._ticket is not None:
-            self.lane.stop(self._ticket)
-            self.message = "Stopping after the tile in progress ..."
-            self.changed.emit()
-
-    def close(self) -> None:
-        """End at once; nothing more is heard."""
-        self._ticket = None
-        self.lane.close()
 
     def give_way(self, _phase: object = None) -> None:
         """Wait while the session works, and go on afterwards."""
@@ -138,15 +103,7 @@ class BatchRun(QObject):
             self.message = "Waiting while the session works ..." if is_busy else "Going on ..."
             self.changed.emit()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """End when the viewer's window is closed; Qt calls this."""
-        if event.type() == QEvent.Type.Close:
-            self.close()
-        return False
-
-    def _on_event(self, ticket: JobTicket, event: JobEvent) -> None:
-        if ticket is not self._ticket:
-            return
+    def _heard(self, event: JobEvent) -> None:
         match event:
             case BatchStarted():
                 self._total = len(event.images)
@@ -164,21 +121,15 @@ class BatchRun(QObject):
                 self.message = event.message
             case BatchFinished():
                 self.message = _outcome(event, self._total)
-        self.changed.emit()
 
-    def _on_finished(self, ticket: JobTicket) -> None:
-        if ticket is self._ticket:
-            self._end("Stopped before the first image" if not self._total else self.message)
-
-    def _on_failed(self, ticket: JobTicket, error: Exception) -> None:
-        if ticket is self._ticket:
-            self._end(f"Not predicted: {error}")
-
-    def _end(self, message: str) -> None:
-        self._ticket = None
-        self.message = message
+    def _ended(self) -> None:
         self.table.end()
-        self.changed.emit()
+        if not self._total:
+            self.message = "Stopped before the first image"
+
+    def _failed(self, error: Exception) -> None:
+        self.table.end()
+        self.message = f"Not predicted: {error}"
 
 
 def _outcome(finished: BatchFinished, total: int) -> str:
