@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,7 +198,13 @@ def make_readers(folder: Path) -> list[Reader]:
     good = yaml.safe_load(files["bioimageio.yaml"])
     return [
         Reader("model", read_model, _models(folder), _header_values, _with_header),
-        Reader("zip", read_zip, (strange.write_zip(package, files).read_bytes(),)),
+        Reader(
+            "zip",
+            read_zip,
+            (strange.write_zip(package, files).read_bytes(),),
+            _zip_entries,
+            _with_entries,
+        ),
         Reader(
             "description",
             read_description_text,
@@ -243,6 +250,28 @@ def _with_header(values: Any) -> bytes:
     except (ValueError, TypeError):
         body = b""
     return len(text).to_bytes(8, "little") + text + body
+
+
+def _zip_entries(contents: bytes) -> Any:
+    """Take a zip apart: name, attributes, kind of compression and contents of every file."""
+    with zipfile.ZipFile(io.BytesIO(contents)) as archive:
+        return [
+            [entry.filename, entry.external_attr, entry.compress_type, archive.read(entry).hex()]
+            for entry in archive.infolist()
+        ]
+
+
+def _with_entries(entries: Any) -> bytes:
+    """Write a zip whose checksums are right, whatever its names and attributes are."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, attributes, kind, contents in entries:
+            entry = zipfile.ZipInfo("entry")
+            entry.filename = str(name)  # as it is: ZipInfo itself would mend it
+            entry.external_attr = int(attributes) % 2**32
+            entry.compress_type = kind if kind in (0, 8, 12, 14) else 8
+            archive.writestr(entry, bytes.fromhex(contents))
+    return file.getvalue()
 
 
 def _with_steps(values: dict[str, Any]) -> dict[str, Any]:
@@ -306,7 +335,7 @@ def spoiled(rng: random.Random, reader: Reader) -> bytes:
             holder[key] = copy.deepcopy(rng.choice(_STRANGE))
     try:
         return reader.dumps(values)
-    except (ValueError, TypeError, UnicodeError):  # what the writer itself refuses
+    except (ValueError, TypeError, OverflowError, LookupError):  # what the writer itself refuses
         return _spoiled_bytes(rng, good)
 
 
