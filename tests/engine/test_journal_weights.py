@@ -1,5 +1,8 @@
 """The network in a project: learning goes on exactly where it was."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,12 @@ from napari_unet.engine.finetune import FinetuneRequest
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.journal.folder import MODELS
 from napari_unet.engine.journal.format import JournalError
-from napari_unet.engine.journal.weights import load_weights, network_mark, save_weights
+from napari_unet.engine.journal.weights import (
+    load_weights,
+    network_mark,
+    read_config,
+    save_weights,
+)
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.starter import Starter
@@ -142,3 +150,34 @@ def test_a_full_disk_is_told(folder, two_halves, monkeypatch):
     monkeypatch.setattr("napari_unet.engine.journal.weights.write_file", full)
     with pytest.raises(ValueError, match="no space left"):
         saved(segmenter, folder, source)
+
+
+def test_settings_of_a_stranger_are_looked_at_first():
+    good = json.loads(json.dumps(asdict(FinetuneConfig(learning_rate=1e-3, batch=2))))
+    assert read_config(good, CONFIG) == FinetuneConfig(learning_rate=1e-3, batch=2)
+    bad = (
+        None,
+        {},
+        {**good, "batch": 10**9},
+        {**good, "patch_size": 10**9},
+        {**good, "batch": "4"},
+        {**good, "optimizer": 3},
+        {**good, "unknown": 1},
+        {**good, "augment": {**good["augment"], "flip": "yes"}},
+    )
+    for values in bad:
+        with pytest.raises(JournalError, match="settings of learning"):
+            read_config(values, CONFIG)
+
+
+def test_a_state_with_a_flipped_bit_is_not_used(folder, two_halves):
+    image, strokes = two_halves
+    source = SourceImage(image)
+    segmenter = Segmenter(starter=starter(), config=CONFIG)
+    learn(segmenter, source, strokes, 2)
+    model = saved(segmenter, folder, source)
+    (state,) = (folder / MODELS).glob("*.state.safetensors")
+    contents = bytearray(state.read_bytes())
+    contents[-3] ^= 4
+    state.write_bytes(contents)
+    assert not loaded(segmenter, folder, model, source)

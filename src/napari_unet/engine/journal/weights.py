@@ -25,11 +25,16 @@ from napari_unet.engine.journal.format import JournalError
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.model.augment import AugmentConfig
-from napari_unet.model.checkpoint import save_model
+from napari_unet.model.checkpoint import load_notes, save_model
 from napari_unet.ops.annotations import HeldOut
 from napari_unet.ops.errors import InputError
 
 _STATE: Final = "napari-unet training state 1"
+# Under this name the notes of the model file hold the SHA-256 of the state beside it.
+_STATE_HASH: Final = "training_state"
+# A patch and a batch of more would take more memory than a machine has; who writes so is hostile.
+_LARGEST_PATCH: Final = 4096
+_LARGEST_BATCH: Final = 256
 # States are three times as large as a network; with fewer rounds back, learning goes on from the
 # weights alone.
 _STATES_KEPT: Final = 8
@@ -67,11 +72,13 @@ def save_weights(segmenter: Segmenter, folder: Path, image: SourceImage | None =
     models = folder / MODELS
     path = models / f"{_next_number(models):012d}.safetensors"
     speaker = segmenter.speaker
-    save_model(segmenter.model, path, segmenter.usage.to_dict())
+    notes = segmenter.usage.to_dict()
     training = segmenter._network.training
     step = 0 if training is None else training.step
     if training is not None:
         _save_state(_state_path(path), segmenter, training, image)
+        notes[_STATE_HASH] = hash_file(_state_path(path))[0]
+    save_model(segmenter.model, path, notes)
     _remove_old_states(models)
     digest, size = hash_file(path)
     return ModelFile(path.name, digest, size, step, speaker)
@@ -111,7 +118,8 @@ def load_weights(
         raise JournalError(f"{path} is damaged or was replaced; learn again from the strokes")
     exact = False
     with suppress(InputError, OSError):
-        exact = _load_state(_state_path(path), segmenter, image)
+        if hash_file(_state_path(path))[0] == load_notes(path).get(_STATE_HASH):
+            exact = _load_state(_state_path(path), segmenter, image)
     if not exact:
         segmenter.use_model(path)
     return exact
@@ -185,7 +193,7 @@ def _load_state(path: Path, segmenter: Segmenter, image: SourceImage | None) -> 
         if metadata.get("format") != _STATE:
             return False
         notes = json.loads(metadata["notes"])
-        config = _config(notes["config"], segmenter.config)
+        config = read_config(notes["config"], segmenter.config)
         # Without a starter the network's own shape is not known from the state.
         if not notes["starter"] or segmenter._starter is None:
             return False
@@ -206,10 +214,44 @@ def _load_state(path: Path, segmenter: Segmenter, image: SourceImage | None) -> 
     return True
 
 
-def _config(values: dict[str, Any], here: FinetuneConfig) -> FinetuneConfig:
-    """Return how was learned; on which device is this machine's own matter."""
-    augment = AugmentConfig(**values["augment"])
-    return FinetuneConfig(**{**values, "augment": augment, "device": here.device})
+def read_config(values: Any, here: FinetuneConfig) -> FinetuneConfig:
+    """Read how was learned; on which device is this machine's own matter.
+
+    Parameters
+    ----------
+    values
+        What `dataclasses.asdict` returned, from JSON; device may be missing.
+    here
+        The present settings; the device is theirs.
+
+    Raises
+    ------
+    InputError
+        If a value is missing, of another kind, or out of bounds.
+    """
+    try:
+        augment = _alike(values["augment"], asdict(AugmentConfig()))
+        rest = {name: value for name, value in values.items() if name not in ("augment", "device")}
+        usual = {name: getattr(here, name) for name in asdict(here) if name in rest}
+        config = FinetuneConfig(
+            **_alike(rest, usual), augment=AugmentConfig(**augment), device=here.device
+        )
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise JournalError("the settings of learning are damaged") from error
+    if config.patch_size > _LARGEST_PATCH or config.batch > _LARGEST_BATCH:
+        raise JournalError("the settings of learning ask for more memory than there is")
+    return config
+
+
+def _alike(values: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """Return values if each is of the kind of the usual one; numbers may be of either kind."""
+    for name, value in values.items():
+        known = usual[name]
+        numbers = isinstance(value, (int, float)) and isinstance(known, (int, float))
+        if known is not None and value is not None and type(value) is not type(known):
+            if not numbers or isinstance(value, bool) or isinstance(known, bool):
+                raise TypeError(name)
+    return values
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

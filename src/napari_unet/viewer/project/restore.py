@@ -11,9 +11,8 @@ from napari.layers import Labels
 from napari_unet.engine.journal import ProjectState
 from napari_unet.engine.journal.changes import Role
 from napari_unet.engine.journal.state import LayerState
+from napari_unet.engine.journal.weights import read_config
 from napari_unet.engine.rounds import Accepted as AcceptedRegion
-from napari_unet.engine.trainer import FinetuneConfig
-from napari_unet.model.augment import AugmentConfig
 from napari_unet.ops.errors import InputError
 from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.project.bound import BoundProject
@@ -55,11 +54,9 @@ def restore(
 
 def _take_settings(controller: SegmentationController, state: ProjectState) -> None:
     values = state.settings
-    with suppress(InputError, TypeError, ValueError, KeyError):
-        learning = dict(values["learning"])
-        augment = AugmentConfig(**learning.pop("augment"))
-        device = controller.segmenter.config.device
-        controller.segmenter.config = FinetuneConfig(**learning, augment=augment, device=device)
+    segmenter = controller.segmenter
+    with suppress(InputError):
+        segmenter.config = read_config(values.get("learning"), segmenter.config)
     classes = values.get("classes")
     if isinstance(classes, int) and 2 <= classes <= 16 and classes != controller.classes:
         controller.set_class_count(classes)
