@@ -300,7 +300,7 @@ def test_an_exact_job_goes_on_with_as_many_threads_as_it_began_with(tmp_path):
 
 def test_an_output_of_which_nothing_but_the_name_was_written_is_made_anew(tmp_path, monkeypatch):
     image, output = noise(30, 30), tmp_path / "out.zarr"
-    monkeypatch.setattr(store, "_ome_attributes", lambda *_: 1 / 0)
+    monkeypatch.setattr(store, "ome_attributes", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(image, "yx", output)
     monkeypatch.undo()
@@ -437,11 +437,31 @@ def test_what_is_no_output_is_never_replaced(tmp_path):
         run(image, "yx", tmp_path / "group.zarr")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "precious.txt").write_text("mine")
+    (tmp_path / "folder").rename(tmp_path / "called.zarr")
+    (tmp_path / "file.zarr").write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(InputError, match="choose another output"):
-            run(image, "yx", tmp_path / "folder", overwrite=overwrite)
-    assert (tmp_path / "folder" / "precious.txt").read_text() == "mine"
+        for name in ("called.zarr", "file.zarr"):
+            with pytest.raises(InputError, match="choose another output"):
+                run(image, "yx", tmp_path / name, overwrite=overwrite)
+    assert (tmp_path / "called.zarr" / "precious.txt").read_text() == "mine"
+    (tmp_path / "empty.zarr").mkdir()
+    run(image, "yx", tmp_path / "empty.zarr")
     np.testing.assert_array_equal(foreign[:], image)
+
+
+@pytest.mark.parametrize(
+    "job", [None, {}, {"model": 1}, {"settings": 5, "plan": 7}, {"settings": {}, "plan": {}}, "x"]
+)
+def test_a_damaged_output_is_refused_or_made_anew(tmp_path, job):
+    image, output = noise(30, 30), tmp_path / "out.zarr"
+    group, _ = run(image, "yx", output)
+    zarr.open_group(output, mode="r+").attrs["napari_unet"] = {"format": 1, "job": job}
+    if job and job != "x":
+        with pytest.raises(InputError, match="damaged; choose another output, or give --overw"):
+            run(image, "yx", output)
+    group, events = run(image, "yx", output, overwrite=bool(job))
+    assert events[0].done == 0
+    np.testing.assert_array_equal(group["probabilities"][:], expected_for(image))
 
 
 @pytest.mark.parametrize("place", ["in.zarr", "in.zarr/0", "."])
@@ -473,6 +493,32 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, array, axes, words):
     with pytest.raises(InputError, match=words):
         run(array, axes, tmp_path / "out.zarr")
     assert not (tmp_path / "out.zarr").exists()
+
+
+@pytest.mark.parametrize("chunks", [(1, 20, 20), (1, 60, 1), (1, 60, 50), (3, 7, 50), (2, 9, 4)])
+def test_the_cost_of_reading_is_what_is_read_for_what_is_used(tmp_path, chunks):
+    array = zarr.create_array(tmp_path / "in.zarr", shape=(3, 60, 50), chunks=chunks, dtype="u1")
+    source = ArraySource(array, "zyx")
+    rows, columns = 12, 10
+    read = []
+    for top in range(60 - rows + 1):
+        for left in range(50 - columns + 1):
+            spans = [(1, 2), (top, top + rows), (left, left + columns)]
+            read.append(
+                np.prod(
+                    [(-(-b // c) - a // c) * c for (a, b), c in zip(spans, chunks, strict=True)]
+                )
+            )
+    exact = np.mean(read) / (rows * columns)
+    assert source.reading_cost((rows, columns)) == pytest.approx(exact, rel=0.25)
+
+
+def test_chunks_that_fit_badly_are_told(tmp_path):
+    thin = zarr.create_array(tmp_path / "in.zarr", shape=(30, 999), chunks=(1, 999), dtype="u1")
+    _, events = run(thin, "yx", tmp_path / "out.zarr")
+    assert "store it again in chunks" in events[0].message
+    _, events = run(thin[:], "yx", tmp_path / "other.zarr")
+    assert isinstance(events[0], OutputOpened)
 
 
 def test_a_chunk_that_no_memory_holds_is_refused(tmp_path):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from napari_unet.engine.arrays.events import ArrayFinished
+from napari_unet.engine.arrays.layout import OutputLayout
 from napari_unet.engine.arrays.pipeline import TileNetwork, TileReader, run_tiles
 from napari_unet.engine.arrays.predict_array import (
     ArrayEvent,
@@ -31,7 +32,7 @@ from napari_unet.engine.arrays.predict_array import (
 )
 from napari_unet.engine.arrays.ranges import Stopped
 from napari_unet.engine.arrays.source import ArraySource
-from napari_unet.engine.arrays.store import OutputLayout, OutputStore, read_job
+from napari_unet.engine.arrays.store import OutputStore, read_job
 from napari_unet.engine.device import resolve_device
 from napari_unet.model.unet import UNet
 from napari_unet.ops.errors import InputError

@@ -6,9 +6,6 @@ values. The job can be stopped or killed at any moment, and goes on when it is s
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -21,20 +18,20 @@ import torch
 
 from napari_unet.engine.arrays.events import ArrayFinished, OutputOpened, TilesWritten
 from napari_unet.engine.arrays.grid import TileGrid
+from napari_unet.engine.arrays.identity import described, refuse_another, spread
+from napari_unet.engine.arrays.layout import Content, OutputLayout, OutputType
 from napari_unet.engine.arrays.pipeline import TileNetwork, TileReader, run_tiles
 from napari_unet.engine.arrays.ranges import Measured, Stopped, measure
 from napari_unet.engine.arrays.source import ArraySource, Place
 from napari_unet.engine.arrays.store import (
-    Content,
-    OutputLayout,
     OutputStore,
-    OutputType,
     create_store,
+    holds_zarr,
     read_job,
+    remove_store,
 )
 from napari_unet.engine.averaging import Averaging
 from napari_unet.engine.events import Noticed
-from napari_unet.engine.images.omezarr import is_zarr
 from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
 from napari_unet.engine.predict import inner_sizes, precision_difference
 from napari_unet.model.unet import UNet
@@ -42,21 +39,12 @@ from napari_unet.ops.errors import InputError
 
 # Seconds after which finished tiles are marked: a mark costs as much as a tenth of a tile.
 _MARK_EVERY: Final = 2.0
-# Of a stack, so many images are read again to see whether it is still the same.
-_COMPARED: Final = 16
 _PRECISIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.half}
 
+# Pixels read for each that is used; chunks of 512 cost 3 to 4.
+_COSTLY: Final = 16
 # What a plan says of the machine that it was made for.
 _PER_MACHINE: Final = ("device", "seconds")
-# What the settings of a job are called on the command line.
-_OPTIONS: Final = {
-    "content": "--save",
-    "dtype": "--dtype",
-    "precision": "--precision",
-    "averaging": "--averaging",
-    "tile": "the inner side of its tiles (--tile-size)",
-}
-
 ArrayEvent = OutputOpened | TilesWritten | Noticed | ArrayFinished
 
 
@@ -176,40 +164,64 @@ def prepare(
     InputError
         As for `predict_array`.
     """
-    source, path = request.source, request.output
-    _check_fit(model, source)
+    _check_fit(model, request.source)
     _check_paths(request)
-    known = None if request.overwrite else read_job(path)
-    places = list(source.places())
-    measured = {p: measure(source, p, stop) for p in (_spread(places) if known else places)}
-    job = _described(model, request, measured)
+    known = None if request.overwrite else read_job(request.output)
     if known:
+        return _go_on(model, request, known, stop)
+    return (yield from _begin(model, request, stop))
+
+
+def _go_on(
+    model: UNet,
+    request: PredictArrayRequest,
+    known: dict[str, Any],
+    stop: threading.Event | None,
+) -> PreparedJob:
+    """Open an output for a job that is the very same; raise InputError if it is another one."""
+    source = request.source
+    measured = {place: measure(source, place, stop) for place in spread(list(source.places()))}
+    job = described(model, request, measured)
+    try:
         plan = _known_plan(model, request, known)
         sides = [int(side) for side in known["settings"]["tile"]]
-        if request.tile_size is not None:
-            job["settings"]["tile"] = _tile_sides(model, plan, request.tile_size)
-        _refuse_another(job, known, request)
-        store = OutputStore(path, _layout(model, request, sides))
-        return PreparedJob(
-            store, TileNetwork(model, plan, request.averaging, known["plan"].get("threads")), known
-        )
+        threads = known["plan"].get("threads")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{request.output} does not say which job it belongs to, it is damaged; choose another "
+            "output, or give --overwrite to begin anew"
+        ) from error
+    if request.tile_size is not None:
+        job["settings"]["tile"] = _tile_sides(model, plan, request.tile_size)
+    refuse_another(job, known, request)
+    store = OutputStore(request.output, _layout(model, request, sides))
+    return PreparedJob(store, TileNetwork(model, plan, request.averaging, threads), known)
+
+
+def _begin(
+    model: UNet, request: PredictArrayRequest, stop: threading.Event | None
+) -> Generator[ArrayEvent, None, PreparedJob]:
+    """Measure, choose, and make an output; what lies there is deleted last."""
+    source = request.source
+    measured = {place: measure(source, place, stop) for place in source.places()}
     plan = choose_plan(model.config, "predict", request.precision, request.device)
     sides = _tile_sides(model, plan, request.tile_size)
     layout = _layout(model, request, sides)
     plan, notice = _checked_plan(model, request, plan, layout.grid, measured)
     if notice is not None:
         yield notice
+    yield from _notice_of_chunks(source, layout.grid)
+    job = described(model, request, measured)
     job["settings"]["tile"] = sides
     job["plan"] = _plan_in_words(plan)
-    if request.precision == "fp32":
-        # The sums of a convolution are cut by threads: with another number the last bit differs.
-        job["plan"]["threads"] = torch.get_num_threads()
-    if path.exists() and request.overwrite:
-        shutil.rmtree(path)
-    store = create_store(path, layout, job, measured)
-    return PreparedJob(
-        store, TileNetwork(model, plan, request.averaging, job["plan"].get("threads")), job
-    )
+    # The sums of a convolution are cut by threads: with another number the last bit differs.
+    threads = torch.get_num_threads() if request.precision == "fp32" else None
+    if threads is not None:
+        job["plan"]["threads"] = threads
+    if request.overwrite:
+        remove_store(request.output)
+    store = create_store(request.output, layout, job, measured)
+    return PreparedJob(store, TileNetwork(model, plan, request.averaging, threads), job)
 
 
 def finish_tiles(
@@ -246,73 +258,6 @@ def finish_tiles(
     yield ArrayFinished(store.path, done, total, pixels, time.monotonic() - started, done < total)
 
 
-# ---------------------------------------------------------------------------- what job it is
-
-
-def _described(
-    model: UNet, request: PredictArrayRequest, measured: Mapping[Place, Measured]
-) -> dict[str, Any]:
-    """Return what must be the same for the job to go on, fit for JSON."""
-    source = request.source
-    return {
-        "model": _fingerprint(model),
-        "input": {
-            "axes": source.axes,
-            "shape": [int(length) for length in source.array.shape],
-            "dtype": str(np.dtype(source.array.dtype)),
-            "channels": list(source.selected),
-            "values": {
-                ",".join(map(str, place)): measured[place].digest
-                for place in _spread(list(source.places()))
-            },
-        },
-        "settings": {
-            "content": request.content,
-            "dtype": request.dtype,
-            "precision": request.precision,
-            "averaging": request.averaging,
-        },
-    }
-
-
-def _refuse_another(
-    job: dict[str, Any], known: dict[str, Any], request: PredictArrayRequest
-) -> None:
-    """Raise InputError, with the reason, if the output belongs to another job."""
-    reasons = []
-    if job["model"] != known.get("model"):
-        reasons.append("it was made with another model")
-    before, now = known.get("input", {}), job["input"]
-    for name in ("axes", "shape", "dtype", "channels"):
-        if before.get(name) != now[name]:
-            reasons.append(f"the {name} of its array was {before.get(name)}, and is {now[name]}")
-    if not reasons and before.get("values") != now["values"]:
-        reasons.append("the values of its array have changed")
-    for name, value in job["settings"].items():
-        if (earlier := known.get("settings", {}).get(name)) != value:
-            reasons.append(f"{_OPTIONS[name]} was {earlier}, and is {value}")
-    if reasons:
-        raise InputError(
-            f"{request.output} holds tiles of another job: {'; '.join(reasons)}; choose another "
-            "output, or give --overwrite to begin anew"
-        )
-
-
-def _fingerprint(model: UNet) -> str:
-    """Return a hash of the network: its shape and every weight."""
-    text = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        text.update(name.encode())
-        text.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return text.hexdigest()
-
-
-def _spread(places: Sequence[Place]) -> list[Place]:
-    """Choose a few places, evenly."""
-    count = min(len(places), _COMPARED)
-    return [places[i * len(places) // count] for i in range(count)]
-
-
 # ---------------------------------------------------------------------------- how it is run
 
 
@@ -334,7 +279,7 @@ def _check_paths(request: PredictArrayRequest) -> None:
             raise InputError(
                 f"the output {request.output} would lie in or over its input; choose another output"
             )
-    if request.overwrite and output.exists() and not is_zarr(output):
+    if request.overwrite and output.exists() and not holds_zarr(output):
         raise InputError(
             f"{request.output} is no zarr, and only a zarr is replaced; choose another output, or "
             "remove it yourself"
@@ -373,6 +318,17 @@ def _layout(model: UNet, request: PredictArrayRequest, sides: Sequence[int]) -> 
         request.dtype,
         request.pixel_sizes,
     )
+
+
+def _notice_of_chunks(source: ArraySource, grid: TileGrid) -> Iterator[Noticed]:
+    """Tell the user if most of the time will go into reading chunks that do not fit the tiles."""
+    cost = source.reading_cost([span.stop - span.start for span in grid[0].tile.outer])
+    if cost > _COSTLY:
+        yield Noticed(
+            f"the array's chunks of {' x '.join(map(str, source.chunks))} fit its tiles badly: "
+            f"{cost:.0f} pixels are read for each that is used; if that is slow, store it again in "
+            "chunks of about 512 x 512"
+        )
 
 
 def _checked_plan(

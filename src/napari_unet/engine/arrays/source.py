@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,7 +89,7 @@ class ArraySource:
                 "float32"
             )
         decoded = math.prod(self.chunks) * dtype.itemsize
-        if getattr(self.array, "chunks", None) is not None and decoded > _LARGEST_CHUNK:
+        if self.in_chunks and decoded > _LARGEST_CHUNK:
             raise InputError(
                 f"the array has chunks of {self.chunks}, {decoded / 2**30:.1f} GiB each, and a "
                 "chunk is read whole for every tile that touches it; store it again in chunks of "
@@ -137,6 +137,29 @@ class ArraySource:
     def spatial_chunks(self) -> tuple[int, ...]:
         """Sides of the pieces along the spatial axes."""
         return tuple(self.chunks[self.axes.index(name)] for name in self.spatial_axes)
+
+    @property
+    def in_chunks(self) -> bool:
+        """Whether the array is stored in pieces that are read whole, unlike one in memory."""
+        return getattr(self.array, "chunks", None) is not None
+
+    def reading_cost(self, sides: Sequence[int]) -> float:
+        """Return how many pixels are read for each that is used, on average over all places.
+
+        Parameters
+        ----------
+        sides
+            Of the box that is read, along the spatial axes.
+        """
+        if not self.in_chunks:
+            return 1.0
+        wanted = dict(zip(self.spatial_axes, sides, strict=True)) | {"c": self.channels}
+        cost = 1.0
+        for name, length, chunk in zip(self.axes, self.array.shape, self.chunks, strict=True):
+            used = min(wanted.get(name, 1), length)
+            # A box that begins anywhere touches so many chunks on average.
+            cost *= min((used - 1) / chunk + 1, -(-length // chunk)) * min(chunk, length) / used
+        return cost
 
     def places(self) -> Iterator[Place]:
         """Go through the positions along the leading axes, the last one fastest."""

@@ -19,16 +19,17 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet.engine.arrays.grid import PlacedTile, TileGrid
+from napari_unet.engine.arrays.grid import PlacedTile
+from napari_unet.engine.arrays.layout import OutputLayout, OutputType, array_shape, ome_attributes
 from napari_unet.engine.arrays.ranges import Measured
 from napari_unet.engine.arrays.source import Place
 from napari_unet.ops.errors import InputError
@@ -37,78 +38,11 @@ from napari_unet.ops.instances import class_labels
 if TYPE_CHECKING:
     import zarr
 
-OutputType = Literal["uint8", "float16", "float32"]
-OUTPUT_TYPES: Final[tuple[OutputType, ...]] = ("uint8", "float16", "float32")
-Content = Literal["probabilities", "classes", "both"]
-CONTENTS: Final[tuple[Content, ...]] = ("probabilities", "classes", "both")
-
 _FORMAT: Final = 1
 _KEY: Final = "napari_unet"
 # Tiles that one piece of `done` knows of, along each axis: it is rewritten as a whole.
 _DONE_SIDE: Final = 64
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@dataclass(frozen=True, slots=True)
-class OutputLayout:
-    """What is stored and how it is cut.
-
-    Attributes
-    ----------
-    leading_axes, spatial_axes
-        Names of the axes that the network does not look along, and of those that it does.
-    grid
-        The tiles.
-    classes, channels
-        Of the network: channels of its answer and of its image.
-    content
-        "probabilities", "classes" or "both".
-    dtype
-        Of the probabilities; as "uint8" they are stored as round(255 p).
-    pixel_sizes
-        For any axis by name: the distance from one to the next, and its unit or None.
-    """
-
-    leading_axes: str
-    spatial_axes: str
-    grid: TileGrid
-    classes: int
-    channels: int
-    content: Content = "probabilities"
-    dtype: OutputType = "uint8"
-    pixel_sizes: Mapping[str, tuple[float, str | None]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.content not in CONTENTS:
-            raise InputError(f"no output {self.content!r}; choose one of {', '.join(CONTENTS)}")
-        if self.dtype not in OUTPUT_TYPES:
-            raise InputError(
-                f"probabilities cannot be stored as {self.dtype!r}; choose one of "
-                f"{', '.join(OUTPUT_TYPES)}"
-            )
-
-    @property
-    def with_probabilities(self) -> bool:
-        """Whether probabilities are stored."""
-        return self.content != "classes"
-
-    @property
-    def with_classes(self) -> bool:
-        """Whether class labels are stored."""
-        return self.content != "probabilities"
-
-    @property
-    def axes(self) -> dict[str, str]:
-        """Name of each array that is stored, and of its axes."""
-        before, after = self.leading_axes, self.spatial_axes
-        # OME-Zarr has its axes in the order t, c, z, y, x.
-        time, planes = before.replace("z", ""), before.replace("t", "")
-        names = {"probabilities": f"{time}c{planes}{after}", "classes": f"{before}{after}"}
-        return {
-            name: axes
-            for name, axes in names.items()
-            if (self.with_classes if name == "classes" else self.with_probabilities)
-        }
 
 
 class OutputStore:
@@ -243,11 +177,11 @@ def create_store(
             dtype = layout.dtype if is_map else "uint8"
             shuffle: Literal["shuffle", "noshuffle"]
             shuffle = "noshuffle" if dtype == "uint8" else "shuffle"
-            lengths = _lengths(layout, axes, chunk=False)
+            lengths = array_shape(layout, axes, chunk=False)
             group.create_array(
                 name,
                 shape=lengths,
-                chunks=_lengths(layout, axes, chunk=True),
+                chunks=array_shape(layout, axes, chunk=True),
                 dtype=dtype,
                 fill_value=0,
                 compressors=BloscCodec(cname="zstd", clevel=1, shuffle=shuffle),
@@ -270,7 +204,7 @@ def create_store(
             "ranges", shape=ranges.shape, dtype="float64", chunks=ranges.shape
         )
         stored[...] = ranges
-        ome = _ome_attributes(layout, path.name.split(".")[0])
+        ome = ome_attributes(layout, path.name.split(".")[0])
         group.attrs.update({"ome": ome, _KEY: {"format": _FORMAT, "job": dict(job)}})
     return OutputStore(path, layout)
 
@@ -289,7 +223,7 @@ def read_job(path: Path) -> dict[str, Any] | None:
     InputError
         If something else lies there.
     """
-    if not path.exists():
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     attributes = dict(open_group(path, "r").attrs)
     ours = attributes.get(_KEY)
@@ -300,6 +234,29 @@ def read_job(path: Path) -> dict[str, Any] | None:
         )
     job = ours.get("job")
     return job if isinstance(job, dict) else {}
+
+
+def holds_zarr(path: Path) -> bool:
+    """Say whether a folder is a zarr array or group, whatever it is called."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def remove_store(path: Path) -> None:
+    """Delete a zarr, if there is one.
+
+    Raises
+    ------
+    InputError
+        If that is not possible.
+    """
+    try:
+        if path.exists():
+            shutil.rmtree(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(
+            f"{path} cannot be deleted: {reason}; remove it yourself, or choose another output"
+        ) from error
 
 
 def open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
@@ -329,37 +286,6 @@ def _array(group: zarr.Group, name: str) -> Any:
         raise InputError(
             f"the output has no array {name!r}; it is damaged: begin anew with --overwrite"
         ) from error
-
-
-def _lengths(layout: OutputLayout, axes: str, *, chunk: bool) -> tuple[int, ...]:
-    """Shape of an array with these axes, or of its chunks."""
-    grid = layout.grid
-    lengths = dict(zip(layout.leading_axes, grid.leading_shape, strict=True))
-    lengths |= dict(zip(layout.spatial_axes, grid.shape, strict=True))
-    lengths["c"] = layout.classes
-    if chunk:
-        sides = dict(zip(layout.spatial_axes, grid.sides, strict=True))
-        lengths = {name: sides.get(name, 1) for name in lengths}
-    return tuple(lengths[name] for name in axes)
-
-
-def _ome_attributes(layout: OutputLayout, name: str) -> dict[str, Any]:
-    """Return what OME-Zarr 0.5 says of an image, one level for each array."""
-    kinds = {"t": "time", "c": "channel"}
-    images = []
-    for array, axes in layout.axes.items():
-        entries = []
-        for axis in axes:
-            entry = {"name": axis, "type": kinds.get(axis, "space")}
-            unit = layout.pixel_sizes.get(axis, (1.0, None))[1]
-            entries.append(entry if unit is None else {**entry, "unit": unit})
-        scale = [layout.pixel_sizes.get(axis, (1.0, None))[0] for axis in axes]
-        level = {
-            "path": array,
-            "coordinateTransformations": [{"type": "scale", "scale": scale}],
-        }
-        images.append({"name": f"{name} {array}", "axes": entries, "datasets": [level]})
-    return {"version": "0.5", "multiscales": images}
 
 
 def _stored(probability: NDArray[np.float32], dtype: OutputType) -> NDArray[Any]:
