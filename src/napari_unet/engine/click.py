@@ -21,6 +21,7 @@ from napari_unet.engine.click_looks import (
     EXTENT,
     FIRST_SIDE,
     LARGEST_ZOOM,
+    NEXT_SIDE,
     SIDE,
     Look,
     is_usual,
@@ -52,8 +53,8 @@ from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box
 
 # Zooms of the first look; each window shows twice as much as the one before. In one of them objects
-# of 8 to 400 pixels have the size that is believed most. More zooms were tried: they mislead more
-# often than they help, see docs/explanation/clicks.md.
+# of 8 to 400 pixels have the size that is believed most. More zooms mislead more often than they
+# help, fewer cost overlap, see docs/explanation/clicks.md.
 _ZOOMS: Final = (2.0, 1.0, 0.5, 0.25, 0.125)
 # An object that is followed has ended where the network expects less overlap with the truth; and
 # what has less in common with its outline on the plane before is something else.
@@ -130,9 +131,9 @@ class Clicker:
     def get_ready(self) -> None:
         """Do what is otherwise done at the first click: it takes a second or so."""
         rows, columns = self.image.shape
-        middle = Window(rows / 2, columns / 2, 1.0, SIDE)
         first = [Window(rows / 2, columns / 2, zoom, FIRST_SIDE) for zoom in _ZOOMS]
-        for windows in ([middle], first):  # torch prepares itself for each shape of a batch
+        following = Window(rows / 2, columns / 2, 1.0, NEXT_SIDE)
+        for windows in (first, first[:1], [following]):  # torch gets ready for each shape
             self._looks(windows, ())
 
     def commit(self, found: Outline | Mask) -> None:
@@ -236,7 +237,7 @@ class Clicker:
             if not look.extent:
                 return found
             earlier, start = DrawnMask(found.mask, found.box), found.box
-        window = window_around(with_clicks(start, positive))
+        window = window_around(with_clicks(start, positive), NEXT_SIDE)
         return read(self._looks([window], checked, earlier)[0], checked, shape)
 
     def follow(self, previous: Outline) -> Outline:
@@ -274,7 +275,7 @@ class Clicker:
         row, column = float(np.mean(rows)), float(np.mean(columns))
         apart = max(np.ptp(rows), np.ptp(columns))
         if usual is not None and apart < usual:
-            known = Window(row, column, min(EXTENT / usual, LARGEST_ZOOM), SIDE)
+            known = Window(row, column, min(EXTENT / usual, LARGEST_ZOOM), FIRST_SIDE)
             [look] = self._looks([known], clicks)
             if is_usual(look, self.image.shape, usual):
                 return look
