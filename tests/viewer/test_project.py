@@ -474,12 +474,12 @@ def test_objects_are_saved_without_strokes(qapp, qtbot, home, two_halves):
     np.testing.assert_array_equal(state.layers["objects"].pixels.full(), mask)
 
 
-def test_a_large_layer_is_compared_in_pieces(opened, monkeypatch):
+def test_a_large_layer_is_compared_in_pieces(opened, two_halves, monkeypatch):
     monkeypatch.setattr("napari_unet.viewer.project.watch._COMPARED", 100)
     monkeypatch.setattr("napari_unet.viewer.project.watch._PIECE", 300)
     first = opened()
     first.paint(3, 3)
-    expected = np.random.default_rng(0).integers(0, 3, (64, 80)).astype(np.uint8)
+    expected = np.roll(two_halves[1], 3, axis=0)
     first.session.layers.annotations.data = expected.copy()
     watch = first.projects.bound.watches[0]
     first.qtbot.waitUntil(lambda: np.array_equal(watch._known, expected))
@@ -487,3 +487,20 @@ def test_a_large_layer_is_compared_in_pieces(opened, monkeypatch):
     second = opened()
     second.go_on()
     np.testing.assert_array_equal(second.strokes, expected)
+
+
+def test_strokes_that_part_objects_still_do_after_reopening(opened):
+    first = opened()
+    first.paint_enough()
+    first.learn()
+    layers = first.session.layers
+    layers.draw_borders(True)
+    layers.annotations.paint((20, 40), 1)
+    layers.look_at_strokes()
+    expected = layers.borders()
+    assert expected.any()
+    wait_idle(first.session, first.qtbot)
+    first.close()
+    second = opened()
+    second.go_on()
+    np.testing.assert_array_equal(second.session.layers.borders(), expected)

@@ -17,8 +17,10 @@ from napari_unet.engine.journal.format import LARGEST_BOX
 
 #: Why a network is written while it learns: so that a power cut does not take all of a round.
 KEPT: Final = "kept"
-Role = Literal["annotations", "objects"]
-ROLES: Final = ("annotations", "objects")
+#: Why pixels are written that say which strokes part objects: they are no step of their own.
+BORDER: Final = "border"
+Role = Literal["annotations", "objects", "borders"]
+ROLES: Final[tuple[Role, ...]] = ("annotations", "objects", "borders")
 #: Of one entry.
 MOST_BOXES: Final = 10_000
 #: Bytes of all boxes of one entry, one side of them.
@@ -109,10 +111,14 @@ class Painted:
     """
 
     kind: ClassVar[str] = "paint"
-    is_step: ClassVar[bool] = True
     layer: str
     why: str
     boxes: tuple[BoxChange, ...]
+
+    @property
+    def is_step(self) -> bool:
+        """Whether it can be taken back by itself."""
+        return self.why != BORDER
 
     def inverse(self) -> Painted:
         """Return the change that takes this one back."""

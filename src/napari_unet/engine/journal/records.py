@@ -170,7 +170,7 @@ def _read_layer(values: Checked) -> LayerAdded:
     role = values.choice("role", ROLES)
     return LayerAdded(
         _layer_id(values),
-        "annotations" if role == "annotations" else "objects",
+        next(each for each in ROLES if each == role),
         values.text("name", 200, ""),
         values.shape("shape"),
         values.choice("dtype", DTYPES),

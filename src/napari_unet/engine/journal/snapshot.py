@@ -189,7 +189,7 @@ def _read_layer(path: Path, name: str, values: Checked) -> LayerState:
     role = values.choice("role", ROLES)
     added = LayerAdded(
         name,
-        "annotations" if role == "annotations" else "objects",
+        next(each for each in ROLES if each == role),
         values.text("name", 200, ""),
         values.shape("shape"),
         values.choice("dtype", DTYPES),

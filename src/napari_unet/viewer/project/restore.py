@@ -87,6 +87,7 @@ def _add_strokes(
         layer = layers.add_annotations()
     _fill(projects, bound, layer, kept)
     layers.look_at_strokes()
+    projects.borders.restore(controller, state)
 
 
 def _add_objects(

@@ -15,6 +15,7 @@ from napari_unet.engine.journal import Painted, Project, new_folder
 from napari_unet.engine.journal.changes import Role
 from napari_unet.viewer.clicking.session import ClickSession
 from napari_unet.viewer.project.background import Background
+from napari_unet.viewer.project.borders import BorderRecorder
 from napari_unet.viewer.project.bound import BoundProject
 from napari_unet.viewer.project.facts import FactsRecorder
 from napari_unet.viewer.project.learned import LearnedRecorder
@@ -42,8 +43,9 @@ class ProjectSession(QObject):
     ----------
     is_on
         Whether changes are saved.
-    learned, facts, steps
-        Records networks; records settings, views and accepted predictions; takes steps back.
+    learned, facts, borders, steps
+        Records networks; settings, views and accepted predictions; which strokes part objects;
+        takes steps back.
     """
 
     #: What `describe`, `bound` and the like say is something else.
@@ -58,6 +60,7 @@ class ProjectSession(QObject):
         self._background = Background(self)
         self.learned = LearnedRecorder(self, controller)
         self.facts = FactsRecorder(self, controller)
+        self.borders = BorderRecorder(self, controller)
         self.steps = Steps(self, controller)
         layers = controller.layers
         layers.changed.connect(self._on_layers_changed)
