@@ -20,6 +20,7 @@ def fuzz():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("name", ["model", "zip", "description", "array", "onnx", "torchscript"])
 def test_only_input_errors_come_out(fuzz, tmp_path, name):
     (reader,) = fuzz.fuzz(tmp_path, 150, seed=7, names=[name])
