@@ -261,10 +261,14 @@ def assemble(
 def check_channels(model: UNet, image: SourceImage) -> None:
     """Raise InputError if `image` has other channels or axes than `model` was made for."""
     if image.ndim != model.config.ndim:
-        ours, theirs = ("stacks" if n == 3 else "images" for n in (model.config.ndim, image.ndim))
+        looks_at, is_ = (
+            ("single images", "a stack")
+            if image.ndim == 3
+            else ("stacks as a whole, with napari-unet predict", "a single image")
+        )
         raise InputError(
-            f"the model is for {ours} and this is one of the {theirs} of another number of axes; "
-            f"choose a model that was trained in {image.ndim} dimensions"
+            f"the model looks at {looks_at}, and this is {is_}; choose a model that was trained in "
+            f"{image.ndim} dimensions"
         )
     if image.channels != model.config.in_channels:
         kinds = {1: "a grey image", 3: "an RGB image"}
