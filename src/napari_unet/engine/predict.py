@@ -261,13 +261,9 @@ def assemble(
 def check_channels(model: UNet, image: SourceImage) -> None:
     """Raise InputError if `image` has other channels or axes than `model` was made for."""
     if image.ndim != model.config.ndim:
-        looks_at, is_ = (
-            ("single images", "a stack")
-            if image.ndim == 3
-            else ("stacks as a whole, with napari-unet predict", "a single image")
-        )
+        words = {2: "images, and this is a stack", 3: "stacks as a whole, and this is an image"}
         raise InputError(
-            f"the model looks at {looks_at}, and this is {is_}; choose a model that was trained in "
+            f"the model looks at {words[model.config.ndim]}; choose a model that was trained in "
             f"{image.ndim} dimensions"
         )
     if image.channels != model.config.in_channels:
