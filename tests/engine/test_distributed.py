@@ -62,7 +62,7 @@ def test_a_cluster_gives_the_same_answer_bit_for_bit_though_a_worker_dies(
     local_cluster, request_for, monkeypatch
 ):
     monkeypatch.setattr(cluster, "_TASK_PIXELS", 2 * 20 * 20)
-    torch.set_num_threads(2)  # the workers have one each, unless they are told
+    torch.set_num_threads(2)  # the workers have one each
     alone = request_for("alone.zarr")
     list(predict_array(MODEL, alone))
     together = request_for("together.zarr")

@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -46,15 +45,11 @@ class TileNetwork:
         Precision, layout and device.
     averaging
         "none" or "symmetries".
-    threads
-        How many compute on a processor. The last bit of a sum depends on it; None takes as many
-        as there are.
     """
 
     model: UNet
     plan: ExecutionPlan
     averaging: Averaging = "none"
-    threads: int | None = None
 
     @cached_property
     def _run(self) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -70,11 +65,10 @@ class TileNetwork:
         """
         batch = torch.from_numpy(channels[np.newaxis])
         try:
-            with _computing_with(self.threads):
-                if self.averaging == "symmetries":
-                    answer = average_over_symmetries(self._run, batch)
-                else:
-                    answer = self._run(batch)
+            if self.averaging == "symmetries":
+                answer = average_over_symmetries(self._run, batch)
+            else:
+                answer = self._run(batch)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -85,20 +79,6 @@ class TileNetwork:
             ) from error
         probability: NDArray[np.float32] = answer[0].numpy()
         return probability
-
-
-@contextmanager
-def _computing_with(threads: int | None) -> Iterator[None]:
-    """Have torch compute with so many threads."""
-    before = torch.get_num_threads()
-    if threads is None or threads == before:
-        yield
-        return
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class TileReader:

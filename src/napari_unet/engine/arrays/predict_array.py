@@ -185,7 +185,6 @@ def _go_on(
     try:
         plan = _known_plan(model, request, known)
         sides = [int(side) for side in known["settings"]["tile"]]
-        threads = known["plan"].get("threads")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{request.output} does not say which job it belongs to, it is damaged; choose another "
@@ -195,7 +194,7 @@ def _go_on(
         job["settings"]["tile"] = _tile_sides(model, plan, request.tile_size)
     refuse_another(job, known, request)
     store = OutputStore(request.output, _layout(model, request, sides))
-    return PreparedJob(store, TileNetwork(model, plan, request.averaging, threads), known)
+    return PreparedJob(store, TileNetwork(model, plan, request.averaging), known)
 
 
 def _begin(
@@ -214,14 +213,10 @@ def _begin(
     job = described(model, request, measured)
     job["settings"]["tile"] = sides
     job["plan"] = _plan_in_words(plan)
-    # The sums of a convolution are cut by threads: with another number the last bit differs.
-    threads = torch.get_num_threads() if request.precision == "fp32" else None
-    if threads is not None:
-        job["plan"]["threads"] = threads
     if request.overwrite:
         remove_store(request.output)
     store = create_store(request.output, layout, job, measured)
-    return PreparedJob(store, TileNetwork(model, plan, request.averaging, threads), job)
+    return PreparedJob(store, TileNetwork(model, plan, request.averaging), job)
 
 
 def finish_tiles(
