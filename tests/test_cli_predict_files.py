@@ -8,10 +8,20 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from napari_unet import UNet, save_model
 
 SHAPE = (3, 2, 40, 44)  # z, c, y, x
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors: starting threads costs more than they bring."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +47,20 @@ def folder(tmp_path_factory, stack):
     names = {"Channel": {"Name": ["DAPI", "GFP"]}}
     metadata = {"axes": "ZCYX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25, **names}
     tifffile.imwrite(path / "named.ome.tif", stack, ome=True, metadata=metadata)
-    save_model(UNet(1, 2, base_channels=2, depth=1), path / "grey.safetensors")
-    save_model(UNet(2, 3, base_channels=2, depth=1), path / "two.safetensors")
+    torch.manual_seed(0)
+    save_model(UNet(1, 2, base_channels=8, depth=1), path / "grey.safetensors")
+    save_model(UNet(2, 3, base_channels=8, depth=1), path / "two.safetensors")
     save_model(UNet(3, 2, base_channels=2, depth=1), path / "rgb.safetensors")
     notes = {"learned_from": {"pixel_size": [0.5, 0.5], "unit": "µm", "channels": ["GFP", "DAPI"]}}
-    save_model(UNet(2, 2, base_channels=2, depth=1), path / "sized.safetensors", notes)
+    save_model(UNet(2, 2, base_channels=8, depth=1), path / "sized.safetensors", notes)
     notes = {"learned_from": {"pixel_size": [0.5, 0.5], "unit": "µm"}}
-    save_model(UNet(1, 2, base_channels=2, depth=1), path / "half.safetensors", notes)
+    save_model(bright_is_object(), path / "half.safetensors", notes)
     save_model(bright_is_object(), path / "bright.safetensors")
     return path
 
 
 def bright_is_object():
     """A network whose answer is the grey value: bright pixels are objects."""
-    import torch
-
     model = UNet(1, 2, base_channels=2, depth=1)
     state = {name: torch.zeros_like(values) for name, values in model.state_dict().items()}
     for name in ("contracting.0.0", "contracting.0.2", "expanding.0.0", "expanding.0.2"):
@@ -88,7 +97,8 @@ def test_a_stack_keeps_its_axes_and_pixel_sizes(predict, folder, tmp_path, stack
     from napari_unet import load_model
     from napari_unet import predict as predict_plane
 
-    [found] = predict(folder / "stack.tif", folder / "grey.safetensors", "--channel", 2)["results"]
+    options = ("--channel", 2, "--precision", "fp32")
+    [found] = predict(folder / "stack.tif", folder / "grey.safetensors", *options)["results"]
     assert found["axes"] == "zcyx 3 x 2 x 40 x 44"
     with tifffile.TiffFile(tmp_path / "out" / "stack_probabilities.tif") as file:
         assert file.series[0].axes == "ZCYX"
@@ -99,7 +109,7 @@ def test_a_stack_keeps_its_axes_and_pixel_sizes(predict, folder, tmp_path, stack
         assert file.pages.first.tags["YResolution"].value == (2, 1)
     model = load_model(folder / "grey.safetensors")
     for z in range(3):
-        expected = predict_plane(model, stack[z, 1])
+        expected = predict_plane(model, stack[z, 1], precision="fp32")
         np.testing.assert_allclose(probability[z], expected, atol=1e-5)
     with tifffile.TiffFile(tmp_path / "out" / "stack_classes.tif") as file:
         assert file.series[0].axes == "ZYX"
@@ -175,10 +185,11 @@ def test_all_planes_may_be_scaled_alike(predict, folder, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", data, imagej=True, metadata={"axes": "ZYX"})
     answers = []
     for scaling in ("plane", "image"):
-        predict(tmp_path / "a.tif", folder / "grey.safetensors", "--scale-grey", scaling)
+        predict(tmp_path / "a.tif", folder / "bright.safetensors", "--scale-grey", scaling)
         answers.append(tifffile.imread(tmp_path / "out" / "a_probabilities.tif"))
-    spread = [float(np.ptp(answer[1])) for answer in answers]
-    assert spread[1] < spread[0] / 5
+    noise = [float(answer[1, 1].max()) for answer in answers]
+    assert noise[0] > 0.9
+    assert noise[1] < 0.1
 
 
 def test_results_as_ome_zarr(predict, folder, tmp_path):
@@ -224,7 +235,8 @@ def test_another_pixel_size_is_a_warning_and_rescaling_mends_it(predict, folder,
     assert rescaled.shape == (2, 80, 88)
     np.testing.assert_allclose(rescaled.sum(axis=0), 1, atol=1e-4)
     back = rescaled.reshape(2, 40, 2, 44, 2).mean((2, 4))
-    assert np.abs(back - coarse).mean() < 0.25 * coarse.std()
+    assert ((back[1] > 0.5) == (coarse[1] > 0.5)).mean() > 0.97
+    assert 0.05 < (coarse[1] > 0.5).mean() < 0.5
 
 
 def test_what_rescaling_needs(run, folder, tmp_path, stack):
