@@ -13,6 +13,8 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 from napari_unet.engine.images.events import BatchRow
 
 _COLUMNS: Final = ("Image", "State", "Objects", "Axes, or why not")
+# A dock is narrow, and the reason is to be seen in it; the last column takes the rest.
+_WIDTHS: Final = (95, 58, 56)
 _TOOLTIPS: Final = (
     "The file; double click opens it with its result.",
     "waiting, a share while it is predicted, done, skipped (an earlier run did it), or failed",
@@ -131,6 +133,8 @@ class BatchView(QTableView):
         self.setMinimumHeight(220)
         self.horizontalHeader().setStretchLastSection(True)
         self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        for column, width in enumerate(_WIDTHS):
+            self.setColumnWidth(column, width)
         self.verticalHeader().hide()
         self.doubleClicked.connect(lambda index: self.opened.emit(index.row()))
 
