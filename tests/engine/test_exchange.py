@@ -19,9 +19,10 @@ from napari_unet.engine.exchange import export
 from napari_unet.engine.exchange.card import ModelCard
 from napari_unet.engine.exchange.export import ExportRequest, export_model, our_answer
 from napari_unet.engine.exchange.foreign import predict_blocks, predict_foreign
-from napari_unet.engine.exchange.open import open_model
+from napari_unet.engine.exchange.open import open_model, usage_of
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.predict import PredictRequest, assemble, predict
+from napari_unet.engine.usage import LearnedFrom, Usage
 from napari_unet.model.unet import UNet
 from napari_unet.model.zoo.container import open_container
 from napari_unet.model.zoo.foreign import ForeignModel
@@ -52,7 +53,8 @@ def exported(tmp_path_factory):
     """A network, and its package."""
     model = lively(batch_norm=True, hidden=4)
     path = tmp_path_factory.mktemp("export") / "package.zip"
-    events = list(export_model(ExportRequest(model, path, card=CARD)))
+    usage = Usage(learned_from=LearnedFrom((0.5, 0.25), "nm"))
+    events = list(export_model(ExportRequest(model, path, card=CARD, usage=usage)))
     assert events[-1] == FileSaved((path,))
     return model, path, events
 
@@ -99,6 +101,16 @@ def test_tiles_of_any_size_give_our_own_answer(exported, foreign, shape, tile):
     expected = predict(exported[0], image, precision="fp32")
     assert expected.std() > 0.05  # an answer that could be missed
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_pixel_size_goes_along(tmp_path):
+    learned = LearnedFrom((0.5, 0.25), "µm")
+    request = ExportRequest(
+        lively(depth=1), tmp_path / "a.b", "onnx", usage=Usage(learned_from=learned)
+    )
+    *_, saved = export_model(request)
+    assert saved.paths == (tmp_path / "a.b.onnx",)  # a dot in a name stays
+    assert usage_of(saved.paths[0]).learned_from == learned
 
 
 def test_our_own_package_can_learn_on(exported):

@@ -177,7 +177,7 @@ class Segmenter:
         else:
             opened = open_model(model)
             if isinstance(opened.network, ForeignModel):
-                self._invite(opened.network)
+                self._invite(opened.network, opened.usage)
                 return
             network, usage = opened.network, opened.usage
         if self.image is not None:
@@ -187,7 +187,7 @@ class Segmenter:
         self._hint_is_new = False
         self.usage = usage
 
-    def _invite(self, guest: ForeignModel) -> None:
+    def _invite(self, guest: ForeignModel, usage: Usage) -> None:
         """Let a model of another program predict, until something is learned again."""
         if self.image is not None:
             check_fits(guest, self.image.channels, self.image.ndim)
@@ -196,7 +196,7 @@ class Segmenter:
                 f"the package's model has {guest.classes} classes; {_MOST_CLASSES} can be shown"
             )
         self._network = LearningNetwork(guest.classes, self._starter, seed=self._seed)
-        self.guest, self.usage = guest, Usage()
+        self.guest, self.usage = guest, usage
         self._hint_is_new = False
 
     def start_anew(self, classes: int | None = None) -> None:

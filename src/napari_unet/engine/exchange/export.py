@@ -109,7 +109,7 @@ def export_model(
         If the file cannot be written, the image does not fit, or the exported network gives
         another answer; then there is no file.
     """
-    path = request.path.with_suffix(ENDINGS[request.format])
+    path = _with_ending(request.path, ENDINGS[request.format])
     config = request.model.config
     image = test_tensor(request.test_image, config)
     request.card.names_of(config.classes)  # raises before any work is done
@@ -122,7 +122,7 @@ def export_model(
     yield steps.after("the test output is computed")
     if halted.is_set():
         return
-    onnx = to_onnx(request.model, describe(config, request.card))
+    onnx = to_onnx(request.model, describe(config, request.card, request.usage.learned_from))
     yield steps.after("the network is written as ONNX")
     if halted.is_set():
         return
@@ -130,7 +130,9 @@ def export_model(
     contents = onnx
     if request.format == "bioimageio":
         own = _own_file(request.model, request.usage)
-        contents = _zipped(package_files(config, request.card, tensors, onnx, own, notes))
+        contents = _zipped(
+            package_files(config, request.card, tensors, onnx, own, request.usage, notes)
+        )
     with _partial_file(path, contents) as partial:
         yield steps.after("the file is written")
         difference = 0.0
@@ -148,6 +150,11 @@ def export_model(
     if notes:
         yield Noticed(notes)
     yield FileSaved((path,))
+
+
+def _with_ending(path: Path, ending: str) -> Path:
+    """Give a file its ending, which may be there already; a dot in its name stays."""
+    return path if path.suffix.lower() == ending else path.with_name(path.name + ending)
 
 
 class _Steps:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from napari_unet.engine.usage import Usage, load_usage
+from napari_unet.engine.images.axes import tidy_unit
+from napari_unet.engine.usage import LearnedFrom, Usage, load_usage
 from napari_unet.model.checkpoint import load_model
 from napari_unet.model.unet import UNet
 from napari_unet.model.zoo.container import LARGEST_FILE, Container, open_container
@@ -68,12 +69,12 @@ def open_model(path: str | Path) -> OpenedModel:
         return OpenedModel(load_model(path), load_usage(path))
     if is_onnx(path):
         file = OnnxFile(path)
-        return OpenedModel(ForeignModel(file, file.description), Usage(), file.description)
+        return _foreign(file, file.description)
     container = open_container(path)
     description = read_description(container)
     if description.own_weights:
         return _own(container, description)
-    return OpenedModel(ForeignModel(container, description), Usage(), description)
+    return _foreign(container, description)
 
 
 def open_own_model(path: str | Path) -> UNet:
@@ -105,10 +106,12 @@ def usage_of(path: str | Path) -> Usage:
     if not is_package(path):
         return load_usage(path)
     if is_onnx(path):
-        return Usage()
+        return _told(OnnxFile(path).description)
     container = open_container(path)
     description = read_description(container)
-    return _own(container, description).usage if description.own_weights else Usage()
+    if description.own_weights:
+        return _own(container, description).usage
+    return _told(description)
 
 
 def model_fingerprint(path: str | Path) -> bytes:
@@ -122,6 +125,18 @@ def model_fingerprint(path: str | Path) -> bytes:
         with each.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.digest()
+
+
+def _foreign(container: Container, description: Description) -> OpenedModel:
+    return OpenedModel(ForeignModel(container, description), _told(description), description)
+
+
+def _told(description: Description) -> Usage:
+    """Return what a package tells of how its model is used."""
+    if description.pixel is None:
+        return Usage()
+    height, width, unit = description.pixel
+    return Usage(learned_from=LearnedFrom((height, width), tidy_unit(unit)))
 
 
 def _own(container: Container, description: Description) -> OpenedModel:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.exchange.card import ModelCard
 from napari_unet.engine.exchange.graph import INPUT, OPSET, OUTPUT, graph_axes
+from napari_unet.engine.images.axes import MICROMETRE
 from napari_unet.engine.pictures import coloured_labels, png, stretched
+from napari_unet.engine.usage import LearnedFrom, Usage
 from napari_unet.model.unet import UNetConfig
 from napari_unet.model.zoo.axes import SPACE
 from napari_unet.model.zoo.description import OWN_KEY
@@ -33,6 +35,7 @@ _PERCENTILES: Final = (1.0, 99.8)
 _EPSILON: Final = 1e-12
 _LIMIT: Final = 1e4
 _COVER_SIDE = 512
+_UNITS: Final = {MICROMETRE: "micrometer", "nm": "nanometer", "mm": "millimeter"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +56,11 @@ class TestTensors:
     answer: NDArray[np.float32]
 
 
-def describe(config: UNetConfig, card: ModelCard) -> dict[str, Any]:
+def describe(
+    config: UNetConfig, card: ModelCard, learned_from: LearnedFrom | None = None
+) -> dict[str, Any]:
     """Return the part of the description that says what a network takes, does and answers."""
+    pixels = _pixels(learned_from)
     axes = list(zip(SPACE[-config.ndim :], graph_axes(config), strict=True))
     channels = ["red", "green", "blue"] if config.in_channels == 3 else None
     names = channels or [f"channel{n}" for n in range(config.in_channels)]
@@ -62,7 +68,12 @@ def describe(config: UNetConfig, card: ModelCard) -> dict[str, Any]:
         {"type": "batch"},
         {"type": "channel", "channel_names": names},
         *(
-            {"type": "space", "id": name, "size": {"min": axis.smallest, "step": axis.step}}
+            {
+                "type": "space",
+                "id": name,
+                "size": {"min": axis.smallest, "step": axis.step},
+                **pixels.get(name, {}),
+            }
             for name, axis in axes
         ),
     ]
@@ -76,7 +87,7 @@ def describe(config: UNetConfig, card: ModelCard) -> dict[str, Any]:
     for name, axis in axes:
         size = {"tensor_id": INPUT, "axis_id": name}
         halo = {"halo": axis.halo} if axis.halo else {}
-        answered.append({"type": "space", "id": name, "size": size, **halo})
+        answered.append({"type": "space", "id": name, "size": size, **halo, **pixels.get(name, {})})
     low, high = _PERCENTILES
     scale = {
         "axes": [name for name, _ in axes],
@@ -122,6 +133,7 @@ def package_files(
     tensors: TestTensors,
     onnx: bytes,
     own: bytes,
+    usage: Usage,
     notes: str = "",
 ) -> dict[str, bytes]:
     """Return the files of a package by name.
@@ -136,6 +148,8 @@ def package_files(
         Test input and output.
     onnx, own
         The weights as ONNX and as our own model file.
+    usage
+        How it is meant to be used.
     notes
         Further sentences for the documentation.
     """
@@ -151,7 +165,7 @@ def package_files(
     def entry(name: str) -> dict[str, str]:
         return {"source": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
 
-    values = describe(config, card)
+    values = describe(config, card, usage.learned_from)
     values["inputs"][0]["test_tensor"] = entry("test_input.npy")
     values["outputs"][0]["test_tensor"] = entry("test_output.npy")
     values["weights"]["onnx"].update(entry(ONNX_FILE))
@@ -174,6 +188,15 @@ def cover_picture(tensors: TestTensors) -> bytes:
     shown = stretched(image.transpose(1, 2, 0) if len(image) == 3 else image[0])
     found = coloured_labels(class_labels(answer).astype(np.int32) - 1, shown)
     return png(np.concatenate([shown, found], axis=1))
+
+
+def _pixels(learned_from: LearnedFrom | None) -> dict[str, dict[str, Any]]:
+    """Return the pixel size of the images that it learned from, by axis, if the format knows it."""
+    size = None if learned_from is None else learned_from.size
+    if size is None or size.unit not in _UNITS:
+        return {}
+    sides = {"y": size.height, "x": size.width}
+    return {name: {"unit": _UNITS[size.unit], "scale": side} for name, side in sides.items()}
 
 
 def _identifier(name: str) -> str:

@@ -152,6 +152,20 @@ def axis_scales(tensor: Mapping[str, Any]) -> dict[str, float]:
     return {name: number(values.get("scale", 1), "scale") for _, name, values in entries}
 
 
+def plane_pixel(tensor: Mapping[str, Any]) -> tuple[float, float, str] | None:
+    """Return height and width of an input's pixels and their unit; None if they are not told."""
+    axes = tensor.get("axes")
+    if not isinstance(axes, list):
+        return None
+    found = {name: values for _, name, values in (_entry(entry, "input") for entry in axes)}
+    rows, columns = found.get("y", {}), found.get("x", {})
+    unit = text(columns.get("unit"), "unit")
+    if not unit or unit != text(rows.get("unit"), "unit"):
+        return None
+    height, width = (number(axis.get("scale", 1), "scale") for axis in (rows, columns))
+    return (height, width, unit[:40]) if height > 0 and width > 0 else None
+
+
 def _entry(entry: Any, what: str) -> tuple[Kind, str, Mapping[str, Any]]:
     values = table(entry, f"an axis of {what}")
     kind = text(values.get("type"), "type of an axis")

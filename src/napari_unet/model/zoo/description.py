@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from napari_unet.model.zoo.axes import SPACE, Axis, axis_scales, input_axes, output_axes
+from napari_unet.model.zoo.axes import (
+    SPACE,
+    Axis,
+    axis_scales,
+    input_axes,
+    output_axes,
+    plane_pixel,
+)
 from napari_unet.model.zoo.container import Container, checked_name
 from napari_unet.model.zoo.fields import items, source, table, text, unexpected
 from napari_unet.model.zoo.yaml_text import LONGEST_TEXT, parse_yaml
@@ -98,6 +105,8 @@ class Description:
         Our own model file in the package; empty if another program made it.
     are_classes
         Whether our own program says that the channels of the answer sum to 1.
+    pixel
+        Height and width of the pixels that it learned on, and their unit; None if not told.
     folder
         Where in the container the description lies; its files are named from there.
     """
@@ -114,6 +123,7 @@ class Description:
     weights: Mapping[str, Weights]
     own_weights: str = ""
     are_classes: bool = False
+    pixel: tuple[float, float, str] | None = None
     folder: str = ""
 
 
@@ -202,6 +212,7 @@ def parse_description(values: Mapping[str, Any], folder: str = "") -> Descriptio
         other_outputs=tuple(_name(each, "output") for each in outputs[1:]),
         weights=_weights(table(values.get("weights"), "weights")),
         own_weights=_checked_source(own.get("weights"), "the weights"),
+        pixel=plane_pixel(given),
         are_classes=own.get("answers") == "classes",
         folder=folder,
     )
