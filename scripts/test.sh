@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set everything up, lint, and run the tests in a real window on a virtual display. Arguments go to
-# pytest.
+# pytest; without any the tests with windows and the others run side by side.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,6 +17,10 @@ scripts/lint.sh
 
 # The windows are to be drawn on the virtual display, whatever the user's own session says.
 unset WAYLAND_DISPLAY QT_QPA_PLATFORM
+if (($# == 0)); then
+    set -- -n 2 --dist loadgroup
+    export OMP_NUM_THREADS=1 # each of the two has a core
+fi
 if [[ "$(uname)" == Linux ]]; then
     exec xvfb-run -a -s "-screen 0 1400x900x24" .venv/bin/python -m pytest "$@"
 fi

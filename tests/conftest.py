@@ -1,7 +1,18 @@
 """What tests in more than one folder need."""
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
+
+_WINDOWS = Path(__file__).parent / "viewer"
+
+
+def pytest_collection_modifyitems(items):
+    """Where tests run side by side, those with windows stay together: a display has one focus."""
+    for item in items:
+        if _WINDOWS in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("windows"))
 
 
 @pytest.fixture(autouse=True, scope="session")
