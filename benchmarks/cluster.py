@@ -4,7 +4,7 @@ Every worker is a process with one thread; on one machine they share its cores, 
 cores bring nothing. What is measured is what the cluster costs: the rate against a single process
 with one thread, and whether the answer in float32 is the same bit for bit.
 
-    python benchmarks/cluster.py                  one and two workers, 2048 pixels a side
+    python benchmarks/cluster.py                  one and two workers, 4096 pixels a side
     python benchmarks/cluster.py --workers 1 2 4 8 --side 8192
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
     from distributed import LocalCluster
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=2048)
+    parser.add_argument("--side", type=int, default=4096)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--folder", type=Path, help="where the arrays lie meanwhile")
     parser.add_argument("--output", type=Path)

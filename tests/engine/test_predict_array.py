@@ -544,6 +544,12 @@ def test_options_that_do_not_exist_are_refused(tmp_path, option):
         run(noise(30, 30), "yx", tmp_path / "out.zarr", **option)
 
 
+def test_without_zarr_the_cure_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(InputError, match="zarr is not installed; install it with"):
+        run(noise(30, 30), "yx", tmp_path / "out.zarr")
+
+
 def test_averaging_over_rotations_is_refused(tmp_path):
     with pytest.raises(InputError, match="whole image"):
         run(noise(30, 30), "yx", tmp_path / "out.zarr", averaging="rotations")
@@ -558,6 +564,11 @@ def test_a_program_that_reads_ome_zarr_finds_axes_and_sizes(tmp_path):
 
     with open_image(tmp_path / "out.zarr") as image:
         assert image.info.names == "czyx"
+        assert group.attrs["ome"]["multiscales"][0]["axes"][3] == {
+            "name": "x",
+            "type": "space",
+            "unit": "micrometer",
+        }
         assert image.info.pixel_size.height == 0.5
         assert image.info.pixel_size.unit == "µm"
         np.testing.assert_array_equal(image.read_plane((1,)), group["probabilities"][:, 1])

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from napari_unet.engine.arrays.grid import TileGrid
+from napari_unet.engine.images.axes import Axis
+from napari_unet.engine.images.zarr_writing import described_axis
 from napari_unet.ops.errors import InputError
 
 OutputType = Literal["uint8", "float16", "float32"]
@@ -91,15 +93,11 @@ def array_shape(layout: OutputLayout, axes: str, *, chunk: bool) -> tuple[int, .
 
 def ome_attributes(layout: OutputLayout, name: str) -> dict[str, Any]:
     """Return what OME-Zarr 0.5 says of an image, one level for each array."""
-    kinds = {"t": "time", "c": "channel"}
+    sizes = layout.pixel_sizes
     images = []
     for array, axes in layout.axes.items():
-        entries = []
-        for axis in axes:
-            entry = {"name": axis, "type": kinds.get(axis, "space")}
-            unit = layout.pixel_sizes.get(axis, (1.0, None))[1]
-            entries.append(entry if unit is None else {**entry, "unit": unit})
-        scale = [layout.pixel_sizes.get(axis, (1.0, None))[0] for axis in axes]
+        entries = [described_axis(Axis(axis, 0, *sizes.get(axis, (None, None)))) for axis in axes]
+        scale = [sizes.get(axis, (1.0, None))[0] for axis in axes]
         level = {
             "path": array,
             "coordinateTransformations": [{"type": "scale", "scale": scale}],

@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,9 @@ from napari_unet.engine.arrays.grid import PlacedTile
 from napari_unet.engine.arrays.layout import OutputLayout, OutputType, array_shape, ome_attributes
 from napari_unet.engine.arrays.ranges import Measured
 from napari_unet.engine.arrays.source import Place
+from napari_unet.engine.images.omezarr import zarr_package
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.instances import class_labels
-
-if TYPE_CHECKING:
-    import zarr
 
 _FORMAT: Final = 1
 _KEY: Final = "napari_unet"
@@ -164,7 +162,7 @@ def create_store(
     InputError
         If it cannot be written.
     """
-    import zarr
+    zarr = zarr_package()
     from zarr.codecs import BloscCodec
 
     grid = layout.grid
@@ -259,7 +257,7 @@ def remove_store(path: Path) -> None:
         ) from error
 
 
-def open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
+def open_group(path: Path, mode: Literal["r", "r+"]) -> Any:
     """Open a zarr group.
 
     Raises
@@ -267,8 +265,7 @@ def open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
     InputError
         If it is not there or cannot be read.
     """
-    import zarr
-
+    zarr = zarr_package()
     try:
         return zarr.open_group(path, mode=mode)
     except (OSError, ValueError, KeyError) as error:
@@ -279,7 +276,7 @@ def open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
         raise InputError(f"there is no zarr group {path}; check the path") from error
 
 
-def _array(group: zarr.Group, name: str) -> Any:
+def _array(group: Any, name: str) -> Any:
     try:
         return group[name]
     except KeyError as error:

@@ -40,7 +40,7 @@ def open_zarr(path: Path, corrections: Corrections) -> OpenedImage:
     InputError
         If metadata or pixels are missing, the level does not exist, or the zarr package does.
     """
-    zarr = _zarr()
+    zarr = zarr_package()
     if not any((path / name).is_file() for name in _METADATA_FILES):
         raise InputError(
             f"{path} has no zarr metadata (zarr.json or .zgroup); the copy may be incomplete: copy "
@@ -57,7 +57,8 @@ def open_zarr(path: Path, corrections: Corrections) -> OpenedImage:
     return _open_multiscale(path, node, multiscales[0], metadata, version, corrections)
 
 
-def _zarr() -> Any:
+def zarr_package() -> Any:
+    """Return the module zarr; raise InputError, with the cure, if it is not installed."""
     try:
         import zarr
     except ImportError as error:

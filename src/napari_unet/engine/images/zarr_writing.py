@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from napari_unet.engine.images.axes import MICROMETRE, Axis
 from napari_unet.engine.images.lazy import PlaneIndex
-from napari_unet.engine.images.omezarr import _zarr
+from napari_unet.engine.images.omezarr import zarr_package
 from napari_unet.ops.errors import InputError
 
 Version = Literal["0.4", "0.5"]
@@ -103,7 +103,7 @@ class OmeZarrWriter:
         self._version = version
         self._partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self.discard()
-        zarr = _zarr()
+        zarr = zarr_package()
         try:
             root = zarr.open_group(
                 str(self._partial), mode="w", zarr_format=2 if version == "0.4" else 3
@@ -179,7 +179,7 @@ class OmeZarrWriter:
                 break
             sides = [-(-side // 2) for side in sides]
             steps = [*steps[:-2], *(2 * step for step in steps[-2:])]
-        described = [_described(axis) for axis in axes]
+        described = [described_axis(axis) for axis in axes]
         multiscale = {"name": name, "axes": described, "datasets": datasets}
         if self._version == "0.4":
             multiscale["version"] = "0.4"
@@ -221,7 +221,8 @@ def _halved(plane: NDArray[Any]) -> NDArray[Any]:
     return means
 
 
-def _described(axis: Axis) -> dict[str, str]:
+def described_axis(axis: Axis) -> dict[str, str]:
+    """Return what OME-Zarr says of an axis: name, type, and its unit if it is known."""
     described = {"name": axis.name, "type": _KINDS[axis.name]}
     if axis.unit in _UNITS:
         described["unit"] = _UNITS[axis.unit]
