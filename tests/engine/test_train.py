@@ -201,6 +201,24 @@ class TestTraining:
         assert training.ended == "stopped"
         assert training.best_step == 3
 
+    @pytest.mark.parametrize("ending", ["stopped", "abandoned", "failed"])
+    def test_however_it_ends_no_thread_is_left(self, monkeypatch, ending):
+        before = set(threading.enumerate())
+        stop, training = threading.Event(), Training(request(steps=1000, validation=None))
+        job = training.run(stop)
+        next(job)
+        assert set(threading.enumerate()) > before  # one that draws ahead
+        if ending == "stopped":
+            stop.set()
+            list(job)
+        elif ending == "abandoned":
+            job.close()
+        else:
+            monkeypatch.setattr(training._trainer, "learn", None)
+            with pytest.raises(TypeError):
+                list(job)
+        assert set(threading.enumerate()) == before
+
     def test_waiting_is_not_training(self):
         """A dock may hold a training for minutes, while the session predicts."""
         training = Training(request(steps=3))
