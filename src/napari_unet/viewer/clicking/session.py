@@ -291,11 +291,12 @@ class ClickSession(QObject):
         planes = self.scene.planes
         if planes is None:
             return
-        if len(planes.shape) > 2 and (self.current is not None or self.proposals):
-            self.hand.show()
-            self.proposing.show(self.proposals)
-        self._get_ready()
-        self.hints.look()
+        if len(planes.shape) > 2:
+            if self.current is not None or self.proposals:
+                self.hand.show()
+                self.proposing.show(self.proposals)
+            self._get_ready()
+            self.hints.look()
         self.changed.emit()
 
     def _on_job_finished(self, _ticket: JobTicket) -> None:
