@@ -504,3 +504,27 @@ def test_strokes_that_part_objects_still_do_after_reopening(opened):
     second = opened()
     second.go_on()
     np.testing.assert_array_equal(second.session.layers.borders(), expected)
+
+
+def test_what_is_undone_in_a_hidden_layer_is_saved(opened):
+    window = opened()
+    states = []
+    for row in (8, 20, 32):
+        window.paint(row, 20, 1)
+        states.append(window.strokes.copy())
+    layer = window.session.layers.annotations
+    layer.visible = False
+    layer.undo()
+    layer.undo()
+    layer.redo()
+    window.projects._on_ticked()
+    steps = window.projects.steps
+    steps.undo()
+    np.testing.assert_array_equal(window.strokes, states[0])
+    steps.redo()
+    layer.data[60, 70] = 2  # a script, which tells nobody
+    expected = window.strokes.copy()
+    window.projects._on_ticked()
+    window.projects.project.flush()
+    state = Project.open(window.projects.project.folder, read_only=True).state
+    np.testing.assert_array_equal(state.layers["annotations"].pixels.full(), expected)

@@ -266,7 +266,7 @@ class ProjectSession(QObject):
         """Record what could not be taken, and what nobody tells of."""
         for bound in list(self._bound.values()):
             for watch in bound.watches:
-                watch.catch_up()
+                watch.patrol()
         self.facts.look()
 
     def _on_layer_removed(self, event: Any) -> None:

@@ -66,6 +66,7 @@ class Steps:
             return
         if (watch := _watch(bound, step[-1])) is not None and watch.latest == step[-1].number:
             watch.layer.undo()  # so that napari's own history stays in step
+            watch.look()
         else:
             for entry in step:
                 self._apply(bound, project.inverse_of(entry), undoes=entry.number)
@@ -86,6 +87,7 @@ class Steps:
             watch.latest_undone == step[0].number
         ):
             watch.layer.redo()
+            watch.look()
         else:
             for entry in step:
                 self._apply(bound, project.again(entry), redoes=entry.number)

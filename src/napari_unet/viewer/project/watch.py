@@ -66,6 +66,7 @@ class LayerWatch:
         self._pending: list[Box] = []
         self._late: list[Box] = []
         self._is_closed = False
+        self._round: Iterator[Box] = iter(())
         layer.events.paint.connect(self._on_painted)
         layer.events.set_data.connect(self._on_refreshed)
         layer.events.data.connect(self._on_refreshed)
@@ -102,10 +103,34 @@ class LayerWatch:
 
     def catch_up(self) -> None:
         """Record what could not be taken before."""
-        self._take_late()
+        self.look()
         if self._pending:
             boxes, self._pending = self._pending, []
             self._take(boxes, "stroke")
+
+    def patrol(self) -> None:
+        """Record what nobody told of: all of a small layer, the next piece of a large one.
+
+        Napari tells nothing of what is undone in a layer that is hidden, and nobody does of what
+        a script writes.
+        """
+        self.catch_up()
+        if not self.fits or self.layer._staged_history:  # a stroke is in progress
+            return
+        if self._known.nbytes <= _COMPARED:
+            self._take([tuple(slice(0, side) for side in self._shape)], "found")
+            return
+        box = next(self._round, None)
+        if box is None:
+            self._round = _strips(self._shape, self._known.itemsize)
+        else:
+            self._take([box], "found")
+
+    def look(self) -> None:
+        """Take in what was painted, undone or redone."""
+        if self.fits:
+            self._take_late()
+            self._follow_history()
 
     def compare(self, why: str = "set") -> None:
         """Compare the whole layer; one that is large in pieces, while the window lives on."""
@@ -151,21 +176,22 @@ class LayerWatch:
                 self._undo[-1] = number
 
     def _on_refreshed(self, _event: Any = None) -> None:
-        if not self.fits:
-            return
-        self._take_late()
-        undo, redo = len(self.layer._undo_history), len(self.layer._redo_history)
-        if self.layer.data is not self._data:
+        if self.fits and self.layer.data is not self._data:
             self._data = self.layer.data
             self.compare()
-        elif redo == len(self._redo) + 1 and self._undo:
-            number = self._undo.pop()
-            self._redo.append(number)
-            self._take(_boxes(self.layer._redo_history[-1]), "undo", undoes=number)
-        elif redo == len(self._redo) - 1 and undo:
-            number = self._redo.pop()
-            self._undo.append(number)
-            self._take(_boxes(self.layer._undo_history[-1]), "redo", redoes=number)
+        self.look()
+
+    def _follow_history(self) -> None:
+        """Record steps that napari's own undo and redo took."""
+        undone, done = self.layer._redo_history, self.layer._undo_history
+        while len(undone) > len(self._redo) and self._undo:
+            item = undone[len(self._redo)]
+            self._redo.append(self._undo.pop())
+            self._take(_boxes(item), "undo", undoes=self._redo[-1])
+        while len(undone) < len(self._redo) and done:
+            ahead = len(self._redo) - len(undone)
+            self._undo.append(self._redo.pop())
+            self._take(_boxes(done[-min(ahead, len(done))]), "redo", redoes=self._undo[-1])
 
     def _take(self, boxes: list[Box], why: str, undoes: int = 0, redoes: int = 0) -> int:
         """Record what differs in some boxes; the number of the change, 0 if there is none."""
