@@ -55,8 +55,8 @@ def folder_of(layer: Image) -> Path | None:
     path = layer.source.path or layer.metadata.get(FILE_KEY)
     if not path or "://" in str(path):
         return None
-    folder = Path(path).absolute().parent
-    return folder if folder.is_dir() else None
+    file = Path(path).absolute()
+    return file.parent if file.exists() else None
 
 
 def look(layer: Image, beside: Path | None, name: str) -> Looked:
