@@ -19,6 +19,7 @@ from napari_unet.ops.clicks import (
     next_click,
     objects_as_strokes,
     region_of,
+    usual_extent,
 )
 from napari_unet.ops.errors import InputError
 
@@ -180,3 +181,10 @@ def test_an_outline_has_no_pixel_of_another_object_in_its_box():
     ring, core = known_outlines(labels)
     assert ring.common(core) == 0
     assert ring.mask.sum() + core.mask.sum() == 81
+
+
+def test_objects_have_a_usual_size_if_there_are_enough_and_they_are_alike():
+    assert usual_extent([10, 12]) is None
+    assert usual_extent([12, 10, 15]) == 12
+    assert usual_extent([10, 11, 12, 13, 300]) == 12  # a single large one does not matter
+    assert usual_extent([8, 30, 120]) is None

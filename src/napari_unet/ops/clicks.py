@@ -28,6 +28,8 @@ OBJECT: Final = 2
 
 # Of fewer objects the size says little of the next.
 _FEWEST_FOR_SIZE: Final = 3
+# Nor do objects of which the middle half differs by more than this factor.
+_ALIKE: Final = 2.0
 
 Mask = NDArray[np.bool_]
 Point = tuple[int, int]
@@ -160,7 +162,7 @@ class Outline:
 
 
 def usual_extent(extents: Iterable[int]) -> float | None:
-    """Return the usual larger side of objects, in pixels; None of fewer than three.
+    """Return the usual larger side of objects, in pixels; None of fewer than three, or if unlike.
 
     Parameters
     ----------
@@ -168,7 +170,10 @@ def usual_extent(extents: Iterable[int]) -> float | None:
         The larger side of each object that is known, see `Outline.extent`.
     """
     known = list(extents)
-    return float(np.median(known)) if len(known) >= _FEWEST_FOR_SIZE else None
+    if len(known) < _FEWEST_FOR_SIZE:
+        return None
+    lower, middle, upper = np.percentile(known, [25, 50, 75])
+    return float(middle) if upper <= _ALIKE * lower else None
 
 
 def checked_clicks(
