@@ -358,9 +358,11 @@ def test_prediction_options_are_handed_on(open_dock, viewer, two_halves, monkeyp
     dock.object_settings.of_class.setCurrentIndex(1)
     dock.object_settings.min_size.setValue(40)
     dock.objects.click()
+    usual = {"all_planes": False, "tile_size": None, "precision": "auto", "averaging": "none"}
+    chosen = {"tile_size": 316, "precision": "fp32", "averaging": "symmetries"}
     assert calls == [
-        ("predict", (False,), {"tile_size": None, "precision": "auto", "averaging": "none"}),
-        ("predict", (True,), {"tile_size": 316, "precision": "fp32", "averaging": "symmetries"}),
+        ("predict", (False,), usual),
+        ("predict", (True,), {**usual, **chosen}),
         ("make_instances", (InstanceSettings("watershed", 0.5, 40, 2),), {}),
     ]
 
