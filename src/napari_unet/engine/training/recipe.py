@@ -197,7 +197,18 @@ STACK = Recipe(
     patch_size=44,
     batch=1,
     outline="inner",
-    augment=AugmentConfig(elastic_sigma=2.0, scale=0.1, shift=4.0),
+    # Few stacks are labelled, and one part of a stack is dimmer than another: without these a
+    # network calls the dim part background.
+    balance=1.0,
+    augment=AugmentConfig(
+        elastic_sigma=2.0,
+        scale=0.1,
+        shift=4.0,
+        brightness=0.2,
+        contrast=0.5,
+        gamma=0.5,
+        noise=0.1,
+    ),
     averaging="none",  # the sixteen symmetries of a stack take sixteen times as long
 )
 RECIPES = {recipe.name: recipe for recipe in (DEFAULT, NUCLEI, PAPER, STACK)}
