@@ -22,7 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
         description="Open napari with the U-Net docks.",
     )
     parser.add_argument(
-        "image", nargs="?", type=Path, help="image, stack or OME-Zarr; without it, a sample is opened"
+        "image",
+        nargs="?",
+        type=Path,
+        help="image, stack or OME-Zarr; without it, a sample is opened",
     )
     path = parser.parse_args(arguments).image
     from napari_unet.viewer.app import launch  # napari takes seconds to import; --help need not
