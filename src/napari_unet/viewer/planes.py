@@ -26,8 +26,8 @@ _MOST_PIXELS: Final = 2**26
 _KEPT: Final = 4
 
 
-def why_not_clickable(layer: Layer | None) -> str | None:
-    """Say why nothing can be outlined on an image layer, with the cure; None if it can."""
+def why_not_usable(layer: Layer | None) -> str | None:
+    """Say why an image layer cannot be used, with the cure; None if it can."""
     if layer is None:
         return "Open an image first: drag a file into the window, or File > Open Sample > U-Net."
     if layer.ndim < 2:
@@ -89,7 +89,7 @@ class ImagePlanes:
     Parameters
     ----------
     layer
-        Any image layer that `why_not_clickable` has nothing against; of a labels layer the
+        Any image layer that `why_not_usable` has nothing against; of a labels layer the
         geometry alone makes sense.
     level
         Of a pyramid; 0 is the finest.
@@ -213,11 +213,6 @@ class ImagePlanes:
             level = f"level {self.level + 1} of {self.levels}"
             text = f"{text}, {level}" if text else level
         return text
-
-
-def why_not_usable(layer: Layer | None) -> str | None:
-    """Say why an image layer cannot be used, with the cure; None if it can."""
-    return why_not_clickable(layer)
 
 
 def placement_of(layer: Layer, corner: tuple[float, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from napari_unet.ops.clicks import Outline
 from napari_unet.ops.tiling import Box
 from napari_unet.viewer.clicking.objects import ObjectsLayer, drawn_path
 from napari_unet.viewer.clicking.preview import Preview
-from napari_unet.viewer.planes import ImagePlanes, Index, why_not_clickable
+from napari_unet.viewer.planes import ImagePlanes, Index, why_not_usable
 
 if TYPE_CHECKING:
     from napari_unet.viewer.controller import SegmentationController
@@ -88,7 +88,7 @@ class ClickScene(QObject):
         if self.image is not None:
             self.image.events.data.disconnect(self._on_image_replaced)
         self.image, self.objects, self.planes, self.preview = layer, None, None, None
-        if layer is not None and why_not_clickable(layer) is None:
+        if layer is not None and why_not_usable(layer) is None:
             layer.events.data.connect(self._on_image_replaced)
             self.planes = ImagePlanes(layer)
             self.preview = Preview(self.viewer, self.planes)
@@ -154,7 +154,7 @@ class ClickScene(QObject):
     def why_not_objects(self, layer: Labels) -> str | None:
         """Say why objects cannot be kept in a layer, with the cure; None if they can."""
         if self.planes is None:
-            return why_not_clickable(self.image)
+            return why_not_usable(self.image)
         if tuple(layer.data.shape) != self.planes.shape:
             return (
                 f"'{layer.name}' has shape {tuple(layer.data.shape)}, the image "
@@ -167,7 +167,7 @@ class ClickScene(QObject):
     def why_not_click(self) -> str | None:
         """Say why nothing can be clicked on, with the cure; None if it can."""
         viewer = self.viewer
-        if (reason := why_not_clickable(self.image)) is not None:
+        if (reason := why_not_usable(self.image)) is not None:
             return reason
         if viewer is not None and viewer.dims.ndisplay != 2:
             return "Switch to the 2D view first (the button at the lower left): planes are shown."
