@@ -7,7 +7,6 @@ from napari.layers import Image
 
 from napari_unet.engine.events import InstancesFound, TilePredicted, WeightsComputed
 from napari_unet.viewer.layers import (
-    ResultLayers,
     describe_image,
     file_stem,
     image_file,
@@ -15,6 +14,7 @@ from napari_unet.viewer.layers import (
     result_role,
 )
 from napari_unet.viewer.planes import ImagePlanes, planes_of, why_not_usable
+from napari_unet.viewer.result_layers import ResultLayers
 
 
 def tile(rows, columns, value, classes=2):

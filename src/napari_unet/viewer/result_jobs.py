@@ -24,7 +24,8 @@ from napari_unet.engine.results import (
     save_results_job,
 )
 from napari_unet.engine.segmenter import Segmenter
-from napari_unet.viewer.layers import ResultLayers, file_stem, image_file, image_info
+from napari_unet.viewer.layers import file_stem, image_file, image_info
+from napari_unet.viewer.result_layers import ResultLayers
 from napari_unet.viewer.session_layers import SessionLayers
 
 #: Makes a job that ends when the event is set.

@@ -17,8 +17,9 @@ from napari_unet.ops.clicks import OBJECT, objects_as_strokes
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box
 from napari_unet.viewer.annotated_layers import AnnotatedLayers
-from napari_unet.viewer.layers import ResultLayers, annotation_colormap, describe_image
+from napari_unet.viewer.layers import annotation_colormap, describe_image
 from napari_unet.viewer.planes import ImagePlanes, Index, planes_of, why_not_usable
+from napari_unet.viewer.result_layers import ResultLayers
 from napari_unet.viewer.stroke_planes import StrokePlanes
 
 # The first dab is taken in at once; those that follow within this time are taken in together.

@@ -12,7 +12,7 @@ from superqt.utils import QSignalDebouncer
 from napari_unet.engine.events import JobEvent, WeightsComputed
 from napari_unet.engine.results import WeightSettings, weights_job
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
-from napari_unet.viewer.layers import ResultLayers
+from napari_unet.viewer.result_layers import ResultLayers
 
 # Sliders and the camera move in many small steps; the map follows when they rest this long.
 _REST_MS = 80

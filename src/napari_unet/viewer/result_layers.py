@@ -1,0 +1,324 @@
+"""The result layers of an image: probabilities, classes, objects, weights, what was accepted."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from typing import Any, Final
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.utils.colormaps import Colormap, DirectLabelColormap
+from numpy.typing import NDArray
+
+from napari_unet.engine.events import InstancesFound, TilePredicted, WeightsComputed
+from napari_unet.ops.guidance import uncertainty
+from napari_unet.ops.tiling import Box
+from napari_unet.viewer.layers import CLASS_COLOURS, ROLE_KEY, annotation_colormap, class_colour
+from napari_unet.viewer.planes import ImagePlanes, Index
+
+# Larger results, of long stacks, are put into a temporary file, of which only what is written
+# takes room.
+_MOST_IN_MEMORY: Final = 2**30
+
+
+class Prediction:
+    """The probabilities of all planes of an image, as far as they are known.
+
+    Parameters
+    ----------
+    classes
+        How many, background included.
+    shape
+        All axes of the image but that of colours.
+
+    Attributes
+    ----------
+    probability
+        Shape (classes, ..., Y, X), float32; 0 where nothing was predicted yet.
+    predicted
+        Shape (..., Y, X).
+    """
+
+    def __init__(self, classes: int, shape: tuple[int, ...]) -> None:
+        self.classes = classes
+        self.probability: NDArray[np.float32] = _blank((classes, *shape), np.float32)
+        self.predicted: NDArray[np.bool_] = _blank(shape, np.bool_)
+
+    def of_plane(self, plane: Index) -> NDArray[np.float32]:
+        """Return the probabilities of a plane, shape (classes, Y, X)."""
+        where: tuple[Any, ...] = (slice(None), *plane)
+        found: NDArray[np.float32] = self.probability[where]
+        return found
+
+    def planes(self, *, complete: bool = False) -> list[Index]:
+        """Return the planes of which something was predicted, or all of it."""
+        every = np.all if complete else np.any
+        return [i for i in np.ndindex(*self.predicted.shape[:-2]) if every(self.predicted[i])]
+
+
+def _blank(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return an array of zeros; a large one lies in a file that is gone with it."""
+    if math.prod(shape) * np.dtype(dtype).itemsize <= _MOST_IN_MEMORY:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # the map keeps it open
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+class ResultLayers:
+    """The result layers of one layer, made when they are first needed and written in place.
+
+    Layers are known by identity, so renaming them is harmless; one that the user deleted is made
+    anew when there is something to show.
+
+    Parameters
+    ----------
+    viewer
+        The viewer (or its model).
+    source
+        The layer that results belong to; they lie where it lies.
+    planes
+        The planes of `source`; None for those of the layer as it is.
+
+    Attributes
+    ----------
+    plane
+        The plane that is worked on; () if there is but one.
+    everything
+        What is known of all planes; None before anything was predicted.
+    instances
+        Objects of all planes, shape of the planes, int32; None before they were cut out.
+    """
+
+    def __init__(self, viewer: Any, source: Layer, planes: ImagePlanes | None = None) -> None:
+        self.source = source
+        self.planes = planes or ImagePlanes(source)
+        self.plane: Index = (0,) * (len(self.planes.shape) - 2)
+        self._viewer = viewer
+        self._layers: dict[str, Layer] = {}
+        self.everything: Prediction | None = None
+        self.instances: NDArray[np.int32] | None = None
+        for name in ("scale", "translate", "rotate", "shear", "affine"):
+            getattr(source.events, name).connect(self._on_source_moved)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, columns = self.planes.shape[-2:]
+        return rows, columns
+
+    @property
+    def probability(self) -> NDArray[np.float32] | None:
+        """Of the plane that is worked on, shape (classes, Y, X); None before a prediction."""
+        return None if self.everything is None else self.everything.of_plane(self.plane)
+
+    @property
+    def predicted(self) -> NDArray[np.bool_] | None:
+        """Which pixels of that plane were predicted, shape (Y, X); None before a prediction."""
+        return None if self.everything is None else self.everything.predicted[self.plane]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every pixel of that plane has been predicted."""
+        return self.predicted is not None and bool(self.predicted.all())
+
+    def layers(self) -> list[Layer]:
+        """Return the result layers that are in the viewer."""
+        return [layer for layer in self._layers.values() if layer in self._viewer.layers]
+
+    def show_tile(self, tile: TilePredicted) -> None:
+        """Write a tile into the probability layers and the class layer."""
+        classes = len(tile.probability)
+        where: tuple[Any, ...] = (*tile.plane, *tile.inner)
+        if len(where) != len(self.planes.shape):
+            return  # of another image
+        if self.everything is None or self.everything.classes != classes:
+            self._start_prediction(classes)
+        if self.everything is None:
+            return
+        self.everything.probability[:, *where] = tile.probability
+        self.everything.predicted[where] = True
+        labels = self._labels_layer("classes", np.uint8, visible=False)
+        labels.data[where] = tile.probability.argmax(axis=0) + 1
+        self._refresh(labels)
+        for label in range(1, classes + 1):
+            self._refresh(self._probability_layer(label))
+        if (shown := self._get("uncertainty")) is not None:
+            shown.data[where] = uncertainty(tile.probability)
+            self._refresh(shown)
+
+    def show_uncertainty(self) -> None:
+        """Show where two classes are about as probable; it follows the prediction."""
+        layer = self._get("uncertainty")
+        if layer is None and self.everything is not None:
+            known = _blank(self.planes.shape, np.float32)
+            for plane in self.everything.planes():
+                answered = self.everything.predicted[plane]
+                sure = uncertainty(self.everything.of_plane(plane))
+                known[plane] = np.where(answered, sure, 0)
+            self._add(
+                "uncertainty",
+                Image(
+                    known,
+                    colormap="magma",
+                    contrast_limits=(0.0, 1.0),
+                    blending="additive",
+                ),
+            )
+
+    def classes_of(self, box: Box) -> NDArray[np.uint8] | None:
+        """Return the classes of a region, 0 where it was not predicted; None if nothing was."""
+        if self.probability is None or self.predicted is None or not self.predicted[box].any():
+            return None
+        labels = self.probability[(slice(None), *box)].argmax(axis=0) + 1
+        return np.where(self.predicted[box], labels, 0).astype(np.uint8)
+
+    def show_accepted(self, box: Box, labels: NDArray[np.uint8]) -> None:
+        """Outline what was accepted, beside what was before."""
+        layer = self._get("accepted")
+        if layer is None:
+            layer = self._marks("accepted", "#56B4E9")
+            layer.contour = 2
+        layer.data[(*self.plane, *box)] |= labels > 0
+        self._refresh(layer)
+
+    def remove_accepted(self) -> None:
+        """Take away what was accepted on the plane that is worked on, and what of it changed."""
+        for role in ("accepted", "changed"):
+            if (layer := self._get(role)) is not None:
+                layer.data[self.plane] = 0
+                self._refresh(layer)
+                if not layer.data.any():
+                    self._remove(role)
+
+    def show_changed(self, box: Box, mask: NDArray[np.bool_], plane: Index | None = None) -> None:
+        """Show which accepted pixels another round of learning changed."""
+        layer = self._get("changed")
+        if layer is None and not mask.any():
+            return
+        layer = layer or self._marks("changed", "#D55E00")
+        layer.data[(*(self.plane if plane is None else plane), *box)] = mask
+        self._refresh(layer)
+
+    def _marks(self, role: str, colour: str) -> Labels:
+        colours: dict[int | None, Any] = {None: "transparent", 0: "transparent", 1: colour}
+        layer: Labels = self._add(
+            role,
+            Labels(
+                _blank(self.planes.shape, np.uint8),
+                opacity=0.9,
+                colormap=DirectLabelColormap(color_dict=colours),
+            ),
+        )
+        layer.editable = False
+        return layer
+
+    def remove_uncertainty(self) -> None:
+        """Take the uncertainty away."""
+        self._remove("uncertainty")
+
+    def show_instances(self, found: InstancesFound) -> None:
+        """Show objects in a Labels layer, in place of earlier ones."""
+        self.instances = found.instances.reshape(self.planes.shape)
+        for role, shown in self._layers.items():  # two overlays at once cannot be read
+            if role.startswith("probability"):
+                shown.visible = False
+        layer = self._labels_layer("instances", np.int32, visible=True)
+        layer.data = self.instances
+        layer.visible = True
+
+    def show_weights(self, computed: WeightsComputed) -> None:
+        """Write a part of the weight map; the contrast follows the largest weight."""
+        layer = self._get("weight map")
+        if layer is None:
+            layer = self._add(
+                "weight map",
+                Image(
+                    np.zeros(self.planes.shape, np.float32),
+                    colormap="inferno",
+                    opacity=0.8,
+                    contrast_limits=(0.0, 1.0),
+                ),
+            )
+        layer.data[(*self.plane, *computed.window)] = computed.weights
+        top = max(float(computed.weights.max(initial=0)), 1e-3)
+        if not np.isclose(layer.contrast_limits[1], top):
+            layer.contrast_limits_range = (0.0, top)
+            layer.contrast_limits = (0.0, top)
+        self._refresh(layer)
+
+    def remove_weights(self) -> None:
+        """Take the weight map away."""
+        self._remove("weight map")
+
+    def _remove(self, role: str) -> None:
+        layer = self._get(role)
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+
+    def _start_prediction(self, classes: int) -> None:
+        """Begin an empty probability map, in place of one with other classes."""
+        for role in [role for role in self._layers if role.startswith(("probability", "classes"))]:
+            layer = self._layers.pop(role)
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self.everything = Prediction(classes, self.planes.shape)
+        self.instances = None
+
+    def _probability_layer(self, label: int) -> Layer:
+        role = f"probability of class {label}"
+        layer = self._get(role)
+        if layer is not None or self.everything is None:
+            return layer
+        colour = Colormap([class_colour(label) + "00", class_colour(label)], name=f"class {label}")
+        return self._add(
+            role,
+            Image(
+                self.everything.probability[label - 1],
+                colormap=colour,
+                contrast_limits=(0.0, 1.0),
+                blending="translucent",
+                opacity=0.6,
+                # One overlay at a time can be read; the last class is the one most often meant.
+                visible=label == self.everything.classes,
+            ),
+        )
+
+    def _labels_layer(self, role: str, dtype: type, *, visible: bool) -> Labels:
+        layer = self._get(role)
+        if layer is None:
+            colormap = annotation_colormap(len(CLASS_COLOURS)) if role == "classes" else None
+            data = _blank(self.planes.shape, dtype)
+            layer = self._add(role, Labels(data, opacity=0.5, visible=visible, colormap=colormap))
+            layer.editable = role == "instances"
+        return layer
+
+    def _get(self, role: str) -> Any:
+        layer = self._layers.get(role)
+        if layer is None or layer not in self._viewer.layers:
+            return None
+        return layer if layer.data.shape == self.planes.shape else None
+
+    def _add(self, role: str, layer: Layer) -> Any:
+        """Place a new layer over the image, below layers that are painted on."""
+        layer.name = f"{self.source.name}: {role}"
+        for key, value in self.planes.placement().items():
+            setattr(layer, key, value)
+        layer.metadata[ROLE_KEY] = role
+        layers = self._viewer.layers
+        active = layers.selection.active
+        mine = [layers.index(own) for own in (self.source, *self.layers())]
+        layers.insert(max(mine) + 1, layer)
+        layers.selection.active = active  # the brush stays where it was
+        self._layers[role] = layer
+        return layer
+
+    def _on_source_moved(self, _event: Any = None) -> None:
+        for layer in self.layers():
+            for key, value in self.planes.placement().items():
+                setattr(layer, key, value)
+
+    @staticmethod
+    def _refresh(layer: Layer | None) -> None:
+        if layer is not None and layer.visible:
+            layer.refresh(thumbnail=False, extent=False, highlight=False)
