@@ -76,7 +76,7 @@ def main() -> None:
         for count in arguments.workers:
             started = time.perf_counter()
             with LocalCluster(
-                n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None
+                n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0"
             ) as cluster:
                 up = time.perf_counter() - started
                 together = request(folder, f"{count}.zarr")

@@ -21,6 +21,8 @@ from napari_unet.ops.errors import InputError
 
 distributed = pytest.importorskip("distributed")
 
+# One cluster for all of them, even where tests run side by side.
+pytestmark = pytest.mark.xdist_group("cluster")
 MODEL = make_unet(depth=1, base_channels=16)
 
 
@@ -28,7 +30,7 @@ MODEL = make_unet(depth=1, base_channels=16)
 def local_cluster():
     """Two workers in processes of their own; a worker that dies is replaced."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
     ) as cluster:
         yield cluster
 
