@@ -384,6 +384,19 @@ def test_strokes_on_all_images_are_learned_from(session, qtbot, two_halves, monk
     np.testing.assert_array_equal(requests[0].others[0].annotations, two_halves[1])
 
 
+def test_what_was_undone_a_moment_ago_is_not_learned_from(session, two_halves, notices):
+    layer = session.layers.annotations
+    layer.data = np.where(two_halves[1] == 1, 1, 0).astype(np.uint8)
+    session.layers.look_at_strokes()
+    rows, columns = np.nonzero(two_halves[1] == 2)
+    layer.data_setitem((rows, columns), 2)
+    session.layers.look_at_strokes()
+    layer.undo()
+    session.learn(seconds=1.0)  # before the strokes were looked at again
+    assert not session.is_learning
+    assert notices == [("warning", "Paint a few strokes of one more class first.")]
+
+
 def test_an_image_that_is_removed_is_forgotten(session, two_halves):
     first = session.layers.image
     paint_on(session, two_halves[0], two_halves[1], "second")

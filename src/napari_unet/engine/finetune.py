@@ -136,7 +136,7 @@ def finetune(
     check_channels(trainer.model, request.image)
     clock = _Clock(request)
     source = _PatchSource(trainer, request)
-    scoring = Scoring(trainer, request.image, rival)
+    scoring = Scoring(trainer, request.image, rival, stop)
     losses: list[float] = []
     while not clock.is_over(len(losses)) and not (stop is not None and stop.is_set()):
         if inbox is not None and (new := inbox.take()) is not None:
@@ -154,11 +154,14 @@ def finetune(
             yield Noticed(f"not enough memory; going on with patches of {source.input_size} pixels")
             continue
         yield clock.completed(trainer.step, losses)
-        if scoring.is_due():
-            yield scoring.measure(source.annotations_of(request.image))
+        painted = source.annotations_of(request.image)
+        if scoring.is_due() and (score := scoring.measure(painted)) is not None:
+            yield score
     # Who presses Stop does not wait for another score; one that was learned to the end has its own.
     if losses and not (scoring.is_known and not clock.is_over(len(losses))):
-        yield scoring.measure(source.annotations_of(request.image))
+        score = scoring.measure(source.annotations_of(request.image), to_the_end=True)
+        if score is not None:
+            yield score
     yield TrainingFinished(
         trainer.step,
         len(losses),

@@ -38,6 +38,8 @@ class Scoring:
         The image.
     rival
         Answers the same strokes in another way, which is measured as well.
+    stop
+        When it is set, a measurement in progress is given up.
 
     Attributes
     ----------
@@ -45,8 +47,15 @@ class Scoring:
         Whether the score was measured before.
     """
 
-    def __init__(self, trainer: Trainer, image: SourceImage, rival: Rival | None = None) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        image: SourceImage,
+        rival: Rival | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
         self._trainer = trainer
+        self._stop = stop
         self._image = image
         self._rival = rival
         self.is_known = False
@@ -56,28 +65,35 @@ class Scoring:
         """Say whether it is time for another score."""
         return time.monotonic() >= self._next
 
-    def measure(self, annotations: NDArray[np.uint8]) -> ScoreMeasured:
+    def measure(
+        self, annotations: NDArray[np.uint8], *, to_the_end: bool = False
+    ) -> ScoreMeasured | None:
         """Predict around the held-out strokes and compare.
 
         Parameters
         ----------
         annotations
             Shape (Y, X), the strokes as they are now.
+        to_the_end
+            Whether the wish to stop is not listened to.
 
         Returns
         -------
-        ScoreMeasured
-            Without a score, and with the reason, if there are too few strokes to know.
+        ScoreMeasured or None
+            Without a score, and with the reason, if there are too few strokes to know. None if it
+            was stopped meanwhile.
         """
         started = time.monotonic()
-        score = self._measure(annotations)
-        self.is_known = True
+        score = self._measure(annotations, None if to_the_end else self._stop)
+        self.is_known = self.is_known or score is not None
         spent = time.monotonic() - started
         pause = max(_SECONDS_BETWEEN_SCORES, spent * (1 / _SHARE_OF_SCORING - 1))
         self._next = time.monotonic() + pause
         return score
 
-    def _measure(self, annotations: NDArray[np.uint8]) -> ScoreMeasured:
+    def _measure(
+        self, annotations: NDArray[np.uint8], stop: threading.Event | None
+    ) -> ScoreMeasured | None:
         trainer = self._trainer
         held_out = trainer.held_out.get(self._image)
         if held_out is None or not held_out.enough:
@@ -86,6 +102,8 @@ class Scoring:
         prediction = np.zeros(self._image.shape, np.uint8)
         model = trainer.shown_model()
         for region in stroke_boxes(held_out.mask):
+            if stop is not None and stop.is_set():
+                return None
             request = PredictRequest(
                 self._image, region=region, precision="fast", device=trainer.config.device
             )
@@ -93,6 +111,8 @@ class Scoring:
                 if isinstance(event, TilePredicted):
                     prediction[event.inner] = class_labels(event.probability)
         mask, classes = held_out.mask, trainer.model.config.classes
+        if stop is not None and stop.is_set():
+            return None
         score = score_strokes(prediction[mask], annotations, mask, classes)
         return ScoreMeasured(
             trainer.step,

@@ -155,6 +155,7 @@ class SegmentationController(QObject):
 
     def learn(self, seconds: float | None = None) -> None:
         """Learn from the strokes for so long, or until stopped; strokes are taken in on the way."""
+        self.layers.catch_up()
         source = self.layers.source
         if self.refuse(Action.LEARN) or source is None:
             return
@@ -382,6 +383,7 @@ class SegmentationController(QObject):
 
     def show_answer(self) -> None:
         """Show at once what is known of the image."""
+        self.layers.catch_up()
         if self.segmenter.has_learned:
             self._reports.show_speaker(self.segmenter.speaker)
         if any(ticket.name == _STACK for ticket in self._others):

@@ -161,8 +161,7 @@ class SessionLayers(QObject):
         plane = self._shown_plane()
         if plane is None or plane == self.plane:
             return
-        if self._is_painting:  # strokes on the plane that is left
-            self.look_at_strokes()
+        self.catch_up()  # with strokes on the plane that is left
         self._go_to_plane(plane)
         if self.draws_borders:
             self._before_border = self.strokes()
@@ -406,6 +405,11 @@ class SessionLayers(QObject):
             self._take_in_border()
         self.painting_paused.emit()
         self.changed.emit()
+
+    def catch_up(self) -> None:
+        """Take in strokes that were painted or undone a moment ago, before they are asked about."""
+        if self._is_painting:
+            self.look_at_strokes()
 
     def _look(self) -> None:
         known = self._strokes.look() if self._strokes is not None and self.strokes_fit() else {}
