@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,20 @@ from napari_unet.engine.segmenter import Segmenter
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.unet import UNet
 from napari_unet.viewer.controller import SegmentationController
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _what_stays():
+    """What was imported is no garbage; without it, looking for some takes little time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _garbage_is_collected_here():
+    """Windows of a test that is over must not be deleted by a later test's worker thread."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
