@@ -9,10 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_unet.engine.images.axes import (
+    Axis,
     Corrections,
+    ImageInfo,
     PixelSize,
     parse_pixel_size,
     parse_size_of_plane,
+    spacing_of,
 )
 from napari_unet.engine.images.opening import image_name, open_image
 from napari_unet.ops.errors import InputError
@@ -318,3 +321,13 @@ def test_ome_xml_with_impossible_sizes_is_not_believed(tmp_path, hyperstack, old
 def test_what_is_no_image(tmp_path, data, word):
     np.save(tmp_path / "a.npy", data)
     assert word in error_of(open_image, tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("plane_distance", "unit", "expected"),
+    [(500.0, "nm", (0.5, 0.25, 0.25)), (None, None, (1.0, 1.0, 1.0)), (2.0, "s", (1.0, 1.0, 1.0))],
+)
+def test_voxels_are_measured_in_one_unit(plane_distance, unit, expected):
+    axes = (Axis("z", 3, plane_distance, unit), Axis("y", 4, 0.25, "µm"), Axis("x", 5, 0.25, "µm"))
+    found = spacing_of(ImageInfo(Path("cells.tif"), "TIFF", axes, "uint8"))
+    assert found == pytest.approx(expected)

@@ -109,9 +109,10 @@ def _read(
     image: Path, annotations: Path, options: dict[str, Any]
 ) -> tuple[SourceImage, NDArray[Any], tuple[PixelSize | None, tuple[str, ...]]]:
     """Return the image, its annotations, and the pixel size and channels for the model file."""
-    from napari_unet.engine.dataset.stacks import read_stack, spacing_of
+    from napari_unet.engine.dataset.stacks import read_stack
     from napari_unet.engine.files import read_image
     from napari_unet.engine.image import SourceImage
+    from napari_unet.engine.images.axes import spacing_of
 
     corrections = chosen_corrections(options["axes"], options["pixel_size"], options["level"])
     if options["ndim"] == "3":

@@ -85,8 +85,9 @@ def _of_stack(
     corrections: Corrections,
     compute: Callable[..., NDArray[np.float32]],
 ) -> tuple[NDArray[np.float32], Path]:
-    from napari_unet.engine.dataset.stacks import read_stack, spacing_of
+    from napari_unet.engine.dataset.stacks import read_stack
     from napari_unet.engine.files import write_atomically
+    from napari_unet.engine.images.axes import spacing_of
     from napari_unet.engine.images.tiff_writing import stack_writer
 
     if output.suffix.lower() not in (".tif", ".tiff"):

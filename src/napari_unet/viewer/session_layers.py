@@ -119,21 +119,17 @@ class SessionLayers(QObject):
         self._plane_pause.cancel()
         self.image = layer
         self.planes, self.source, self.results, self.plane = None, None, None, ()
+        usable = layer is not None and why_not_usable(layer) is None
         if layer is not None:
             layer.events.data.connect(self._on_image_changed)
-            if why_not_usable(layer) is None:
-                self.planes = self.annotated.planes_of(layer) or planes_of(layer)
-                self.results = ResultLayers(self._viewer(), layer, self.planes)
-                self._go_to_plane(self._shown_plane() or (0,) * (len(self.planes.shape) - 2))
+        if layer is not None and usable:
+            self.planes = self.annotated.planes_of(layer) or planes_of(layer)
+            self.results = ResultLayers(self._viewer(), layer, self.planes)
+            self._go_to_plane(self._shown_plane() or (0,) * (len(self.planes.shape) - 2))
         self._take_up_annotations()
         self.changed.emit()
-        if self.has_source:
+        if usable:
             self.image_chosen.emit()
-
-    @property
-    def has_source(self) -> bool:
-        """Whether there is an image that can be used."""
-        return self.source is not None
 
     def _take_up_annotations(self) -> None:
         """Paint on the layer that the image was painted on before; on none of another image."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.dataset.files import PairData
-from napari_unet.engine.images.axes import Corrections, ImageInfo, unit_ratio
+from napari_unet.engine.images.axes import Corrections, ImageInfo, spacing_of
 from napari_unet.engine.images.opening import UNREADABLE, open_image, unreadable
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.labels import as_label_image
@@ -53,22 +53,6 @@ def read_stack(
         raise unreadable(path, error) from error
     stack = channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
     return stack, info
-
-
-def spacing_of(info: ImageInfo) -> tuple[float, ...]:
-    """Return the size of a voxel along planes, rows and columns, in one unit.
-
-    Where nobody knows it, planes are taken to lie as far apart as pixels: (1, 1, 1).
-    """
-    found, columns = [], info.axis("x")
-    for axis in (info.axis(name) for name in "zyx"):
-        if axis is None or axis.size is None or columns is None:
-            return (1.0, 1.0, 1.0)
-        ratio = unit_ratio(axis.unit, columns.unit)
-        if ratio is None:
-            return (1.0, 1.0, 1.0)
-        found.append(axis.size * ratio)
-    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,6 +312,22 @@ def unit_ratio(unit: str | None, other: str | None) -> float | None:
     return _METRES[unit] / _METRES[other]
 
 
+def spacing_of(info: ImageInfo) -> tuple[float, ...]:
+    """Return the size of a voxel along planes, rows and columns, in one unit.
+
+    Where nobody knows it, planes are taken to lie as far apart as pixels: (1, 1, 1).
+    """
+    found, columns = [], info.axis("x")
+    for axis in (info.axis(name) for name in "zyx"):
+        if axis is None or axis.size is None or columns is None:
+            return (1.0, 1.0, 1.0)
+        ratio = unit_ratio(axis.unit, columns.unit)
+        if ratio is None:
+            return (1.0, 1.0, 1.0)
+        found.append(axis.size * ratio)
+    return tuple(found)
+
+
 def usable_size(size: object) -> float | None:
     """Return a size from a file if it is a finite number above 0, else None."""
     try:

@@ -15,7 +15,7 @@ from skimage.transform import resize
 from napari_unet.engine.averaging import Averaging
 from napari_unet.engine.events import Noticed, PredictionFinished, TilePredicted
 from napari_unet.engine.image import SourceImage
-from napari_unet.engine.images.axes import Corrections, ImageInfo, PixelSize
+from napari_unet.engine.images.axes import Corrections, ImageInfo, PixelSize, spacing_of
 from napari_unet.engine.images.events import FileOpened, FilePredicted, FileProgressed
 from napari_unet.engine.images.fitting import EACH, choose_channels, rescaling
 from napari_unet.engine.images.lazy import OpenedImage, PlaneIndex
@@ -280,13 +280,11 @@ class _FileJob:
         return self._before
 
     def _spacing(self, ndim: int) -> tuple[float, ...] | None:
-        """Return the size of a pixel along z, y and x, in pixels of the plane; None if unknown."""
-        axes = [self._image.info.axis(name) for name in "zyx"[-ndim:]]
-        sizes = [None if axis is None else axis.size for axis in axes]
-        known = [size for size in sizes if size is not None]
-        if ndim == 2 or len(known) < ndim:
+        """Return the size of a voxel along z, y and x, in pixels of the plane; None for a plane."""
+        if ndim == 2:
             return None
-        return tuple(size / known[-1] for size in known)
+        sizes = spacing_of(self._image.info)
+        return tuple(size / sizes[-1] for size in sizes)
 
     def _read(self, index: PlaneIndex) -> NDArray[np.float32]:
         """Read (C, Y, X), or (C, Z, Y, X) for a network that looks at stacks."""
