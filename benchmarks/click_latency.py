@@ -65,7 +65,7 @@ def measure(robot: Any, places: list[tuple[int, int]], clicks: int) -> list[floa
     seconds = []
     for number in range(clicks):
         point = robot.canvas_point(places[number % len(places)])
-        QTest.mouseMove(robot.canvas, point)
+        robot.move(point)
         QApplication.processEvents()
         began = time.perf_counter()
         QTest.mouseClick(

@@ -77,7 +77,7 @@ def drawn_cells() -> tuple[ImageFile, list[tuple[float, float]]]:
 def click(robot: Robot, session: ClickSession, place: tuple[float, float]) -> None:
     """Click on an object and wait for its outline."""
     point = robot.canvas_point(place)
-    QTest.mouseMove(robot.canvas, point)
+    robot.move(point)
     QTest.mouseClick(
         robot.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, QPoint(point)
     )

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QCursor, QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget, QPushButton
 
 _LEFT = Qt.MouseButton.LeftButton
+_NO_BUTTON = Qt.MouseButton.NoButton
 _NO_KEY = Qt.KeyboardModifier.NoModifier
 # Mouse positions between two points of a stroke.
 _MOVES = 6
@@ -41,6 +43,8 @@ class Robot:
         # Weakly, so that a robot that is still around does not keep a closed window.
         self._viewer = weakref.ref(viewer)
         self.released_at = 0.0
+        # The screen's own pointer waits in the corner, away from the canvas.
+        QCursor.setPos(0, 0)
 
     @property
     def viewer(self) -> Any:
@@ -79,20 +83,29 @@ class Robot:
         x, y, _, w = camera.transform.map([column, row, 0, 1])
         return QPoint(round(x / w), round(y / w))
 
+    def move(self, point: QPoint, buttons: Any = _NO_BUTTON) -> None:
+        """Move the mouse to a place of the canvas.
+
+        QTest moves the screen's pointer, whose events come when the screen sends them: on a busy
+        machine after the button was let go, or in the middle of the next stroke.
+        """
+        local, screen = QPointF(point), QPointF(self.canvas.mapToGlobal(point))
+        moved = QMouseEvent(QEvent.Type.MouseMove, local, screen, _NO_BUTTON, buttons, _NO_KEY)
+        QApplication.sendEvent(self.canvas, moved)
+
     def stroke(self, points: Sequence[Sequence[float]]) -> None:
         """Press the mouse at the first position, draw through the others, let go at the last."""
-        positions = [self.canvas_point(point) for point in points]
-        QTest.mouseMove(self.canvas, positions[0])
-        QTest.mousePress(self.canvas, _LEFT, _NO_KEY, positions[0])
-        for start, end in pairwise(positions):
+        # Each position is looked up when the mouse gets there: the canvas may have moved by then.
+        self.move(self.canvas_point(points[0]))
+        QTest.mousePress(self.canvas, _LEFT, _NO_KEY, self.canvas_point(points[0]))
+        for start, end in pairwise(points):
             for move in range(1, _MOVES + 1):
                 share = move / _MOVES
-                x = start.x() + (end.x() - start.x()) * share
-                y = start.y() + (end.y() - start.y()) * share
-                QTest.mouseMove(self.canvas, QPoint(round(x), round(y)))
+                between = [a + (b - a) * share for a, b in zip(start, end, strict=True)]
+                self.move(self.canvas_point(between), _LEFT)
                 QApplication.processEvents()
         self.released_at = time.perf_counter()
-        QTest.mouseRelease(self.canvas, _LEFT, _NO_KEY, positions[-1])
+        QTest.mouseRelease(self.canvas, _LEFT, _NO_KEY, self.canvas_point(points[-1]))
         self.wait(0.05)
 
     def button(self, text: str) -> QPushButton:
