@@ -94,8 +94,12 @@ class Blocks:
         )
         if not inside or pixels.dtype != np.dtype(DTYPES[self.dtype]):
             raise JournalError("pixels do not belong to their layer")
-        if prod(len(grid) for grid in self._grids(box)) * self._block_size > _MOST_TOUCHED:
+        if self.touched_bytes(box) > _MOST_TOUCHED:
             raise JournalError("a change touches more of a layer than one may")
+
+    def touched_bytes(self, box: tuple[slice, ...]) -> int:
+        """Return the bytes of the blocks that a box meets: what a change there adds at most."""
+        return prod(len(grid) for grid in self._grids(box)) * self._block_size
 
     def write(self, change: BoxChange) -> None:
         """Write the pixels after a change; `check` it before."""

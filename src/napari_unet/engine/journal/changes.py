@@ -243,6 +243,16 @@ class Entry:
 # ---------------------------------------------------------------------------- large changes
 
 
+def pixel_bytes(change: Change) -> int:
+    """Return how many bytes of pixels a change holds, both sides of them."""
+    match change:
+        case Painted():
+            return 2 * sum(box.size for box in change.boxes)
+        case Accepted():
+            return int(change.labels.nbytes)
+    return 0
+
+
 def split_change(change: Change) -> list[Change]:
     """Cut a change of more pixels than one entry holds into several; others stay one."""
     if isinstance(change, Accepted):

@@ -275,16 +275,36 @@ def write_file(path: Path, contents: bytes) -> None:
     OSError
         If it cannot be written.
     """
+    replace_file(path, contents, synced=True)
+    sync_folder(path.parent)
+
+
+def replace_file(path: Path, contents: bytes, *, synced: bool = False) -> None:
+    """Write a file that is either whole or not there.
+
+    Parameters
+    ----------
+    path, contents
+        The file.
+    synced
+        Whether its contents are on the disk before it has its name. Otherwise a power cut may
+        leave an empty file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with partial.open("wb") as file:
             file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -209,7 +209,15 @@ def _refuse_constant(name: str) -> Any:
 
 
 def compress(pixels: NDArray[Any]) -> bytes:
-    """Return the bytes of an array, as a chunk of a Zarr array holds them."""
+    """Return the bytes of an array, as a chunk of a Zarr array holds them.
+
+    Raises
+    ------
+    JournalError
+        If its dtype is none of `DTYPES`.
+    """
+    if pixels.dtype.name not in DTYPES:
+        raise JournalError(f"pixels of the type {pixels.dtype} do not belong into a journal")
     plain = np.ascontiguousarray(pixels, dtype=DTYPES[pixels.dtype.name])
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
     return packer.compress(plain.tobytes()) + packer.flush()

@@ -4,7 +4,7 @@
 
     project = Project.open(folder)  # or Project.create(folder, header)
     project.state  # what it holds: layers, accepted predictions, network, settings, view
-    project.append(Painted(...))  # written at once, on a thread of its own
+    project.append(Painted(...))  # written before it returns; what is large, on a thread
     project.close()
 
 See docs/reference/formats.md for the files.
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from napari_unet.engine.journal.changes import Change, Entry, split_change
+from napari_unet.engine.journal.changes import Change, Entry, pixel_bytes, split_change
 from napari_unet.engine.journal.compaction import tidy
 from napari_unet.engine.journal.folder import (
     MODELS,
@@ -25,12 +25,13 @@ from napari_unet.engine.journal.folder import (
     timestamp,
     write_header,
 )
-from napari_unet.engine.journal.format import Damage, JournalError
+from napari_unet.engine.journal.format import Damage, JournalError, encode_line
 from napari_unet.engine.journal.lock import ProjectLock
+from napari_unet.engine.journal.records import to_values
 from napari_unet.engine.journal.recovery import EntryFinder, recover, set_aside
 from napari_unet.engine.journal.segment import Segment
 from napari_unet.engine.journal.state import ProjectState
-from napari_unet.engine.journal.writer import JournalWriter, WriterStatus
+from napari_unet.engine.journal.writer import SMALL, JournalWriter, WriterStatus
 
 # Seconds to wait for changes that are to be read back.
 _FLUSH: Final = 10.0
@@ -41,7 +42,7 @@ def _nothing() -> None:
 
 
 class Project:
-    """An open project. Its methods are called on one thread; none of them waits for a disk.
+    """An open project. Its methods are called on one thread; `append` does not wait for a disk.
 
     Make it with `create` or `open`.
 
@@ -185,21 +186,33 @@ class Project:
     def append(self, change: Change, *, undoes: int = 0, redoes: int = 0) -> int:
         """Have a change written, and return its number; 0 if it is not taken, see `can_append`.
 
+        A small change outlives the program when this returns, and so does everything before a
+        large one, unless the disk is full or stalls.
+
         Parameters
         ----------
         change
             What changed; its arrays must not be written to any more.
         undoes, redoes
             The number of the change that this one takes back or makes again.
+
+        Raises
+        ------
+        JournalError
+            If it does not fit what is there, or its values are not fit for JSON.
         """
         if self._writer is None or not self._writer.can_take():
             return 0
+        self._writer.catch_up()
         first = self.facts.last + 1
+        is_small = pixel_bytes(change) <= SMALL
         for part in split_change(change):
             joins = self.facts.last + 1 > first
             entry = Entry(self.facts.last + 1, part, timestamp(), undoes, redoes, joins)
+            # Before it counts, so that what can never be written does not stop what follows.
+            line = encode_line(to_values(entry)) if is_small else None
             self.facts.take(entry)
-            self._writer.append(entry)
+            self._writer.append(entry, line, self.facts.growth(part))
         return first
 
     def flush(self, timeout: float = _FLUSH) -> bool:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from napari_unet.engine.journal.folder import Header, header_values, segment_name, write_file
+from napari_unet.engine.journal.folder import (
+    Header,
+    header_values,
+    replace_file,
+    segment_name,
+    sync_folder,
+)
 from napari_unet.engine.journal.format import encode_line
 
 
@@ -36,10 +42,14 @@ class Segment:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         self._handle = os.open(path, flags, 0o666)
         os.ftruncate(self._handle, end)
+        # Whether its name may not be on the disk yet.
+        self._is_new = False
 
     @classmethod
     def begin(cls, folder: Path, first: int, header: Header) -> Segment:
         """Begin a new part of the journal with the line that says what it is.
+
+        It does not wait for the disk, since whoever paints may wait for it; `sync` does.
 
         Raises
         ------
@@ -48,8 +58,10 @@ class Segment:
         """
         line = encode_line(header_values(header) | {"first": first})
         path = folder / segment_name(first)
-        write_file(path, line)  # so that there is never one without its first line
-        return cls(path, len(line))
+        replace_file(path, line)  # so that there is never one without its first line
+        new = cls(path, len(line))
+        new._is_new = True
+        return new
 
     def is_in_place(self) -> bool:
         """Whether the file is still where it was: a folder that was removed goes on unseen."""
@@ -86,6 +98,9 @@ class Segment:
             If the system cannot do that.
         """
         os.fsync(self._handle)
+        if self._is_new and self.is_in_place():
+            sync_folder(self.path.parent)
+            self._is_new = False
 
     def close(self) -> None:
         """Close the file."""

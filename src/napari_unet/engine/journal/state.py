@@ -182,8 +182,20 @@ class ProjectState:
         for box in change.boxes:
             pixels.write(box)
         layer.pixels = pixels
-        if sum(each.pixels.size for each in self.layers.values()) > MOST_BYTES:
+        if self.size > MOST_BYTES:
             raise JournalError("the pixels of a project take more memory than they may")
+
+    @property
+    def size(self) -> int:
+        """Bytes of pixels in memory."""
+        return sum(each.pixels.size for each in self.layers.values())
+
+    def growth(self, change: Change) -> int:
+        """Return how many bytes of pixels a change that fits adds at most."""
+        if not isinstance(change, Painted):
+            return 0
+        pixels = self.layers[change.layer].pixels
+        return sum(pixels.touched_bytes(box.index) for box in change.boxes)
 
     def inverse_of(self, entry: Entry) -> Change:
         """Return the change that takes back one that counts."""
