@@ -7,15 +7,10 @@ import torch
 from networks import make_unet
 
 from napari_unet.engine.events import Noticed, ScoreMeasured, StepCompleted, TrainingFinished
-from napari_unet.engine.finetune import (
-    FinetuneRequest,
-    Mailbox,
-    _ErrorMap,
-    _PatchSource,
-    finetune,
-)
+from napari_unet.engine.finetune import FinetuneRequest, Mailbox, finetune
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.predict import predict
+from napari_unet.engine.stroke_patches import ErrorMap, StrokePatches
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.ops.errors import InputError
 
@@ -320,7 +315,7 @@ def test_a_border_between_objects_weighs_as_much_as_between_touching_ones(two_ha
     request = FinetuneRequest(SourceImage(image), annotations, borders=borders)
     trainer = Trainer(make_unet(), replace(QUICK, held_out=0))
     with_border, without = (
-        _PatchSource(trainer, each)._lessons[0].weights.numpy()
+        StrokePatches(trainer, each)._lessons[0].weights.numpy()
         for each in (request, replace(request, borders=None))
     )
     np.testing.assert_allclose((with_border - without)[borders], trainer.config.w0)
@@ -331,7 +326,7 @@ def test_half_of_the_patches_lie_where_the_focus_is(two_halves):
     image, annotations = two_halves
     box = (slice(0, 20), slice(0, 40))
     request = FinetuneRequest(SourceImage(image), annotations, focus=box)
-    source = _PatchSource(Trainer(make_unet(), replace(QUICK, held_out=0)), request)
+    source = StrokePatches(Trainer(make_unet(), replace(QUICK, held_out=0)), request)
     assert set(source._focus) == {1}  # of the other class nothing lies there
     assert (source._focus[1] < 40).all()
     source.draw()
@@ -343,7 +338,7 @@ def test_what_was_accepted_is_learned_from_but_for_held_out_strokes(two_halves):
     accepted = np.full(annotations.shape, 2, np.uint8)
     request = FinetuneRequest(source, annotations, accepted=(AnnotatedImage(source, accepted),))
     trainer = Trainer(make_unet(), QUICK)
-    lesson = _PatchSource(trainer, request)._lessons[-1]
+    lesson = StrokePatches(trainer, request)._lessons[-1]
     held_out = trainer.held_out[source].mask
     assert held_out.any()
     np.testing.assert_array_equal(lesson.annotations.numpy(), np.where(held_out, 0, 2))
@@ -352,7 +347,7 @@ def test_what_was_accepted_is_learned_from_but_for_held_out_strokes(two_halves):
 def shares_of_two_places(first, second):
     """How often pixels of two squares are drawn, after losses were told of; and which pixels."""
     pixels = np.array([(0, 0), (0, 1), (40, 40), (0, 2), (41, 40)])  # three and two
-    errors = _ErrorMap(pixels, np.full((4, 4), np.nan))
+    errors = ErrorMap(pixels, np.full((4, 4), np.nan))
     for place, loss in enumerate((first, second)):
         if loss is not None:
             errors.remember(place, loss)
@@ -383,7 +378,7 @@ def test_learning_tells_where_it_is_wrong(two_halves):
     image, annotations = two_halves
     trainer = Trainer(make_unet(), replace(QUICK, held_out=0))
     source_image = SourceImage(image)
-    source = _PatchSource(trainer, FinetuneRequest(source_image, annotations))
+    source = StrokePatches(trainer, FinetuneRequest(source_image, annotations))
     trainer.learn(source.draw())
     source.remember(trainer.patch_losses)
     assert len(trainer.patch_losses) == QUICK.batch
