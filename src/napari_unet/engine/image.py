@@ -16,6 +16,25 @@ from napari_unet.ops.images import channel_count, to_channels_first
 from napari_unet.ops.normalize import percentile_normalize
 
 
+@dataclass(frozen=True, slots=True)
+class ImageKind:
+    """Which images a network takes.
+
+    Attributes
+    ----------
+    channels
+        How many.
+    ndim
+        2 for images, 3 for stacks that are looked at as a whole.
+    names
+        Of the channels, in the network's order; empty if nobody named them.
+    """
+
+    channels: int
+    ndim: int = 2
+    names: tuple[str, ...] = ()
+
+
 class SourceImage:
     """An image to learn from and to predict; its numbers are not to be changed afterwards.
 
@@ -29,11 +48,13 @@ class SourceImage:
         (Z, Y, X, C). An array does not say itself whether (3, 512, 512) are planes.
     spacing
         Size of a pixel along each axis, in any unit; None: all alike.
+    colours
+        False: the last axis holds channels of any meaning, and any number of them.
 
     Attributes
     ----------
     channels
-        How many a network sees, 1 or 3.
+        How many a network sees: 1 or 3, or as many as there are if they are no colours.
     ndim
         2 for an image, 3 for a stack.
     spacing
@@ -46,10 +67,18 @@ class SourceImage:
         first used.
     """
 
-    def __init__(self, data: Any, ndim: int = 2, spacing: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        data: Any,
+        ndim: int = 2,
+        spacing: Sequence[float] | None = None,
+        *,
+        colours: bool = True,
+    ) -> None:
         if ndim not in (2, 3):
             raise InputError(f"an image has 2 axes and a stack 3, not {ndim}; choose 2 or 3")
-        self.channels = channel_count(data, ndim)
+        self.channels = channel_count(data, ndim, colours=colours)
+        self._colours = colours
         self.ndim = ndim
         self.spacing = _relative(spacing, ndim)
         self._data = data
@@ -59,7 +88,8 @@ class SourceImage:
         cls, normalized: NDArray[np.float32], spacing: Sequence[float] | None = None
     ) -> SourceImage:
         """Make an image of values that are normalised already; (C, Y, X) or (C, Z, Y, X)."""
-        image = cls(np.moveaxis(normalized, 0, -1), normalized.ndim - 1, spacing)
+        last = np.moveaxis(normalized, 0, -1)
+        image = cls(last, normalized.ndim - 1, spacing, colours=False)
         image.__dict__["normalized"] = normalized  # what the cached property would compute
         return image
 
@@ -80,7 +110,8 @@ class SourceImage:
         The percentiles are those of the whole image, so that no tile depends on where it was cut.
         Computed at first use; takes about 0.1 s for 4 million pixels, so not on the main thread.
         """
-        return percentile_normalize(to_channels_first(np.asarray(self._data), self.ndim))
+        pixels = np.asarray(self._data)
+        return percentile_normalize(to_channels_first(pixels, self.ndim, colours=self._colours))
 
 
 def _relative(spacing: Sequence[float] | None, ndim: int) -> tuple[float, ...]:

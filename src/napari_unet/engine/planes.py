@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from napari_unet.engine.device import free_memory
 from napari_unet.engine.events import (
     FileSaved,
     InstancesFound,
@@ -26,7 +29,11 @@ from napari_unet.engine.images.axes import ImageInfo
 from napari_unet.engine.images.storing import result_store
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.results import InstanceSettings, find_instances
+from napari_unet.ops.errors import InputError
 from napari_unet.ops.stitching import continue_objects
+
+# float32, and what normalisation needs beside it.
+_BYTES_NORMALISED: Final = 8
 
 #: The position along the axes before rows and columns: (plane,), (time, plane) ...
 Plane = tuple[int, ...]
@@ -166,6 +173,67 @@ def find_stack_instances(
         count = max(count, int(found[plane].max(initial=0)))
         yield PlaneFinished(number, len(planes))
     yield InstancesFound(found, count)
+
+
+def find_volume_instances(
+    probability: NDArray[np.float32],
+    stacks: Sequence[Plane],
+    settings: InstanceSettings,
+    spacing: Sequence[float] | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[PlaneFinished | InstancesFound]:
+    """Cut objects out of stacks as a whole, in three dimensions.
+
+    Parameters
+    ----------
+    probability
+        Shape (classes, ..., Z, Y, X), float32 in [0, 1].
+    stacks
+        The positions along the axes before Z that were predicted whole; () of a single stack.
+    settings
+        As for `find_instances`; sizes are in voxels.
+    spacing
+        Size of a voxel along z, y and x, in pixels of the plane.
+    stop
+        Checked before every stack; the stacks before it keep their objects.
+
+    Yields
+    ------
+    PlaneFinished
+        After every stack.
+    InstancesFound
+        Last; shape (..., Z, Y, X), each object with a number of its own.
+    """
+    found: NDArray[np.int32] = np.zeros(probability.shape[1:], np.int32)
+    count = 0
+    for number, stack in enumerate(stacks, start=1):
+        if stop is not None and stop.is_set():
+            break
+        where: tuple[Any, ...] = (slice(None), *stack)
+        objects = find_instances(probability[where], settings, spacing)
+        found[stack] = np.where(objects, objects + count, 0)
+        count += int(objects.max(initial=0))
+        yield PlaneFinished(number, len(stacks))
+    yield InstancesFound(found, count)
+
+
+def check_room(stack: SourceImage) -> None:
+    """See to it that a stack that is predicted as a whole fits into the memory, with its answer.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    voxels = math.prod(stack.shape)
+    needed = voxels * stack.channels * (stack.data.dtype.itemsize + _BYTES_NORMALISED)
+    free = free_memory(torch.device("cpu"))
+    if needed > free:
+        raise InputError(
+            f"the stack needs {needed / 2**30:.1f} GiB of memory to be normalised as a whole, and "
+            f"{free / 2**30:.1f} GiB are free; crop it, take a coarser level, or predict it in "
+            "blocks with napari-unet predict-array"
+        )
 
 
 def save_stack(

@@ -268,10 +268,13 @@ def check_channels(model: UNet, image: SourceImage) -> None:
         )
     if image.channels != model.config.in_channels:
         kinds = {1: "a grey image", 3: "an RGB image"}
-        wanted = model.config.in_channels
+        wanted, held = (
+            kinds.get(count, f"an image of {count} channels")
+            for count in (model.config.in_channels, image.channels)
+        )
         raise InputError(
-            f"the model takes {kinds.get(wanted, f'{wanted} channels')}, but this is "
-            f"{kinds[image.channels]}; choose a matching image, convert it, or start a new model"
+            f"the model takes {wanted}, but this is {held}; choose a matching image, convert it, or "
+            "start a new model"
         )
 
 

@@ -168,10 +168,12 @@ def _cut_out(
 
 
 def instances_job(
-    probability: NDArray[np.float32], settings: InstanceSettings
+    probability: NDArray[np.float32],
+    settings: InstanceSettings,
+    spacing: Sequence[float] | None = None,
 ) -> Iterator[InstancesFound]:
     """Return the job of `find_instances`."""
-    instances = find_instances(probability, settings)
+    instances = find_instances(probability, settings, spacing)
     yield InstancesFound(instances, int(instances.max(initial=0)))
 
 

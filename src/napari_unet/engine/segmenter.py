@@ -21,7 +21,7 @@ from napari_unet.engine.events import (
 from napari_unet.engine.exchange.foreign import check_fits
 from napari_unet.engine.exchange.open import open_model
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox
-from napari_unet.engine.image import AnnotatedImage, SourceImage
+from napari_unet.engine.image import AnnotatedImage, ImageKind, SourceImage
 from napari_unet.engine.learning_network import AnswerRequest, LearningNetwork, Speaker
 from napari_unet.engine.predict import PredictRequest, assemble, check_channels, predict_tiles
 from napari_unet.engine.rounds import (
@@ -153,6 +153,16 @@ class Segmenter:
     def is_fine_tuned(self) -> bool:
         """Whether the network made a step, or was loaded."""
         return self._network.is_fine_tuned
+
+    @property
+    def takes(self) -> ImageKind | None:
+        """Which images it takes; None as long as a new network is made for whatever comes."""
+        if self.guest is None and not self._network.is_fine_tuned:
+            return None
+        config = self._network.model.config if self.guest is None else self.guest.config
+        names = self.usage.learned_from.channels
+        fit = len(names) == config.in_channels
+        return ImageKind(config.in_channels, config.ndim, names if fit else ())
 
     @property
     def answers_at_once(self) -> bool:

@@ -1,6 +1,7 @@
 """Images as they come from files and layers, made into the one form that the rest works on.
 
-That form is (C, Y, X) float32, or (C, Z, Y, X) for stacks, with 1 or 3 channels.
+That form is (C, Y, X) float32, or (C, Z, Y, X) for stacks: 1 channel if grey, 3 if RGB, or as many
+as were put together.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _KINDS = {
 }
 
 
-def channel_count(image: Any, ndim: int = 2) -> int:
+def channel_count(image: Any, ndim: int = 2, *, colours: bool = True) -> int:
     """Tell how many channels the network will see, from shape and dtype alone.
 
     Parameters
@@ -44,11 +45,13 @@ def channel_count(image: Any, ndim: int = 2) -> int:
         Shape (Y, X), or (Y, X, C) with C = 1, 3 or 4. Lazy arrays are not computed.
     ndim
         3 for a stack, shape (Z, Y, X) or (Z, Y, X, C).
+    colours
+        False: the last axis holds channels of any meaning, and any number of them.
 
     Returns
     -------
     int
-        1 for grey images, 3 for RGB and RGBA.
+        1 for grey images, 3 for RGB and RGBA; C if it does not hold colours.
 
     Raises
     ------
@@ -65,6 +68,8 @@ def channel_count(image: Any, ndim: int = 2) -> int:
     if 0 in shape:
         raise InputError(f"the image is empty (shape {shape}); load one with at least one pixel")
     channels = 1 if len(shape) == ndim else shape[ndim]
+    if not colours:
+        return int(channels)
     if channels not in (1, _RGB, _RGBA):
         raise InputError(
             f"the image has {channels} channels in its last axis (shape {shape}); "
@@ -73,7 +78,9 @@ def channel_count(image: Any, ndim: int = 2) -> int:
     return 1 if channels == 1 else _RGB
 
 
-def to_channels_first(image: ArrayLike, ndim: int = 2) -> NDArray[np.float32]:
+def to_channels_first(
+    image: ArrayLike, ndim: int = 2, *, colours: bool = True
+) -> NDArray[np.float32]:
     """Bring an image into the form that normalisation and networks take.
 
     Parameters
@@ -83,10 +90,12 @@ def to_channels_first(image: ArrayLike, ndim: int = 2) -> NDArray[np.float32]:
         Boolean, integer or real, of any width and byte order.
     ndim
         3 for a stack, shape (Z, Y, X) or (Z, Y, X, C).
+    colours
+        False: the last axis holds channels of any meaning, and any number of them.
 
     Returns
     -------
-    ndarray of float32, shape (1, Y, X) or (3, Y, X), or (1, Z, Y, X) or (3, Z, Y, X)
+    ndarray of float32, shape (C, Y, X) or (C, Z, Y, X), where C is 1 or 3 for colours
         The grey values unscaled, in native byte order, never a view of the input.
 
     Raises
@@ -96,9 +105,9 @@ def to_channels_first(image: ArrayLike, ndim: int = 2) -> NDArray[np.float32]:
         float32 cannot hold.
     """
     if not hasattr(image, "shape"):
-        channel_count(image, ndim)
+        channel_count(image, ndim, colours=colours)
         image = np.asarray(image)
-    channels = channel_count(image, ndim)
+    channels = channel_count(image, ndim, colours=colours)
     pixels = np.asarray(image)
     if pixels.ndim == ndim:
         pixels = pixels[..., np.newaxis]

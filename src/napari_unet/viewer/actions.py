@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from napari_unet.viewer.model_fit import why_no_learning
 from napari_unet.viewer.planes import why_not_usable
 
 if TYPE_CHECKING:
@@ -62,9 +63,17 @@ def why_not(action: Action, session: SegmentationController) -> str | None:
     if action is Action.LEARN:
         if session.is_learning:
             return "It is learning already; new strokes are taken in as you paint."
-        return session.layers.why_no_strokes(session.classes)
+        return _why_no_learning(session) or session.layers.why_no_strokes(session.classes)
     if action is Action.PREDICT:
-        ready = session.segmenter.has_learned
-        return None if ready else "Learn from a few strokes first, or load a model."
+        if not session.segmenter.has_learned:
+            return "Learn from a few strokes first, or load a model."
+        return session.layers.why_unfitting()
     complete = session.layers.results is not None and session.layers.results.is_complete
     return None if complete else "Predict the whole image first."
+
+
+def _why_no_learning(session: SegmentationController) -> str | None:
+    """Say why the network cannot learn from this image; one of another program makes room."""
+    if session.segmenter.guest is not None:
+        return None
+    return why_no_learning(session.segmenter.takes) or session.layers.why_unfitting()

@@ -22,7 +22,7 @@ from napari_unet.engine.events import (
     StepCompleted,
 )
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox
-from napari_unet.engine.image import AnnotatedImage
+from napari_unet.engine.image import AnnotatedImage, ImageKind
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.results import InstanceSettings
 from napari_unet.engine.segmenter import Segmenter
@@ -90,6 +90,7 @@ class SegmentationController(QObject):
         self.status = JobStatus()
         self.history = TrainingHistory()
         self.layers = SessionLayers(unwrap(viewer))
+        self.layers.takes = self._takes
         self._classes = self.segmenter.classes
         self.guidance = Guidance(unwrap(viewer), self.lane, self.layers)
         self.corrections = Corrections(self)
@@ -139,7 +140,11 @@ class SegmentationController(QObject):
         classes = self._classes
         self.lane.stop(silence=True)
         self._reports.forget()
-        self.submit("Starting a new network", lambda stop: self._start_anew(classes))
+        self.submit(
+            "Starting a new network",
+            lambda stop: self._start_anew(classes),
+            then=self.layers.refit,
+        )
 
     def _start_anew(self, classes: int) -> Iterator[JobEvent]:
         self.segmenter.start_anew(classes)
@@ -270,6 +275,10 @@ class SegmentationController(QObject):
     def _on_loaded(self) -> None:
         self._classes = self.segmenter.classes
         self._reports.forget()
+        self.layers.refit()
+
+    def _takes(self) -> ImageKind | None:
+        return self.segmenter.takes
 
     def suspend(self) -> None:
         """Stop all jobs and wait for them; nothing more is heard of them."""
@@ -393,7 +402,8 @@ class SegmentationController(QObject):
         elif self.is_learning:
             self._preview.keep_up()
         elif self.segmenter.is_fine_tuned and self.why_not(Action.PREDICT) is None:
-            self.predict()
+            if (kind := self.segmenter.takes) is not None and kind.ndim == 2:  # stacks take long
+                self.predict()
 
     def _on_image_replaced(self) -> None:
         if self.lane.is_busy():

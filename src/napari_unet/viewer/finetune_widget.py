@@ -24,7 +24,6 @@ from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.learning_options import LearningOptions
 from napari_unet.viewer.model_files import ModelFiles
-from napari_unet.viewer.planes import why_not_usable
 from napari_unet.viewer.project.strip import ProjectStrip
 from napari_unet.viewer.score_text import describe_score
 from napari_unet.viewer.session_layers import unwrap
@@ -263,7 +262,7 @@ class FinetuneWidget(Dock):
         layers.draw_borders(wanted)
 
     def _why_not_paint(self) -> str | None:
-        return why_not_usable(self.controller.layers.image)
+        return self.controller.layers.why_not_paint()
 
     def _on_new_annotations(self) -> None:
         self.controller.layers.add_annotations()

@@ -51,6 +51,8 @@ def describe_image(layer: Image, planes: ImagePlanes | None = None, index: Index
     planes = planes or ImagePlanes(layer)
     rows, columns = planes.shape[-2:]
     kind = "RGB" if layer.rgb else "grey"
+    if planes.channels:
+        kind = f"channels {', '.join(channel.name for channel in planes.channels)}"
     text = f"{layer.name}: {rows} rows x {columns} columns, {kind}, {layer.dtype}"
     which = planes.describe(index or (0,) * (len(planes.shape) - 2))
     return f"{text}; {which}" if which else text
@@ -100,10 +102,9 @@ def image_info(layer: Image, planes: ImagePlanes) -> ImageInfo:
             "columns) can be saved; split the layer"
         )
     axes = []
-    scale = np.asarray(layer.scale) * planes.factors
-    for name, length, size, unit in zip(
-        "tzyx"[-len(shape) :], shape, scale, map(str, layer.units), strict=True
-    ):
+    scale = (np.asarray(layer.scale) * planes.factors)[list(planes.axes)]
+    units = [str(layer.units[axis]) for axis in planes.axes]
+    for name, length, size, unit in zip("tzyx"[-len(shape) :], shape, scale, units, strict=True):
         known = unit not in ("pixel", "dimensionless")
         unit = {"micrometer": "µm"}.get(unit, unit)
         axes.append(Axis(name, length, float(size), unit) if known else Axis(name, length))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -16,6 +16,7 @@ from napari_unet.engine.image import SourceImage
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.images import channel_count
 from napari_unet.ops.tiling import Box
+from napari_unet.viewer.channels import ChannelChoice, Stacked, plain_count
 
 #: The axes before rows and columns: none, (plane,), (time, plane) ...
 Index = tuple[int, ...]
@@ -93,25 +94,57 @@ class ImagePlanes:
         geometry alone makes sense.
     level
         Of a pyramid; 0 is the finest.
+    choice
+        Which channels, of this layer or of others, are its pixels; None: as it is.
+
+    Attributes
+    ----------
+    axes
+        Axes of the layer that are not channels: ..., rows, columns.
+    channels
+        Those that were put together, in their order; empty for an image as it is.
+    factors
+        Pixels of the finest level to one of these, along each axis of the layer; one covers the
+        whole axis of channels.
     """
 
-    def __init__(self, layer: Layer, level: int = 0) -> None:
+    def __init__(self, layer: Layer, level: int = 0, choice: ChannelChoice | None = None) -> None:
         self.layer = layer
         self.level = level
+        self.choice = choice or ChannelChoice()
+        self.axes = tuple(axis for axis in range(layer.ndim) if axis != self.choice.axis)
+        self.channels = self.choice.channels(layer)
         is_pyramid = bool(getattr(layer, "multiscale", False))
-        self._data = layer.data[level] if is_pyramid else layer.data
-        ones = np.ones(layer.ndim)
+        self._of_layer = layer.data[level] if is_pyramid else layer.data
+        self._data = self._of_layer
+        if self.channels:
+            self._data = Stacked([channel.pixels(level) for channel in self.channels])
         factors = layer.downsample_factors if is_pyramid else np.ones((1, layer.ndim))
-        self._factors: NDArray[np.float64] = np.asarray(factors, float)
-        #: Pixels of the finest level to one of these, along each axis.
-        self.factors: NDArray[np.float64] = self._factors[level] if is_pyramid else ones
+        self._factors: NDArray[np.float64] = np.array(factors, float)
+        self.factors: NDArray[np.float64] = self._factors[level if is_pyramid else 0].copy()
+        if self.choice.axis is not None:
+            self.factors[self.choice.axis] = self._of_layer.shape[self.choice.axis]
         self._known: WeakValueDictionary[Index, SourceImage] = WeakValueDictionary()
         self._latest: deque[SourceImage] = deque(maxlen=_KEPT)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """All axes but that of colours: (..., rows, columns)."""
-        return tuple(int(length) for length in self._data.shape[: self.layer.ndim])
+        """All axes but that of channels or colours: (..., rows, columns)."""
+        return tuple(int(self._of_layer.shape[axis]) for axis in self.axes)
+
+    @property
+    def layer_shape(self) -> tuple[int, ...]:
+        """That of layers of results: `shape`, and 1 where the image has channels between planes.
+
+        napari shows axes of layers side by side from the last one on, so it has to be there.
+        """
+        axis = self.choice.axis
+        return self.shape if not axis else (*self.shape[:axis], 1, *self.shape[axis:])
+
+    @property
+    def channel_count(self) -> int:
+        """How many channels a network sees."""
+        return len(self.channels) or plain_count(self.layer)
 
     @property
     def is_stack(self) -> bool:
@@ -131,7 +164,7 @@ class ImagePlanes:
     def is_of(self, layer: Layer) -> bool:
         """Say whether these are the planes of a layer as it is now."""
         data = layer.data[self.level] if getattr(layer, "multiscale", False) else layer.data
-        return layer is self.layer and data is self._data
+        return layer is self.layer and data is self._of_layer
 
     def indices(self) -> Iterator[Index]:
         """Return all planes in their order."""
@@ -141,13 +174,15 @@ class ImagePlanes:
         """Return the plane, and row and column on it, of a place in the world."""
         position = np.asarray(self.layer.world_to_data(world), float)[-self.layer.ndim :]
         # The middle of a pixel of a coarser level lies between pixels of the finest one.
-        position = (position + 0.5) / self.factors - 0.5
+        position = ((position + 0.5) / self.factors - 0.5)[list(self.axes)]
         index = tuple(round(float(value)) for value in position[:-2])
         return index, (float(position[-2]), float(position[-1]))
 
     def world(self, index: Index, at: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.float64]:
-        """Return the place in the world of row and column on a plane."""
-        position = (np.asarray((*index, *at), float) + 0.5) * self.factors - 0.5
+        """Return the place in the world of row and column on a plane: all axes of the layer."""
+        position = np.zeros(self.layer.ndim)
+        position[list(self.axes)] = (*index, *at)
+        position = (position + 0.5) * self.factors - 0.5
         return np.asarray(self.layer.data_to_world(position), float)
 
     def contains(self, index: Index, at: tuple[float, float] | None = None) -> bool:
@@ -167,11 +202,26 @@ class ImagePlanes:
             ndim = self._data.ndim - len(index)
             lazy = not isinstance(self._data, np.ndarray)
             plane = LazyPlane(self._data, index, ndim) if lazy else self._data[index]
-            known = self._known[index] = SourceImage(plane)
+            known = self._known[index] = SourceImage(plane, colours=not self.channels)
         if known in self._latest:
             self._latest.remove(known)
         self._latest.append(known)
         return known
+
+    def stack(self, index: Index, spacing: Sequence[float] | None = None) -> SourceImage:
+        """Return all planes at a position along the axes before them, for a network of stacks.
+
+        It is read when the engine needs it.
+
+        Parameters
+        ----------
+        index
+            () of a single stack, (time,) of a series of them.
+        spacing
+            Size of a voxel along planes, rows and columns.
+        """
+        stack = LazyPlane(self._data, index, self._data.ndim - len(index))
+        return SourceImage(stack, 3, spacing, colours=not self.channels)
 
     def index_of(self, source: SourceImage) -> Index | None:
         """Return which plane the engine means; None if it is none of these."""
@@ -192,17 +242,9 @@ class ImagePlanes:
 
     def placement(self) -> dict[str, Any]:
         """Return where the planes lie in the world, as keywords for a layer of `shape`."""
-        layer = self.layer
         # The first pixel of a coarser level covers several of the finest one.
-        first = layer.data_to_world((self.factors - 1) / 2)
-        return {
-            "scale": np.asarray(layer.scale) * self.factors,
-            "translate": np.asarray(layer.affine.inverse(np.asarray(first))),
-            "rotate": layer.rotate,
-            "shear": layer.shear,
-            "units": layer.units,
-            "affine": layer.affine.affine_matrix,
-        }
+        first = tuple((self.factors - 1) / 2)
+        return placement_of(self.layer, first, self.factors, len(self.layer_shape))
 
     def describe(self, index: Index) -> str:
         """Return which plane of how many, and which level of how many; "" for a plain image."""
@@ -215,27 +257,37 @@ class ImagePlanes:
         return text
 
 
-def placement_of(layer: Layer, corner: tuple[float, ...]) -> dict[str, Any]:
-    """Return where a part of a plane lies in the world, as keywords for a 2D layer.
+def placement_of(
+    layer: Layer,
+    corner: tuple[float, ...],
+    factors: NDArray[np.float64] | None = None,
+    ndim: int = 2,
+) -> dict[str, Any]:
+    """Return where a part of an image lies in the world, as keywords for a layer.
 
     Parameters
     ----------
     layer
         The image.
     corner
-        The first pixel of the part: all axes of the layer.
+        The middle of the first pixel of the part: all axes of the layer.
+    factors
+        Pixels of the image to one of the part, along each axis; None: 1.
+    ndim
+        How many axes the part has: the last ones.
     """
     physical = layer.affine.inverse(np.asarray(layer.data_to_world(corner)))
+    scale = np.asarray(layer.scale) * (1.0 if factors is None else factors)
     return {
-        "scale": layer.scale[-2:],
-        "translate": np.asarray(physical)[-2:],
-        "rotate": layer.rotate[-2:, -2:],
-        "shear": layer.shear[-1:],
-        "units": layer.units[-2:],
-        "affine": layer.affine.affine_matrix[-3:, -3:],
+        "scale": scale[-ndim:],
+        "translate": np.asarray(physical)[-ndim:],
+        "rotate": layer.rotate[-ndim:, -ndim:],
+        "shear": layer.shear[-ndim * (ndim - 1) // 2 :],
+        "units": layer.units[-ndim:],
+        "affine": layer.affine.affine_matrix[-ndim - 1 :, -ndim - 1 :],
     }
 
 
-def planes_of(layer: Image) -> ImagePlanes:
+def planes_of(layer: Image, choice: ChannelChoice | None = None) -> ImagePlanes:
     """Return the planes of an image layer, of a pyramid those of the level to be worked on."""
-    return ImagePlanes(layer, usual_level(layer))
+    return ImagePlanes(layer, usual_level(layer), choice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import napari.layers
@@ -15,18 +16,33 @@ from qtpy.QtWidgets import (
 
 from napari_unet.engine.images.fitting import size_difference
 from napari_unet.viewer.actions import Action
+from napari_unet.viewer.channel_panel import ChannelPanel
 from napari_unet.viewer.exchange import guest_in_words
 from napari_unet.viewer.form import Dock, RunButton, action_reason, choice, folded, note
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.layers import image_file
 from napari_unet.viewer.model_files import ModelFiles
+from napari_unet.viewer.model_fit import kind_in_words
 from napari_unet.viewer.object_settings import ObjectSettings
 from napari_unet.viewer.reports import SPEAKERS
 
 if TYPE_CHECKING:
     import napari
 
+# What "all" means, by the number of axes that the model looks at.
+_EXTENTS = {
+    2: (
+        "All planes",
+        "Predict the whole stack, the plane on screen first and then those nearest to it.\n"
+        "You can go on looking, painting and changing planes meanwhile.",
+    ),
+    3: (
+        "All stacks",
+        "Predict the stacks of all time points, the one on screen first and then those nearest\n"
+        "to it. You can go on looking meanwhile.",
+    ),
+}
 _PRECISIONS = {"fastest with the same answer": "auto", "exact (32 bit)": "fp32"}
 
 
@@ -59,15 +75,17 @@ class PredictWidget(Dock):
         self.image = LayerPicker(
             viewer,
             napari.layers.Image,
-            "The image to predict, grey or RGB, of as many channels as the model takes;\n"
-            "of a stack the plane that is shown.",
+            "The image to predict. Of a stack it is the plane that is shown, unless the model\n"
+            "looks at stacks as a whole. Where a model takes several channels, choose them below.",
             self._current_image,
         )
         self.image.picked.connect(self.controller.layers.set_image)
         self.description = note("")
         self.model = note("")
         self.model_files = ModelFiles(self.controller)
-        for part in (self.image, self.description, self.model, self.model_files):
+        self.channels = ChannelPanel(self.controller)
+        parts = (self.image, self.description, self.model, self.channels, self.model_files)
+        for part in parts:
             self.rows.addWidget(part)
 
     def _add_predict_section(self) -> None:
@@ -81,11 +99,7 @@ class PredictWidget(Dock):
         self.predict.clicked.connect(self._on_predict)
         self.visible_only = QCheckBox("Only what is on screen")
         self.visible_only.setToolTip("Zoom in and look at a part of a large image within seconds.")
-        self.all_planes = QCheckBox("All planes")
-        self.all_planes.setToolTip(
-            "Predict the whole stack, the plane on screen first and then those nearest to it.\n"
-            "You can go on looking, painting and changing planes meanwhile."
-        )
+        self.all_planes = QCheckBox()
         self.all_planes.toggled.connect(self._on_planes_chosen)
         self.averaged = QCheckBox("Average over eight versions")
         self.averaged.setToolTip(
@@ -155,11 +169,20 @@ class PredictWidget(Dock):
         super().refresh()
         words = [self.controller.layers.describe(), self._size_difference()]
         self.description.setText(". ".join(text for text in words if text))
-        planes = self.controller.layers.planes
-        self.all_planes.setVisible(planes is not None and planes.count > 1)
+        self._show_extent()
+        self.channels.refresh()
         self._show_model()
         self.object_settings.show_classes(self.controller.classes)
         self._show_usage()
+
+    def _show_extent(self) -> None:
+        """Say what can be predicted at once: all planes, or all stacks of a time series."""
+        planes, kind = self.controller.layers.planes, self.controller.segmenter.takes
+        ndim = 2 if kind is None else kind.ndim
+        self.all_planes.setVisible(planes is not None and math.prod(planes.shape[:-ndim]) > 1)
+        title, tooltip = _EXTENTS[ndim]
+        self.all_planes.setText(title)
+        self.all_planes.setToolTip(tooltip)
 
     def _show_model(self, _step: object = None) -> None:
         controller = self.controller
@@ -173,6 +196,9 @@ class PredictWidget(Dock):
             text = f"Model: {controller.classes} classes, {controller.status.step} steps learned"
         else:
             text = f"Model: {controller.classes} classes, from a file"
+        kind = controller.segmenter.takes
+        if kind is not None and (kind.ndim > 2 or kind.channels > 1):
+            text += f". It {kind_in_words(kind)}."
         self.model.setText(text)
         if not self.predict.isEnabled():  # the first step makes a network that can be asked
             self.predict.refresh()

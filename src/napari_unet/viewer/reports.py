@@ -56,13 +56,20 @@ class JobReports:
         self._history = history
         self._layers = layers
         self._activity = ActivityBar()
-        self._status_written = 0.0
+        self._status_written = self._first_tile = 0.0
 
     def begin(self, phase: Phase, message: str) -> None:
         """Show that a job begins."""
         self._status.last_error = ""
         self._status.fraction = self._status.seconds_left = None
         self._status.phase, self._status.message = phase, message
+
+    def _time_left(self, done: int, total: int) -> float | None:
+        """Return how long the tiles take that are left; the first one, with its checks, is slow."""
+        now = time.monotonic()
+        if done == 1:
+            self._first_tile = now
+        return (now - self._first_tile) / (done - 1) * (total - done) if done > 1 else None
 
     def settle(self, message: str = "") -> None:
         """Show that nothing runs any more; without a message, the last one stays."""
@@ -129,6 +136,7 @@ class JobReports:
     def _(self, event: TilePredicted) -> None:
         self.show_quietly(event)
         self._status.fraction = event.done / event.total
+        self._status.seconds_left = self._time_left(event.done, event.total)
         self._status.message = f"Predicting, tile {event.done} of {event.total}"
         self._activity.show("U-Net: predicting", self._status.fraction)
 

@@ -30,7 +30,9 @@ class Prediction:
     classes
         How many, background included.
     shape
-        All axes of the image but that of colours.
+        All axes of the image but that of channels or colours.
+    ndim
+        2 if it comes plane by plane, 3 if it comes stack by stack.
 
     Attributes
     ----------
@@ -40,8 +42,9 @@ class Prediction:
         Shape (..., Y, X).
     """
 
-    def __init__(self, classes: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, classes: int, shape: tuple[int, ...], ndim: int = 2) -> None:
         self.classes = classes
+        self.ndim = ndim
         self.probability: NDArray[np.float32] = _blank((classes, *shape), np.float32)
         self.predicted: NDArray[np.bool_] = _blank(shape, np.bool_)
 
@@ -55,6 +58,11 @@ class Prediction:
         """Return the planes of which something was predicted, or all of it."""
         every = np.all if complete else np.any
         return [i for i in np.ndindex(*self.predicted.shape[:-2]) if every(self.predicted[i])]
+
+    def pieces(self) -> list[Index]:
+        """Return the planes, or the stacks, that were predicted whole."""
+        places = np.ndindex(*self.predicted.shape[: -self.ndim])
+        return [index for index in places if self.predicted[index].all()]
 
 
 def _blank(shape: tuple[int, ...], dtype: Any) -> Any:
@@ -119,8 +127,12 @@ class ResultLayers:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every pixel of that plane has been predicted."""
-        return self.predicted is not None and bool(self.predicted.all())
+        """Whether every pixel of that plane, or of its stack, has been predicted."""
+        known = self.everything
+        if known is None:
+            return False
+        piece = self.plane if known.ndim == len(self.shape) else self.plane[:-1]
+        return bool(known.predicted[piece].all())
 
     def layers(self) -> list[Layer]:
         """Return the result layers that are in the viewer."""
@@ -132,19 +144,20 @@ class ResultLayers:
         where: tuple[Any, ...] = (*tile.plane, *tile.inner)
         if len(where) != len(self.planes.shape):
             return  # of another image
-        if self.everything is None or self.everything.classes != classes:
-            self._start_prediction(classes)
+        known, ndim = self.everything, len(tile.inner)
+        if known is None or (known.classes, known.ndim) != (classes, ndim):
+            self._start_prediction(classes, ndim)
         if self.everything is None:
             return
         self.everything.probability[:, *where] = tile.probability
         self.everything.predicted[where] = True
         labels = self._labels_layer("classes", np.uint8, visible=False)
-        labels.data[where] = tile.probability.argmax(axis=0) + 1
+        self._pixels(labels)[where] = tile.probability.argmax(axis=0) + 1
         self._refresh(labels)
         for label in range(1, classes + 1):
             self._refresh(self._probability_layer(label))
         if (shown := self._get("uncertainty")) is not None:
-            shown.data[where] = uncertainty(tile.probability)
+            self._pixels(shown)[where] = uncertainty(tile.probability)
             self._refresh(shown)
 
     def show_uncertainty(self) -> None:
@@ -159,7 +172,7 @@ class ResultLayers:
             self._add(
                 "uncertainty",
                 Image(
-                    known,
+                    known.reshape(self.planes.layer_shape),
                     colormap="magma",
                     contrast_limits=(0.0, 1.0),
                     blending="additive",
@@ -179,14 +192,14 @@ class ResultLayers:
         if layer is None:
             layer = self._marks("accepted", "#56B4E9")
             layer.contour = 2
-        layer.data[(*self.plane, *box)] |= labels > 0
+        self._pixels(layer)[(*self.plane, *box)] |= labels > 0
         self._refresh(layer)
 
     def remove_accepted(self) -> None:
         """Take away what was accepted on the plane that is worked on, and what of it changed."""
         for role in ("accepted", "changed"):
             if (layer := self._get(role)) is not None:
-                layer.data[self.plane] = 0
+                self._pixels(layer)[self.plane] = 0
                 self._refresh(layer)
                 if not layer.data.any():
                     self._remove(role)
@@ -197,7 +210,7 @@ class ResultLayers:
         if layer is None and not mask.any():
             return
         layer = layer or self._marks("changed", "#D55E00")
-        layer.data[(*(self.plane if plane is None else plane), *box)] = mask
+        self._pixels(layer)[(*(self.plane if plane is None else plane), *box)] = mask
         self._refresh(layer)
 
     def _marks(self, role: str, colour: str) -> Labels:
@@ -205,7 +218,7 @@ class ResultLayers:
         layer: Labels = self._add(
             role,
             Labels(
-                _blank(self.planes.shape, np.uint8),
+                _blank(self.planes.layer_shape, np.uint8),
                 opacity=0.9,
                 colormap=DirectLabelColormap(color_dict=colours),
             ),
@@ -224,7 +237,7 @@ class ResultLayers:
             if role.startswith("probability"):
                 shown.visible = False
         layer = self._labels_layer("instances", np.int32, visible=True)
-        layer.data = self.instances
+        layer.data = self.instances.reshape(self.planes.layer_shape)
         layer.visible = True
 
     def show_weights(self, computed: WeightsComputed) -> None:
@@ -234,13 +247,13 @@ class ResultLayers:
             layer = self._add(
                 "weight map",
                 Image(
-                    np.zeros(self.planes.shape, np.float32),
+                    np.zeros(self.planes.layer_shape, np.float32),
                     colormap="inferno",
                     opacity=0.8,
                     contrast_limits=(0.0, 1.0),
                 ),
             )
-        layer.data[(*self.plane, *computed.window)] = computed.weights
+        self._pixels(layer)[(*self.plane, *computed.window)] = computed.weights
         top = max(float(computed.weights.max(initial=0)), 1e-3)
         if not np.isclose(layer.contrast_limits[1], top):
             layer.contrast_limits_range = (0.0, top)
@@ -256,14 +269,18 @@ class ResultLayers:
         if layer is not None:
             self._viewer.layers.remove(layer)
 
-    def _start_prediction(self, classes: int) -> None:
+    def _start_prediction(self, classes: int, ndim: int) -> None:
         """Begin an empty probability map, in place of one with other classes."""
+        self.forget_prediction()
+        self.everything = Prediction(classes, self.planes.shape, ndim)
+
+    def forget_prediction(self) -> None:
+        """Take the prediction and its layers away; objects that were cut out of it stay."""
         for role in [role for role in self._layers if role.startswith(("probability", "classes"))]:
             layer = self._layers.pop(role)
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
-        self.everything = Prediction(classes, self.planes.shape)
-        self.instances = None
+        self.everything = self.instances = None
 
     def _probability_layer(self, label: int) -> Layer:
         role = f"probability of class {label}"
@@ -274,7 +291,7 @@ class ResultLayers:
         return self._add(
             role,
             Image(
-                self.everything.probability[label - 1],
+                self.everything.probability[label - 1].reshape(self.planes.layer_shape),
                 colormap=colour,
                 contrast_limits=(0.0, 1.0),
                 blending="translucent",
@@ -288,7 +305,7 @@ class ResultLayers:
         layer = self._get(role)
         if layer is None:
             colormap = annotation_colormap(len(CLASS_COLOURS)) if role == "classes" else None
-            data = _blank(self.planes.shape, dtype)
+            data = _blank(self.planes.layer_shape, dtype)
             layer = self._add(role, Labels(data, opacity=0.5, visible=visible, colormap=colormap))
             layer.editable = role == "instances"
         return layer
@@ -297,7 +314,11 @@ class ResultLayers:
         layer = self._layers.get(role)
         if layer is None or layer not in self._viewer.layers:
             return None
-        return layer if layer.data.shape == self.planes.shape else None
+        return layer if layer.data.shape == self.planes.layer_shape else None
+
+    def _pixels(self, layer: Layer) -> Any:
+        """Return the pixels of a result layer in the shape of the planes, to be written to."""
+        return layer.data.reshape(self.planes.shape)
 
     def _add(self, role: str, layer: Layer) -> Any:
         """Place a new layer over the image, below layers that are painted on."""

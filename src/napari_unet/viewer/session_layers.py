@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, QTimer, Signal
-from superqt.utils import QSignalDebouncer, QSignalThrottler
+from qtpy.QtCore import QTimer, Signal
+from superqt.utils import QSignalThrottler
 
-from napari_unet.engine.image import AnnotatedImage, SourceImage
+from napari_unet.engine.image import AnnotatedImage
 from napari_unet.ops.annotations import BACKGROUND, annotated_box
 from napari_unet.ops.clicks import OBJECT, objects_as_strokes
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.tiling import Box
-from napari_unet.viewer.annotated_layers import AnnotatedLayers
-from napari_unet.viewer.layers import annotation_colormap, describe_image
-from napari_unet.viewer.planes import ImagePlanes, Index, planes_of, why_not_usable
-from napari_unet.viewer.result_layers import ResultLayers
+from napari_unet.viewer.layers import annotation_colormap
+from napari_unet.viewer.planes import Index, why_not_usable
+from napari_unet.viewer.session_image import SessionImage, unwrap, why_no_planes_shown
 from napari_unet.viewer.stroke_planes import StrokePlanes
+
+__all__ = ["MOST_CLASSES", "SessionLayers", "unwrap", "why_no_planes_shown"]
 
 # The first dab is taken in at once; those that follow within this time are taken in together.
 _STROKE_PAUSE_MS = 200
-# A slider runs through many planes; what is asked of a plane is asked when it rests this long.
-_PLANE_PAUSE_MS = 150
 # Pixels around a border that may come out otherwise after it was drawn.
 _AROUND_BORDER = 32
 #: As many classes as have colours that can be told apart.
 MOST_CLASSES = 9
 
 
-class SessionLayers(QObject):
+class SessionLayers(SessionImage):
     """The image and the annotations that the user chose, as long as they are in the viewer.
 
     Parameters
@@ -42,52 +39,24 @@ class SessionLayers(QObject):
 
     Attributes
     ----------
-    image, annotations
-        The layers; None if there is none.
-    planes
-        The planes of the image; None if there is no usable one.
-    plane
-        Which of them is shown and worked on; () if there is but one.
-    source
-        That plane as the engine takes it; None if there is no usable one.
-    results
-        The result layers of the image.
+    annotations
+        The layer with the strokes; None if there is none.
     painted
         The labels that were painted on the plane, 0 excepted.
-    annotated
-        All images that were painted on, this one among them.
     """
 
-    #: The image will be another one, or none: jobs on it must end now.
-    leaving = Signal()
-    #: Image or annotations are other ones, or their labels changed.
-    changed = Signal()
     #: Strokes were painted, erased or undone; comes at once, and then once for several quick ones.
     painting_paused = Signal()
-    #: (str): a layer in use went away; its name.
-    image_lost = Signal(str)
+    #: (str): the annotations went away; their name.
     annotations_lost = Signal(str)
-    #: Another array was put into the image layer.
-    image_replaced = Signal()
     #: (row slice, column slice): a border was drawn between objects; where.
     border_drawn = Signal(object)
-    #: There is another image that can be used, or another plane of it.
-    image_chosen = Signal()
-    #: Another plane is shown; jobs on the image go on.
-    plane_changed = Signal()
 
     def __init__(self, viewer: Any) -> None:
-        super().__init__()
-        self._viewer = weakref.ref(viewer)
-        self.image: Image | None = None
+        super().__init__(viewer)
         self.annotations: Labels | None = None
-        self.planes: ImagePlanes | None = None
-        self.plane: Index = ()
-        self.source: SourceImage | None = None
-        self.results: ResultLayers | None = None
         self._strokes: StrokePlanes | None = None
         self.painted: set[int] = set()
-        self.annotated = AnnotatedLayers(viewer)
         # An image and its finished objects, which count as strokes on it.
         self._taught: tuple[Image, Labels] | None = None
         # What was painted when a border began to be drawn; None while ordinary strokes are.
@@ -101,87 +70,24 @@ class SessionLayers(QObject):
         self._written.timeout.connect(self._stroke_pause.throttle)
         # Whether strokes were painted that were not looked at yet.
         self._is_painting = False
-        self._plane_pause = QSignalDebouncer(parent=self)
-        self._plane_pause.setTimeout(_PLANE_PAUSE_MS)
-        self._plane_pause.triggered.connect(self._on_plane_settled)
-        viewer.layers.events.removed.connect(self._on_layer_removed)
-        for event in (viewer.dims.events.current_step, viewer.dims.events.order):
-            event.connect(self._on_dims_moved)
 
-    def set_image(self, layer: Image | None) -> None:
-        """Choose the image."""
-        layer = unwrap(layer)
-        if layer is self.image and layer is not None:
-            return
-        self.leaving.emit()
-        if self.image is not None:
-            self.image.events.data.disconnect(self._on_image_changed)
-        self._plane_pause.cancel()
-        self.image = layer
-        self.planes, self.source, self.results, self.plane = None, None, None, ()
-        usable = layer is not None and why_not_usable(layer) is None
-        if layer is not None:
-            layer.events.data.connect(self._on_image_changed)
-        if layer is not None and usable:
-            self.planes = self.annotated.planes_of(layer) or planes_of(layer)
-            self.results = ResultLayers(self._viewer(), layer, self.planes)
-            self._go_to_plane(self._shown_plane() or (0,) * (len(self.planes.shape) - 2))
-        self._take_up_annotations()
-        self.changed.emit()
-        if usable:
-            self.image_chosen.emit()
-
-    def _take_up_annotations(self) -> None:
+    def _on_image_set(self) -> None:
         """Paint on the layer that the image was painted on before; on none of another image."""
         known = self.annotated.annotations_of(self.image)
         owner = self.annotated.image_of(self.annotations)
         if known is not None or (owner is not None and owner is not self.image):
             self.set_annotations(known)
 
-    # ------------------------------------------------------------------ planes
+    def _on_refitted(self) -> None:
+        self.look_at_strokes()  # they are on other channels now
 
-    def _shown_plane(self) -> Index | None:
-        """Return the plane that the viewer shows; None if it is not one of the image."""
-        viewer = self._viewer()
-        if viewer is None or self.planes is None:
-            return None
-        plane, _ = self.planes.place(viewer.dims.point)
-        return plane if self.planes.contains(plane) else None
-
-    def _go_to_plane(self, plane: Index) -> None:
-        if self.planes is not None and self.results is not None:
-            self.plane = self.results.plane = plane
-            self.source = self.planes.source(plane)
-
-    def _on_dims_moved(self, _event: Any = None) -> None:
-        plane = self._shown_plane()
-        if plane is None or plane == self.plane:
-            return
+    def _on_plane_left(self) -> None:
         self.catch_up()  # with strokes on the plane that is left
-        self._go_to_plane(plane)
+
+    def _on_plane_shown(self) -> None:
         if self.draws_borders:
             self._before_border = self.strokes()
         self._look()
-        self.plane_changed.emit()
-        self._plane_pause.throttle()
-
-    def _on_plane_settled(self) -> None:
-        if self.source is not None:
-            self.changed.emit()
-            self.image_chosen.emit()
-
-    def visible(self) -> Box | None:
-        """Return rows and columns that are on screen; None if they are not shown as a plane."""
-        viewer = self._viewer()
-        if viewer is None or self.planes is None or why_no_planes_shown(viewer) is not None:
-            return None
-        return self.planes.visible_box()
-
-    def describe(self) -> str:
-        """Name the image, its plane and its size, or say why it cannot be used."""
-        if self.image is None or self.planes is None:
-            return why_not_usable(self.image) or ""
-        return describe_image(self.image, self.planes, self.plane)
 
     def go_to(self, layer: Image, plane: Index = ()) -> None:
         """Choose an image and show it, with its results, in place of the one that was chosen."""
@@ -190,11 +96,8 @@ class SessionLayers(QObject):
             return
         if layer is not self.image:
             self._show_instead(viewer, layer)
-        if self.planes is not None and plane:
-            first = viewer.dims.ndim - len(self.planes.shape)
-            at = self.planes.world(plane)
-            for axis, value in enumerate(at[-len(self.planes.shape) : -2]):
-                viewer.dims.set_point(first + axis, float(value))
+        if plane:
+            self._show_plane(plane)
 
     def _show_instead(self, viewer: Any, layer: Image) -> None:
         before = [self.image, self.annotations, *(self.results.layers() if self.results else [])]
@@ -225,6 +128,19 @@ class SessionLayers(QObject):
             layer.events.set_data.connect(self._on_painted)  # undo and redo come this way
         self.look_at_strokes()
 
+    def why_not_paint(self) -> str | None:
+        """Say why nothing can be painted on the image, with the cure; None if something can."""
+        if (reason := why_not_usable(self.image)) is not None:
+            return reason
+        if self.image is None or self.planes is None:
+            return None
+        if self.planes.layer_shape == self.planes.shape:
+            return None
+        return (
+            f"The channels of '{self.image.name}' lie between its planes, where no strokes fit in. "
+            "Open it with the channels first, or split it into a layer for each channel."
+        )
+
     def add_annotations(self) -> Labels:
         """Add an empty layer to paint on over the image, ready to paint background.
 
@@ -233,7 +149,7 @@ class SessionLayers(QObject):
         InputError
             If there is no image that can be used.
         """
-        reason = why_not_usable(self.image)
+        reason = self.why_not_paint()
         viewer = self._viewer()
         if reason is not None or self.image is None or self.planes is None or viewer is None:
             raise InputError(reason or "choose an image first")
@@ -346,11 +262,6 @@ class SessionLayers(QObject):
         painted = self.painted if self.strokes_fit() else set()
         return painted if self._teaching_objects() is None else painted | {BACKGROUND, OBJECT}
 
-    def has_image(self) -> bool:
-        """Whether there is an image, and it is in the viewer."""
-        viewer = self._viewer()
-        return viewer is not None and self.image is not None and self.image in viewer.layers
-
     def why_no_strokes(self, classes: int) -> str | None:
         """Say why there is nothing to learn from, with the cure; None if there is.
 
@@ -420,10 +331,7 @@ class SessionLayers(QObject):
     def close(self) -> None:
         """Let go of all layers."""
         self.rest()
-        if (viewer := self._viewer()) is not None:
-            viewer.layers.events.removed.disconnect(self._on_layer_removed)
-            viewer.dims.events.current_step.disconnect(self._on_dims_moved)
-            viewer.dims.events.order.disconnect(self._on_dims_moved)
+        self._let_go()
         self.set_annotations(None)
         self.set_image(None)
         self.annotated.close()
@@ -433,31 +341,8 @@ class SessionLayers(QObject):
         self._written.start(0)
 
     def _on_layer_removed(self, event: Any) -> None:
-        layer, name = event.value, str(event.value.name)
-        if layer is self.image:
-            self.image_lost.emit(name)
-            self.set_image(None)
-        elif layer is self.annotations:
-            self.annotations_lost.emit(name)
+        layer = self.annotations
+        if layer is not None and event.value is layer:
+            self.annotations_lost.emit(str(layer.name))
             self.set_annotations(None)
-
-    def _on_image_changed(self) -> None:
-        """Another array was put into the image layer."""
-        layer = self.image
-        self.image_replaced.emit()
-        self.set_image(None)
-        self.set_image(layer)
-
-
-def why_no_planes_shown(viewer: Any) -> str | None:
-    """Say why the viewer does not show rows and columns, with the cure; None if it does."""
-    if viewer.dims.ndisplay != 2:
-        return "Switch to the 2D view first (the button at the lower left): planes are shown."
-    if tuple(viewer.dims.displayed) != tuple(range(viewer.dims.ndim))[-2:]:
-        return "Show rows and columns first: press the Home and Roll buttons until they are."
-    return None
-
-
-def unwrap(thing: Any) -> Any:
-    """Return the layer or viewer behind the proxy that napari hands to plugins."""
-    return getattr(thing, "__wrapped__", thing)
+        super()._on_layer_removed(event)

@@ -199,7 +199,7 @@ def _as_channels(image: Any, config: UNetConfig) -> NDArray[np.float32]:
     if config.ndim == 2:
         from napari_unet.ops.images import to_channels_first
 
-        channels = to_channels_first(array)
+        channels = to_channels_first(array, colours=config.in_channels in (1, 3))
     elif array.ndim == 3:
         channels = array[None].astype(np.float32)
     else:

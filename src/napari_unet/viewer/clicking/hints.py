@@ -79,6 +79,8 @@ class NetworkHints(QObject):
             return None
         if (everything := results.everything) is None:
             return None
+        if self._scene.planes is None or results.planes.shape != self._scene.planes.shape:
+            return None  # it looks at channels together that are clicked on one by one
         complete = bool(everything.predicted[index].all())
         return everything.of_plane(index) if complete else None
 
