@@ -273,8 +273,8 @@ def check_channels(model: UNet, image: SourceImage) -> None:
             for count in (model.config.in_channels, image.channels)
         )
         raise InputError(
-            f"the model takes {wanted}, but this is {held}; choose a matching image, convert it, or "
-            "start a new model"
+            f"the model takes {wanted}, but this is {held}; choose a matching image, convert it, "
+            "or start a new model"
         )
 
 
