@@ -394,15 +394,18 @@ def test_info(run):
 
 
 def test_info_shows_what_was_measured_and_measures_again(run, tmp_path, monkeypatch):
-    from napari_unet.engine import plan
+    from napari_unet.engine import patch_plan, plan
 
     monkeypatch.setenv("NAPARI_UNET_CACHE", str(tmp_path))
     times = iter(range(1, 100))
-    for name in ("_prediction_seconds", "_training_seconds"):
+    for name in ("prediction_seconds", "training_seconds"):
         monkeypatch.setattr(plan, name, lambda _plan, _model: float(next(times)))
+    monkeypatch.setattr(patch_plan, "training_seconds", lambda *_args, **_options: 0.25)
     plan._measured_plan.cache_clear()
+    patch_plan.forget_patches()
     first = json.loads(run("info", "--json").stdout)
-    assert {each["purpose"] for each in first["measurements"]} == {"predict", "train"}
+    assert {each["purpose"] for each in first["measurements"]} == {"predict", "train", "fine-tune"}
+    assert first["fine-tune"]["plan"] == "2 patches of 96"
     assert all(each["current"] for each in first["measurements"])
     plan._measured_plan.cache_clear()  # as in another process
     assert json.loads(run("info", "--json").stdout)["predict"] == first["predict"]
@@ -414,6 +417,7 @@ def test_info_shows_what_was_measured_and_measures_again(run, tmp_path, monkeypa
     monkeypatch.setenv("NAPARI_UNET_CACHE", "off")
     assert json.loads(run("info", "--json").stdout)["cache"] is None
     plan._measured_plan.cache_clear()
+    patch_plan.forget_patches()
 
 
 # ---------------------------------------------------------------------------- the command itself

@@ -381,6 +381,6 @@ def test_learning_tells_where_it_is_wrong(two_halves):
     source = StrokePatches(trainer, FinetuneRequest(source_image, annotations))
     trainer.learn(source.draw())
     source.remember(trainer.patch_losses)
-    assert len(trainer.patch_losses) == QUICK.batch
+    assert len(trainer.patch_losses) == trainer.patches.batch
     known = [~np.isnan(trainer.patch_losses_on(source_image, label)) for label in (1, 2)]
-    assert 1 <= np.sum(known) <= QUICK.batch
+    assert 1 <= np.sum(known) <= trainer.patches.batch

@@ -54,7 +54,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def measured(monkeypatch):
     found = Measured()
-    monkeypatch.setattr(module, "_prediction_seconds", found.seconds)
+    monkeypatch.setattr(module, "prediction_seconds", found.seconds)
     # As on a processor that has the fused convolution, whatever this one has.
     monkeypatch.setattr(module, "can_fuse", lambda dtype, ndim=2: True)
     return found

@@ -54,6 +54,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     }
     for purpose in ("predict", "train"):
         facts[f"to {purpose}"] = _in_words(result[purpose])
+    facts["to fine-tune"] = f"{_in_words(result['fine-tune'])}: {result['fine-tune']['reason']}"
     facts["measurements"] = result["cache"] or "are not kept (NAPARI_UNET_CACHE)"
     lines = [f"{name:<24}{value}" for name, value in facts.items()]
     for kept in result["measurements"]:
@@ -72,7 +73,9 @@ def _gather(measure: bool) -> dict[str, Any]:
 
     from napari_unet.engine import plan_cache
     from napari_unet.engine.device import free_memory, resolve_device
-    from napari_unet.engine.plan import choose_plan, forget_plans, kept_plans, processor_name
+    from napari_unet.engine.measurement import processor_name
+    from napari_unet.engine.patch_plan import choose_patches
+    from napari_unet.engine.plan import choose_plan, forget_plans, kept_plans
     from napari_unet.engine.segmenter import Segmenter
 
     if measure:
@@ -90,6 +93,12 @@ def _gather(measure: bool) -> dict[str, Any]:
     for purpose in ("predict", "train"):
         plan = choose_plan(config, "predict" if purpose == "predict" else "train")
         result[purpose] = {"plan": plan.name, "seconds": dict(plan.seconds)}
+    patches = choose_patches(config, plan, settled=True)
+    result["fine-tune"] = {
+        "plan": patches.name,
+        "seconds": dict(patches.seconds),
+        "reason": patches.reason,
+    }
     place = plan_cache.folder()
     result["cache"] = None if place is None else str(place)
     result["measurements"] = kept_plans()

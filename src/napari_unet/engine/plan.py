@@ -8,160 +8,43 @@ measurement decides, once per machine and network shape: it is kept in the user'
 
 from __future__ import annotations
 
-import copy
-import math
-import platform
-import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from scipy.special import softmax
-from torch import nn
 
-import napari_unet
 from napari_unet.engine import plan_cache
 from napari_unet.engine.device import limit_threads, resolve_device
-from napari_unet.model.fused import can_fuse, fuse
-from napari_unet.model.unet import UNet, UNetConfig, fold_batch_norm
+from napari_unet.engine.execution import ExecutionPlan
+from napari_unet.engine.measurement import (
+    Choice,
+    keep,
+    machine_key,
+    measurement_key,
+    prediction_seconds,
+    recall,
+    training_seconds,
+)
+from napari_unet.engine.patch_plan import forget_patches
+from napari_unet.model.fused import can_fuse
+from napari_unet.model.unet import UNet, UNetConfig
+
+__all__ = [
+    "ExecutionPlan",
+    "Precision",
+    "Purpose",
+    "choose_plan",
+    "forget_plans",
+    "kept_plans",
+]
 
 Precision = Literal["auto", "fast", "fp32"]
 Purpose = Literal["predict", "train"]
 
-# Output side of the tile that is measured: large enough that convolutions outweigh call overhead,
-# small enough that the measurement stays under a second for a 16-channel network. By the number of
-# axes.
-_MEASURED_INNER = {2: 128, 3: 16}
-# Windows counts processor time in steps of 1/64 s, so a run is repeated until this many seconds
-# have passed, so many times at the most.
-_SHORTEST, _MOST_CALLS = 0.1, 20
 # A lower precision has to be this much faster to be worth its rounding.
 _WORTH_IT = 1.15
-_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionPlan:
-    """Where and how the network runs.
-
-    Attributes
-    ----------
-    device
-        The device that computes.
-    dtype
-        ``torch.float32``, ``torch.bfloat16`` or, on a GPU, ``torch.float16``. In prediction the
-        weights are cast to it, in training they stay float32 and the convolutions run under
-        autocast.
-    channels_last
-        Whether tensors are laid out (N, H, W, C) in memory, or (N, D, H, W, C).
-    seconds
-        What was measured, one entry per candidate, by name.
-    ndim
-        The number of axes of the images.
-    fused
-        Whether prediction computes a convolution and its ReLU in one (`napari_unet.model.fused`).
-    exact
-        Whether the bits of the answer may depend neither on the number of threads nor on the run; a
-        GPU then takes no lower precision inside.
-    """
-
-    device: torch.device
-    dtype: torch.dtype = torch.float32
-    channels_last: bool = False
-    seconds: tuple[tuple[str, float], ...] = ()
-    ndim: int = 2
-    fused: bool = False
-    exact: bool = False
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """The layout, as torch names it."""
-        if not self.channels_last:
-            return torch.contiguous_format
-        return torch.channels_last if self.ndim == 2 else torch.channels_last_3d
-
-    @property
-    def name(self) -> str:
-        """The plan in a few words."""
-        layout = "channels last" if self.channels_last else "channels first"
-        fused = ", fused" if self.fused else ""
-        return f"{_NAMES[self.dtype]}, {layout}{fused}, {self.device}"
-
-    def for_prediction(self, model: UNet) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Return a function from a float32 batch to float32 probabilities, on a copy of `model`.
-
-        The copy has its BatchNorm folded away and does not follow `model` when that learns on.
-        """
-        network = self._running_copy(model)
-        # Logits rounded to bfloat16 would move a probability by 0.015 on their own.
-        for layer in (network.output, *network.side_outputs, network.hidden):
-            layer.float()
-            layer.register_forward_pre_hook(_in_float32)
-
-        @torch.inference_mode()
-        def probabilities(batch: torch.Tensor) -> torch.Tensor:
-            with self._algorithms():
-                logits: torch.Tensor = network(self._brought(batch))
-                return self._softmax(logits)
-
-        return probabilities
-
-    def _softmax(self, logits: torch.Tensor) -> torch.Tensor:
-        if not self.exact:
-            return logits.softmax(dim=1).cpu()
-        # torch rounds the exponential in another way where a thread's share ends.
-        return torch.from_numpy(softmax(logits.cpu().numpy(), axis=1))
-
-    def for_features(self, model: UNet) -> Callable[[torch.Tensor], list[torch.Tensor]]:
-        """Return a function from a float32 batch to `UNet.feature_maps`, on a copy of `model`.
-
-        The maps have the plan's precision and stay on its device.
-        """
-        network = self._running_copy(model)
-
-        @torch.inference_mode()
-        def maps(batch: torch.Tensor) -> list[torch.Tensor]:
-            with self._algorithms():
-                return network.feature_maps(self._brought(batch))
-
-        return maps
-
-    def _brought(self, batch: torch.Tensor) -> torch.Tensor:
-        """Bring a batch to the device, in the plan's precision and layout."""
-        if self.device.type == "cuda" and batch.device.type == "cpu":
-            # Without waiting: what the device computes before goes on meanwhile.
-            batch = batch.pin_memory().to(self.device, non_blocking=True)
-        return batch.to(self.device, self.dtype).contiguous(memory_format=self.memory_format)
-
-    def _algorithms(self) -> AbstractContextManager[object]:
-        """Return the context that says which algorithms a GPU may take."""
-        if self.device.type != "cuda":
-            return nullcontext()
-        # Tiles have one shape, so looking for the fastest algorithm pays from the second one on.
-        return torch.backends.cudnn.flags(
-            enabled=True,
-            benchmark=not self.exact,
-            deterministic=self.exact,
-            allow_tf32=not self.exact,
-        )
-
-    def _running_copy(self, model: UNet) -> UNet:
-        network = _frozen_copy(model).to(self.device, self.dtype)
-        network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        # The plan may come from another machine.
-        can = self.fused and self.device.type == "cpu" and can_fuse(self.dtype, self.ndim)
-        return fuse(network) if can else network
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """Return the context in which a training step computes."""
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.dtype)
 
 
 def choose_plan(
@@ -193,6 +76,7 @@ def choose_plan(
 def forget_plans() -> int:
     """Delete all measurements of this machine, and return how many there were."""
     _measured_plan.cache_clear()
+    forget_patches()
     return plan_cache.clear()
 
 
@@ -206,7 +90,7 @@ def kept_plans() -> list[dict[str, Any]]:
         ``measured``, when; ``current``, whether it holds for today's versions and threads.
     """
     found = []
-    here = _machine_key()
+    here = machine_key()
     for entry in plan_cache.entries():
         network, seconds = entry.key.get("network"), entry.value.get("seconds")
         if not isinstance(network, dict) or not isinstance(seconds, dict):
@@ -258,133 +142,22 @@ def _candidates(device: torch.device, ndim: int, purpose: Purpose) -> list[Execu
 @cache
 def _measured_plan(config: UNetConfig, purpose: Purpose, device: torch.device) -> ExecutionPlan:
     """Return the plan of this machine from the cache, or measure and keep it."""
-    key = _measurement_key(config, purpose, device)
-    candidates = _candidates(device, config.ndim, purpose)
-    if (kept := _from_cache(key, candidates)) is not None:
-        return kept
-    measure = _prediction_seconds if purpose == "predict" else _training_seconds
-    with torch.random.fork_rng(devices=[]):
-        model = UNet.from_config(config)
-    seconds = {plan: measure(plan, model) for plan in candidates}
-    best = min(
-        candidates,
-        key=lambda plan: seconds[plan] * (1 if plan.dtype == torch.float32 else _WORTH_IT),
-    )
-    measured = {plan.name: seconds[plan] for plan in candidates}
-    today = datetime.now(UTC).isoformat(timespec="seconds")
-    plan_cache.store(key, {"plan": best.name, "seconds": measured, "measured": today})
-    return replace(best, seconds=tuple(measured.items()))
-
-
-def _from_cache(key: Mapping[str, Any], candidates: list[ExecutionPlan]) -> ExecutionPlan | None:
-    """Return the plan that was kept for this key, if it is one of today's candidates."""
-    if (kept := plan_cache.load(key)) is None:
-        return None
-    seconds = kept.get("seconds")
-    if not isinstance(seconds, dict) or any(
-        type(value) is not float or not 0 < value < math.inf for value in seconds.values()
-    ):
-        return None
+    key = measurement_key(config, purpose, device)
+    candidates = {plan.name: plan for plan in _candidates(device, config.ndim, purpose)}
+    choice = recall(key, candidates)
     # Of other candidates than today's, the best may be among those that were not measured.
-    if set(seconds) != {plan.name for plan in candidates}:
-        return None
-    for plan in candidates:
-        if plan.name == kept.get("plan"):
-            return replace(plan, seconds=tuple(seconds.items()))
-    return None
+    if choice is None or set(choice.seconds) != set(candidates):
+        measure = prediction_seconds if purpose == "predict" else training_seconds
+        with torch.random.fork_rng(devices=[]):
+            model = UNet.from_config(config)
+        seconds = {name: measure(plan, model) for name, plan in candidates.items()}
+        choice = Choice(
+            min(candidates, key=lambda name: _worth(candidates[name], seconds)), seconds
+        )
+        keep(key, choice)
+    return replace(candidates[choice.name], seconds=tuple(choice.seconds.items()))
 
 
-def _measurement_key(config: UNetConfig, purpose: Purpose, device: torch.device) -> dict[str, Any]:
-    """Return everything that a measurement depends on."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return {
-        **_machine_key(),
-        "device": f"{device} {gpu}".strip(),
-        "purpose": purpose,
-        "network": config.to_dict(),
-    }
-
-
-def _machine_key() -> dict[str, Any]:
-    return {
-        "torch": str(torch.__version__),
-        "napari-unet": napari_unet.__version__,
-        "processor": processor_name(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-@cache
-def processor_name() -> str:
-    """Return the name of the processor, as far as the system tells it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
-    return names[0] if names else platform.machine()
-
-
-def _prediction_seconds(plan: ExecutionPlan, model: UNet) -> float:
-    run = plan.for_prediction(model)
-    batch = torch.zeros(_measured_shape(model.config))
-    return _fastest(lambda: run(batch), plan.device)
-
-
-def _training_seconds(plan: ExecutionPlan, model: UNet) -> float:
-    network = copy.deepcopy(model).to(plan.device).train()
-    network = network.to(memory_format=plan.memory_format)  # type: ignore[call-overload]
-    batch = torch.zeros(_measured_shape(model.config), device=plan.device)
-    batch = batch.contiguous(memory_format=plan.memory_format)
-
-    def step() -> float:
-        with plan.autocast():
-            loss = network(batch).float().square().mean()
-        loss.backward()
-        network.zero_grad()
-        return float(loss.detach())
-
-    with torch.random.fork_rng(devices=[]):  # dropout draws numbers
-        return _fastest(step, plan.device)
-
-
-def _measured_shape(config: UNetConfig) -> tuple[int, ...]:
-    inner = _MEASURED_INNER[config.ndim]
-    sides = (g.input_size(max(inner // g.stride, 1) * g.stride) for g in config.geometries)
-    return 1, config.in_channels, *sides
-
-
-def _fastest(call: Callable[[], object], device: torch.device, repeats: int = 2) -> float:
-    """Return the shortest of a few runs; the first, which warms up, does not count.
-
-    On the CPU it is the processor time of one thread: the wall clock would choose wrongly, and for
-    a long time, where other programs happen to be busy just now.
-    """
-    clock = time.thread_time if device.type == "cpu" else time.perf_counter
-    threads = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        call()
-        return min(_duration(call, clock) for _ in range(repeats))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _duration(call: Callable[[], object], clock: Callable[[], float]) -> float:
-    """Return the seconds of one call, of as many as a coarse clock needs."""
-    count, start = 0, clock()
-    while (passed := clock() - start) <= 0 or (passed < _SHORTEST and count < _MOST_CALLS):
-        call()
-        count += 1
-    return passed / count
-
-
-def _frozen_copy(model: UNet) -> UNet:
-    folded = fold_batch_norm(model) if model.config.batch_norm else copy.deepcopy(model)
-    return folded.eval().requires_grad_(False)
-
-
-def _in_float32(_layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    return tuple(tensor.float() for tensor in inputs)
+def _worth(plan: ExecutionPlan, seconds: Mapping[str, float]) -> float:
+    """Return the seconds of a plan; those of a lower precision count for more."""
+    return seconds[plan.name] * (1 if plan.dtype == torch.float32 else _WORTH_IT)

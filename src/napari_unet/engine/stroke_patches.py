@@ -132,12 +132,12 @@ class StrokePatches:
         self._labels = sorted({label for lesson in self._lessons for label in lesson.pixels})
         if len(self._labels) < 2:
             raise InputError("strokes of one class alone teach nothing; paint another class too")
-        self._augment, self._batch = config.augment, config.batch
+        self._augment, self._batch = config.augment, trainer.patches.batch
         self._generator = trainer.generator
         self._drawn: list[tuple[ErrorMap, int] | None] = []
         self._geometries = model.config.geometries
         self._inner = tuple(
-            -(-round(config.patch_size / size) // geometry.stride) * geometry.stride
+            -(-round(trainer.patches.side / size) // geometry.stride) * geometry.stride
             for size, geometry in zip(request.image.spacing, self._geometries, strict=True)
         )
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from napari_unet.engine.image import SourceImage
+from napari_unet.engine.patch_plan import choose_patches
 from napari_unet.engine.plan import Precision, choose_plan
 from napari_unet.model.augment import AugmentConfig, Patch
 from napari_unet.model.losses import weighted_entropies, weighted_mean
@@ -46,9 +47,11 @@ class FinetuneConfig:
         Of the weight map, see `napari_unet.ops.weight_map.annotation_weights`.
     patch_size
         Output side of the patches, in pixels; rounded up to the network's pooling grid. The
-        network reads its halo around it (388 from 572 in the paper).
+        network reads its halo around it (388 from 572 in the paper). None: chosen by a short
+        measurement (`napari_unet.engine.patch_plan`); in "fp32" 48, or 24 in three dimensions.
     batch
-        Patches in a step, each around a pixel of another class in turn; the paper takes 1.
+        Patches in a step, each around a pixel of another class in turn; the paper takes 1. None:
+        chosen with the side.
     augment
         Random deformation and grey-value variation of the patches.
     held_out
@@ -65,8 +68,8 @@ class FinetuneConfig:
     w0: float = 10.0
     sigma: float = 5.0
     balance: float = 1.0
-    patch_size: int = 48
-    batch: int = 4
+    patch_size: int | None = None
+    batch: int | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     held_out: float = 0.2
     precision: Precision = "auto"
@@ -80,9 +83,11 @@ class FinetuneConfig:
             raise InputError("the learning rate must be above 0; leave it out for the default")
         if not 0 <= self.momentum < 1:
             raise InputError("momentum must be at least 0 and below 1; the paper's is 0.99")
-        if self.patch_size < 1:
-            raise InputError("the patch size must be 1 pixel or more; 48 is usual")
-        if self.batch < 1:
+        if self.patch_size is not None and self.patch_size < 1:
+            raise InputError(
+                "the patch size must be 1 pixel or more; leave it out to have it measured"
+            )
+        if self.batch is not None and self.batch < 1:
             raise InputError("a step needs at least 1 patch; the paper takes 1")
         if not 0 <= self.held_out < 1:
             raise InputError("the held-out share must be at least 0 and below 1; 0.2 is usual")
@@ -152,6 +157,8 @@ class Trainer:
     ----------
     step
         How many steps it made.
+    patches
+        Which patches it is to learn from.
     patch_losses
         Of the patches of the latest step, one by one.
     losses
@@ -172,6 +179,13 @@ class Trainer:
         self.held_out: WeakKeyDictionary[SourceImage, HeldOut] = WeakKeyDictionary()
         self.generator = torch.Generator().manual_seed(self.config.seed)
         self.plan = choose_plan(model.config, "train", self.config.precision, self.config.device)
+        self.patches = choose_patches(
+            model.config,
+            self.plan,
+            settled=settled,
+            side=self.config.patch_size,
+            batch=self.config.batch,
+        )
         model.to(self.plan.device)
         model.to(memory_format=self.plan.memory_format)  # type: ignore[call-overload]
         self._optimizer = self._make_optimizer()

@@ -49,10 +49,11 @@ class LearningOptions(QWidget):
         self.learning_rate = _decimal(0.0, 1.0, config.learning_rate or 0.0, 1e-4, 5)
         self.learning_rate.setSpecialValueText("automatic")
         self.patch_size = QSpinBox()
-        self.patch_size.setRange(16, 1024)
+        self.patch_size.setRange(0, 1024)
+        self.patch_size.setSpecialValueText("measured")
         self.patch_size.setSingleStep(16)
         self.patch_size.setSuffix(" px")
-        self.patch_size.setValue(config.patch_size)
+        self.patch_size.setValue(config.patch_size or 0)
         self.w0 = _decimal(0.0, 100.0, config.w0, 1.0, 1)
         self.sigma = _decimal(0.5, 50.0, config.sigma, 0.5, 1)
         self.sigma.setSuffix(" px")
@@ -69,7 +70,7 @@ class LearningOptions(QWidget):
             self._config,
             optimizer=optimizer,
             learning_rate=self.learning_rate.value() or None,
-            patch_size=self.patch_size.value(),
+            patch_size=self.patch_size.value() or None,
             w0=self.w0.value(),
             sigma=self.sigma.value(),
             balance=self.balance.value(),
@@ -96,7 +97,7 @@ class LearningOptions(QWidget):
                 "Patch size",
                 self.patch_size,
                 "Side of the piece of the image that one step looks at. Larger sees more context, "
-                "smaller makes quicker steps.",
+                "smaller makes quicker steps. 0 measures which suits this machine.",
             ),
             (
                 "Border weight",

@@ -70,7 +70,7 @@ def save_weights(segmenter: Segmenter, folder: Path, image: SourceImage | None =
         If it cannot be written.
     """
     models = folder / MODELS
-    path = models / f"{_next_number(models):012d}.safetensors"
+    path = free_path(models)
     speaker = segmenter.speaker
     notes = segmenter.usage.to_dict()
     training = segmenter._network.training
@@ -131,8 +131,10 @@ def _start_anew(segmenter: Segmenter, classes: int | None = None) -> None:
     segmenter.accepted = accepted
 
 
-def _next_number(models: Path) -> int:
-    return max((int(path.name[:12]) for path in _files(models)), default=0) + 1
+def free_path(models: Path) -> Path:
+    """Return a file in the folder of weights that is not there yet, behind all others."""
+    last = max((int(path.name[:12]) for path in _files(models)), default=0)
+    return models / f"{last + 1:012d}.safetensors"
 
 
 def _files(models: Path) -> list[Path]:
@@ -238,7 +240,7 @@ def read_config(values: Any, here: FinetuneConfig) -> FinetuneConfig:
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise JournalError("the settings of learning are damaged") from error
-    if config.patch_size > _LARGEST_PATCH or config.batch > _LARGEST_BATCH:
+    if (config.patch_size or 0) > _LARGEST_PATCH or (config.batch or 0) > _LARGEST_BATCH:
         raise JournalError("the settings of learning ask for more memory than there is")
     return config
 
