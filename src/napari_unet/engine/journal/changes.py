@@ -19,6 +19,10 @@ from napari_unet.engine.journal.format import LARGEST_BOX
 KEPT: Final = "kept"
 #: Why pixels are written that say which strokes part objects: they are no step of their own.
 BORDER: Final = "border"
+#: Under this name the values of a view hold the object in hand, and those of the settings the
+#: network that was adapted to objects, with what else is known of clicks.
+HAND: Final = "hand"
+CLICKS: Final = "clicks"
 Role = Literal["annotations", "objects", "borders"]
 ROLES: Final[tuple[Role, ...]] = ("annotations", "objects", "borders")
 #: Of one entry.

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from napari_unet.engine.journal.changes import CLICKS
 from napari_unet.engine.journal.folder import MODELS, segments, snapshots
 from napari_unet.engine.journal.snapshot import write_snapshot
 from napari_unet.engine.journal.state import ProjectState
@@ -74,10 +75,18 @@ def _prune(folder: Path, state: ProjectState) -> None:
         if following <= oldest_snapshot + 1
     ]
     _remove_oldest(list(parts.values()), free, MOST_HISTORY)
-    kept = state.model.name if state.model is not None else ""
+    kept = _weights_in_use(state)
     weights = sorted((folder / MODELS).glob("*.safetensors"))
-    free = [path for path in weights if path.name != kept]
+    free = [path for path in weights if path.name not in kept]
     _remove_oldest(weights, free, MOST_MODELS)
+
+
+def _weights_in_use(state: ProjectState) -> set[str]:
+    """Return the names of the networks that reopening goes on with."""
+    names = set() if state.model is None else {state.model.name}
+    clicks = state.settings.get(CLICKS)
+    network = clicks.get("network") if isinstance(clicks, dict) else None
+    return names | ({str(network.get("name"))} if isinstance(network, dict) else set())
 
 
 def _remove_oldest(files: list[Path], free: list[Path], most: int) -> None:

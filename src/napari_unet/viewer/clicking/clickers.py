@@ -125,6 +125,13 @@ class PlaneClickers:
                     other.use_network(clicker.network)
             yield event
 
+    def use_network_job(self, network: UNet, _stop: threading.Event) -> Iterator[JobEvent]:
+        """Answer with a network that was adapted earlier."""
+        self.network = network
+        for clicker in self._known.values():
+            clicker.use_network(network)
+        yield from ()
+
     def forget_network_job(self, _stop: threading.Event) -> Iterator[JobEvent]:
         """Answer with the network that comes with the program again."""
         self.network = None

@@ -154,6 +154,23 @@ class ObjectInHand(QObject):
         """Take it that nothing is known of the size of objects: they are of another image."""
         self._extents.clear()
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The larger sides of the latest finished objects, in pixels."""
+        return tuple(self._extents)
+
+    def resume(self, current: CurrentObject | None, sizes: Iterable[int]) -> None:
+        """Go on with an object that was in hand earlier, among objects of such sizes."""
+        self.drop()
+        self.forget_sizes()
+        self._extents.extend(sizes)
+        self.current = current
+        planes = {} if current is None else current.planes
+        for index, state in planes.items():
+            if state.answers[-1] is None and (state.clicks or len(planes) == 1):
+                self._ask(index)
+        self.show()
+
     # ------------------------------------------------------------------ jobs
 
     def _ask(self, index: Index) -> None:

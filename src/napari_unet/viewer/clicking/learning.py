@@ -79,6 +79,16 @@ class ObjectLearning(QObject):
         """Count objects from the beginning: they are in another layer."""
         self._next_adaption = _FIRST_ADAPTED
 
+    @property
+    def next_adaption(self) -> int:
+        """With how many finished objects the network is adapted next."""
+        return self._next_adaption
+
+    def resume(self, adapted: ClicksAdapted | None, next_adaption: int) -> None:
+        """Go on where it was left; the network itself is loaded in the lane."""
+        self.adapted, self._next_adaption = adapted, next_adaption
+        self.changed.emit()
+
     def adapt(self, index: Index | None) -> None:
         """Adapt the network to the finished objects of a plane."""
         objects, planes, clickers = self._scene.objects, self._scene.planes, self._clickers

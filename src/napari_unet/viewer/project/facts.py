@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from napari_unet.engine.journal import AcceptanceChanged, Accepted, SettingsChanged, ViewChanged
+from napari_unet.engine.journal.changes import CLICKS, HAND
 from napari_unet.viewer.project.bound import BoundProject
 
 if TYPE_CHECKING:
@@ -44,10 +46,11 @@ class FactsRecorder:
         if controller is None or project is None or not project.can_append():
             return
         settings = _settings(controller, self._projects.bound)
+        settings |= _kept(project.facts.settings, CLICKS)
         if settings != dict(project.facts.settings):
             project.append(SettingsChanged(settings))
         if at_once or time.monotonic() - self._viewed > _BETWEEN_VIEWS:
-            view = view_of(controller.viewer)
+            view = view_of(controller.viewer) | _kept(project.facts.view, HAND)
             if view != dict(project.facts.view):
                 project.append(ViewChanged(view))
                 self._viewed = time.monotonic()
@@ -82,6 +85,11 @@ class FactsRecorder:
             start = (*plane, rows.start, columns.start)
             bound.accepted[project.append(Accepted(start, labels))] = each
         self._projects.changed.emit()
+
+
+def _kept(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return what `ClicksRecorder` wrote beside them, to be written with them again."""
+    return {name: values[name]} if name in values else {}
 
 
 def _settings(controller: SegmentationController, bound: BoundProject | None) -> dict[str, Any]:

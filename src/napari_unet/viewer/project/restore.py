@@ -50,6 +50,7 @@ def restore(
         projects.learned.take(None)
         controller.show_answer()
     _take_view(controller.viewer, state.view)
+    projects.clicked.restore(controller, bound, state)
 
 
 def _take_settings(controller: SegmentationController, state: ProjectState) -> None:

@@ -17,6 +17,7 @@ from napari_unet.viewer.clicking.session import ClickSession
 from napari_unet.viewer.project.background import Background
 from napari_unet.viewer.project.borders import BorderRecorder
 from napari_unet.viewer.project.bound import BoundProject
+from napari_unet.viewer.project.clicked import ClicksRecorder
 from napari_unet.viewer.project.facts import FactsRecorder
 from napari_unet.viewer.project.learned import LearnedRecorder
 from napari_unet.viewer.project.places import Looked, folder_of, is_off, look, name_of
@@ -43,9 +44,9 @@ class ProjectSession(QObject):
     ----------
     is_on
         Whether changes are saved.
-    learned, facts, borders, steps
-        Records networks; settings, views and accepted predictions; which strokes part objects;
-        takes steps back.
+    learned, facts, borders, clicked, steps
+        Records networks; settings, views and accepted predictions; which strokes part objects; the
+        object in hand and what clicks adapted; takes steps back.
     """
 
     #: What `describe`, `bound` and the like say is something else.
@@ -61,6 +62,7 @@ class ProjectSession(QObject):
         self.learned = LearnedRecorder(self, controller)
         self.facts = FactsRecorder(self, controller)
         self.borders = BorderRecorder(self, controller)
+        self.clicked = ClicksRecorder(self, controller)
         self.steps = Steps(self, controller)
         layers = controller.layers
         layers.changed.connect(self._on_layers_changed)
@@ -83,6 +85,10 @@ class ProjectSession(QObject):
     def bound(self) -> BoundProject | None:
         """The image at hand with its project; None without an image."""
         image = self.image
+        return None if image is None else self._bound.get(image)
+
+    def bound_of(self, image: Image | None) -> BoundProject | None:
+        """Return an image with its project; None if it was not looked at."""
         return None if image is None else self._bound.get(image)
 
     def all_bound(self) -> list[BoundProject]:
@@ -131,6 +137,7 @@ class ProjectSession(QObject):
         objects = None if clicked is None else _clicks(controller).objects
         if clicked is not None and objects is not None:
             self._watch(self._bound[clicked], objects.layer, "objects")
+        self.clicked.look()
 
     def _look(self, image: Image) -> None:
         bound = self._bound[image] = BoundProject(image, is_busy=True)
@@ -175,7 +182,7 @@ class ProjectSession(QObject):
         def record(change: Painted, undoes: int, redoes: int) -> int:
             number = bound.record(role, change, undoes, redoes)
             if not number:
-                self._need_project(bound)
+                self.need_project(bound)
             self.changed.emit()
             return number
 
@@ -185,7 +192,7 @@ class ProjectSession(QObject):
 
     # ------------------------------------------------------------------ projects
 
-    def _need_project(self, bound: BoundProject) -> None:
+    def need_project(self, bound: BoundProject) -> None:
         """Begin a project for the first change, without keeping who paints from it."""
         if bound.project is not None or bound.is_busy or bound.looked is None or not self.is_on:
             return
@@ -268,6 +275,7 @@ class ProjectSession(QObject):
             for watch in bound.watches:
                 watch.patrol()
         self.facts.look()
+        self.clicked.look()
 
     def _on_layer_removed(self, event: Any) -> None:
         layer = event.value
@@ -289,7 +297,9 @@ class ProjectSession(QObject):
     def close(self) -> None:
         """Write what waits and let go of all projects."""
         self._tick.stop()
+        self.clicked.look()  # before jobs end, and with them what they would have answered
         self.learned.keep_now()
+        self.clicked.keep_now()
         self.facts.look(at_once=True)
         self._background.close()
         for bound in self._bound.values():
