@@ -21,7 +21,7 @@ class Scene:
     """A drawing as it is kept, see `procedural.Drawing`: the camera's part in 8 bits."""
 
     image: NDArray[np.uint8]
-    clean: NDArray[np.uint8]
+    clean: NDArray[np.uint8] | None  # None: a photograph, of which nobody knows
     regions: NDArray[np.uint8]
     instances: NDArray[np.int32]
 

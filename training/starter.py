@@ -7,6 +7,10 @@ second part of the scene under another exposure, where nothing was painted. The 
 through the fit, so that the features become such that few strokes suffice. Heads for the image
 without noise, for outlines and for the distance to them are trained beside.
 
+With `--photographs 0.4`, so large a part of the scenes are freely licensed photographs, from the
+folder that NAPARI_UNET_DATA names; `--without dsb2018,...` leaves sets out, for a starter that is
+judged on their kind. With `--start FILE` it goes on from that starter.
+
 Usage: python training/starter.py OUTPUT.safetensors --pool FOLDER [--steps N] [--channels N] ...
 A training that was stopped goes on where it was: run the same command again.
 """
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,12 +30,13 @@ import numpy as np
 import torch
 from episodes import Question, ask, outline, scribble
 from numpy.typing import NDArray
+from photographs import Photographs
 from pool import Pool, Scene
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_unet.model.checkpoint import save_model
+from napari_unet.model.checkpoint import load_model, load_notes, save_model
 from napari_unet.model.linear import apply_linear, gather, solve_ridge
 from napari_unet.model.unet import UNet
 
@@ -56,6 +62,9 @@ class Settings:
     seed: int = 0
     auxiliary: float = 0.3
     episodes: float = 1.0
+    photographs: float = 0.0
+    without: str = ""
+    start: str = ""
 
 
 class Starter(nn.Module):
@@ -97,13 +106,18 @@ class Episode:
     auxiliary: Tensor  # (2, 3, side, side)
 
 
-def episodes(pool: Pool, settings: Settings, start: int) -> Iterator[Episode]:
+def episodes(
+    pool: Pool, photographs: Photographs | None, settings: Settings, start: int
+) -> Iterator[Episode]:
     """Draw episodes; number n is the same whenever it is drawn."""
     number = start
     while True:
         rng = np.random.default_rng((settings.seed, number))
         number += 1
-        scene = pool.draw(rng)
+        if photographs is not None and rng.random() < settings.photographs:
+            scene = photographs.draw(rng)
+        else:
+            scene = pool.draw(rng)
         first, second = (_part(scene, settings.side, rng) for _ in range(2))
         # The regions that both parts have are asked about, so both have an answer.
         regions = np.concatenate([first.regions, second.regions], axis=0)
@@ -144,7 +158,8 @@ def _part(scene: Scene, side: int, rng: np.random.Generator) -> Scene:
         part = np.rot90(array[top : top + side, left : left + side], turns)
         return np.ascontiguousarray(part[::-1] if mirrored else part)
 
-    return Scene(*(cut(a) for a in (scene.image, scene.clean, scene.regions, scene.instances)))
+    clean = None if scene.clean is None else cut(scene.clean)
+    return Scene(cut(scene.image), clean, cut(scene.regions), cut(scene.instances))
 
 
 def _photograph(part: Scene, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -161,8 +176,9 @@ def _photograph(part: Scene, rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _targets(part: Scene) -> NDArray[np.float32]:
-    """Return what the auxiliary heads learn: (3, side, side)."""
-    clean = part.clean.astype(np.float32) / 255
+    """Return what the auxiliary heads learn: (3, side, side); not a number where unknown."""
+    unknown = np.full(part.regions.shape, np.nan, np.float32)
+    clean = unknown if part.clean is None else part.clean.astype(np.float32) / 255
     border = outline(part.instances, 1)
     inside = ndimage.distance_transform_edt((part.instances > 0) & ~border)
     return np.stack([clean, border, np.tanh(inside / 10)]).astype(np.float32)
@@ -190,7 +206,7 @@ def losses(starter: Starter, episode: Episode, settings: Settings) -> tuple[Tens
     answered = (entropy * balance).sum() / balance.sum()
     known = episode.auxiliary
     auxiliary = auxiliary.float()
-    wrong = functional.l1_loss(auxiliary[:, 0], known[:, 0])
+    wrong = (auxiliary[:, 0] - known[:, 0]).abs().nan_to_num(0.0).mean()
     wrong = wrong + functional.binary_cross_entropy_with_logits(auxiliary[:, 1], known[:, 1])
     wrong = wrong + functional.l1_loss(auxiliary[:, 2], known[:, 2])
     return answered, wrong
@@ -207,13 +223,20 @@ def prepare_statistics(starter: Starter, step: int, settings: Settings) -> None:
     for module in starter.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1 / min(max(step / 5, 10), _EPISODES_OF_STATISTICS)
-            module.train(step < _SHARE_WITH_STATISTICS * settings.steps)
+            share = 0.0 if settings.start else _SHARE_WITH_STATISTICS
+            module.train(step < share * settings.steps)
 
 
-def train(settings: Settings, pool: Pool, output: Path) -> None:
+def train(settings: Settings, pool: Pool, photographs: Photographs | None, output: Path) -> None:
     """Train, keep the state now and then, and write the network at the end."""
     torch.manual_seed(settings.seed)
-    starter = Starter(settings).to(memory_format=torch.channels_last)
+    starter = Starter(settings)
+    if settings.start:
+        notes = load_notes(settings.start)
+        starter.network.load_state_dict(load_model(settings.start).state_dict())
+        starter.log_strength.data.fill_(math.log(notes["ridge"]))
+        starter.log_scale.data.fill_(math.log(notes["scale"]))
+    starter.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(starter.parameters(), lr=settings.rate, weight_decay=1e-3)
     state, first = output.with_suffix(".state"), 0
     if state.exists():
@@ -224,7 +247,7 @@ def train(settings: Settings, pool: Pool, output: Path) -> None:
         print(f"going on at step {first}", flush=True)
     recent: list[tuple[float, float]] = []
     began = time.monotonic()
-    source = episodes(pool, settings, first * 2)
+    source = episodes(pool, photographs, settings, first * 2)
     for step in range(first, settings.steps):
         prepare_statistics(starter, step, settings)
         for group in optimizer.param_groups:
@@ -275,7 +298,14 @@ def main() -> None:
     output, pool = arguments.pop("output"), arguments.pop("pool")
     settings = Settings(**arguments)
     print(json.dumps(asdict(settings)))
-    train(settings, Pool(pool), output)
+    photographs = None
+    if settings.photographs:
+        if "NAPARI_UNET_DATA" not in os.environ:
+            raise SystemExit("set NAPARI_UNET_DATA to the folder of photographs")
+        without = set(settings.without.split(","))
+        photographs = Photographs(Path(os.environ["NAPARI_UNET_DATA"]), without)
+        print("photographs:", "; ".join(photographs.names))
+    train(settings, Pool(pool), photographs, output)
 
 
 if __name__ == "__main__":

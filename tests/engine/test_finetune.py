@@ -148,6 +148,21 @@ def test_strokes_on_another_plane_are_taken_in_and_those_on_the_first_one_kept(t
     assert score.dice is not None  # still of the image where it began
 
 
+def test_strokes_on_an_image_of_other_channels_do_not_end_the_job(two_halves):
+    image, annotations = two_halves
+    grey, colour = SourceImage(image), SourceImage(np.stack([image] * 3, axis=-1))
+    trainer, inbox = Trainer(make_unet(), QUICK), Mailbox()
+    running = job(trainer, grey, annotations, steps=4, inbox=inbox)
+    next(running)
+    inbox.put((AnnotatedImage(colour, annotations), AnnotatedImage(grey, annotations)))
+    next(running)
+    inbox.put((AnnotatedImage(colour, annotations),))
+    events = list(running)
+    assert any(isinstance(e, Noticed) and "other channels" in e.message for e in events)
+    assert trainer.step == 4
+    assert set(trainer.held_out) == {grey}
+
+
 def test_new_strokes_that_cannot_be_used_do_not_end_the_job(two_halves):
     image, annotations = two_halves
     trainer, inbox = Trainer(make_unet(), QUICK), Mailbox()

@@ -200,3 +200,28 @@ def test_strokes_are_answered_when_they_end_and_a_line_parts_what_is_one(window)
     robot.press("Accept view")
     assert len(controller.segmenter.accepted) == 1
     assert controller.layers.results.classes_of((slice(0, 10), slice(0, 10))).all()
+
+
+def test_strokes_on_an_image_that_the_network_does_not_take_are_no_error(window):
+    robot, controller = window
+    controller.segmenter.start_anew()  # from the starter that comes with the program
+    paint(robot, controller)
+    settle(robot, controller)
+    assert controller.answers_at_once()
+    robot.press("Learn")
+    robot.wait_until(lambda: controller.status.step > 2)
+    robot.press("Stop")
+    settle(robot, controller)
+    controller.segmenter._network.speaker = "at once"  # whichever is better on held-out strokes
+    coloured = np.random.default_rng(0).random((200, 210, 3))
+    layer = controller.viewer.add_image(coloured, name="coloured", rgb=True)
+    controller.layers.set_image(layer)
+    robot.wait(0.3)
+    for label in "12":
+        robot.press(label)
+        robot.stroke([(40.0 * int(label), 60), (40.0 * int(label), 120)])
+    robot.wait_until(lambda: controller.layers.painted == {1, 2})
+    settle(robot, controller)
+    assert "takes" in robot.button("Learn").toolTip()
+    assert not controller.answers_at_once()
+    assert controller.status.last_error == ""

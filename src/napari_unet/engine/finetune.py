@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_unet.engine.device import is_out_of_memory
 from napari_unet.engine.events import Noticed, ScoreMeasured, StepCompleted, TrainingFinished
 from napari_unet.engine.finetune_request import FinetuneRequest, Mailbox
-from napari_unet.engine.image import AnnotatedImage
+from napari_unet.engine.image import AnnotatedImage, fitting
 from napari_unet.engine.predict import check_channels
 from napari_unet.engine.scoring import Rival, Scoring
 from napari_unet.engine.stroke_patches import StrokePatches
@@ -108,8 +108,12 @@ class _Round:
 
     def take_in(self, images: tuple[AnnotatedImage, ...]) -> Iterator[Noticed]:
         """Learn from what is painted by now; if it cannot be used, go on with what was."""
+        usable = fitting(images, self._trainer.model.config.in_channels)
+        if not usable:
+            yield Noticed("learning goes on with the earlier strokes: the image has other channels")
+            return
         try:
-            self._source = StrokePatches(self._trainer, self._request.with_strokes(images))
+            self._source = StrokePatches(self._trainer, self._request.with_strokes(tuple(usable)))
         except InputError as error:
             yield Noticed(f"learning goes on with the earlier strokes: {error}")
 

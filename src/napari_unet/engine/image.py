@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -144,3 +144,8 @@ class AnnotatedImage:
     image: SourceImage
     annotations: NDArray[np.integer]
     borders: NDArray[np.bool_] | None = None
+
+
+def fitting(lessons: Iterable[AnnotatedImage], channels: int) -> list[AnnotatedImage]:
+    """Leave out the images of other channels than a network takes."""
+    return [lesson for lesson in lessons if lesson.image.channels == channels]

@@ -26,7 +26,7 @@ from napari_unet.engine.events import (
     TilePredicted,
 )
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox, finetune
-from napari_unet.engine.image import AnnotatedImage, SourceImage
+from napari_unet.engine.image import AnnotatedImage, SourceImage, fitting
 from napari_unet.engine.instant import InstantLearner
 from napari_unet.engine.predict import check_channels
 from napari_unet.engine.rounds import (
@@ -246,24 +246,22 @@ class LearningNetwork:
         mask: NDArray[np.bool_],
     ) -> NDArray[np.integer]:
         assert self._instant is not None
-        lessons = self._alike([*others, lesson])
+        lessons = self._fitting([*others, lesson])
         return self._instant.classify(lessons, mask, self.classes, self._seed)
 
     def learn_at_once(self, lessons: Sequence[AnnotatedImage]) -> None:
         """Fit the classifier, and the last layer of a network that was not fine-tuned yet."""
         if self._instant is None:
             return
-        self._instant.learn(self._alike(lessons), self.classes, self._seed)
+        self._instant.learn(self._fitting(lessons), self.classes, self._seed)
         if not self.is_fine_tuned:
             self.speaker = "at once"
             set_head(self.model, self._instant.head)
             if self._trainer is not None:
                 self._trainer.begin_from_here()
 
-    def _alike(self, lessons: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
-        """Leave out images of other channels than the network takes."""
-        channels = self.model.config.in_channels
-        return [lesson for lesson in lessons if lesson.image.channels == channels]
+    def _fitting(self, lessons: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
+        return fitting(lessons, self.model.config.in_channels)
 
     # ------------------------------------------------------------------ fine-tuned
 
@@ -285,7 +283,7 @@ class LearningNetwork:
         trainer = self._trainer_with(config)
         request = replace(
             request,
-            others=tuple(self._alike(request.others)),
+            others=tuple(self._fitting(request.others)),
             accepted=tuple(AnnotatedImage(*each) for each in as_annotations(accepted).items()),
         )
         if self._instant is not None:

@@ -141,11 +141,13 @@ class AnnotatedLayers(QObject):
         return still if still.any() else None
 
     def painted_elsewhere(self, current: Image | None, plane: Index = ()) -> set[int]:
-        """Return the labels that are painted on other images and planes."""
+        """Return the labels that are painted on other images and planes of as many channels."""
+        here = self.planes_of(current)
         found = [
             labels
-            for image, _, index, labels in self._painted_on()
+            for image, known, index, labels in self._painted_on()
             if (image, index) != (current, plane)
+            and (here is None or known.planes.channel_count == here.channel_count)
         ]
         return set().union(*found)
 

@@ -48,6 +48,8 @@ class InstantAnswer(QObject):
             return False
         if segmenter.is_fine_tuned and segmenter.speaker == "network":
             return False
+        if self._layers.why_unfitting() is not None:
+            return False
         painted = self._layers.present | self._layers.painted_elsewhere()
         return len(painted) > 1 and max(painted) <= classes
 
