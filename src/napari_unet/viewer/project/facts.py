@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from napari_unet.engine.journal import AcceptanceChanged, Accepted, SettingsChanged, ViewChanged
+from napari_unet.engine.journal import (
+    AcceptanceChanged,
+    Accepted,
+    JournalError,
+    SettingsChanged,
+    ViewChanged,
+)
 from napari_unet.engine.journal.changes import CLICKS, HAND
 from napari_unet.viewer.project.bound import BoundProject
 
@@ -52,7 +59,8 @@ class FactsRecorder:
         if at_once or time.monotonic() - self._viewed > _BETWEEN_VIEWS:
             view = view_of(controller.viewer) | _kept(project.facts.view, HAND)
             if view != dict(project.facts.view):
-                project.append(ViewChanged(view))
+                with suppress(JournalError):  # a camera may be where no number says
+                    project.append(ViewChanged(view))
                 self._viewed = time.monotonic()
 
     def forget(self) -> None:
