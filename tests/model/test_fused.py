@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from napari_unet.model import fused as module
-from napari_unet.model.fused import MaxOfSlices, can_fuse, fuse
+from napari_unet.model.fused import MaxOfSlices, PixelLayers, can_fuse, fuse
 from napari_unet.model.unet import UNet, fold_batch_norm
 
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -136,3 +136,19 @@ def test_trying_out_draws_no_random_numbers():
     before = torch.get_rng_state()
     can_fuse(torch.float32)
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("strip", [1, 40, 10**6])
+def test_the_last_layers_give_the_same_strip_by_strip(monkeypatch, ndim, strip):
+    config = {"hypercolumns": True, "hidden": 4} if ndim == 2 else {"ndim": 3}
+    network = make_network(**config)
+    sides = (7, 5, 6)[:ndim]
+    last = torch.rand(1, network.output.in_channels, *sides).bfloat16()
+    with torch.inference_mode():
+        expected = network.output(last.float())
+        if ndim == 2:
+            expected = expected + network.hidden(last.float())
+        monkeypatch.setattr(module, "_PIXELS_OF_A_STRIP", strip)
+        found = PixelLayers(network.output, network.hidden)(last)
+    torch.testing.assert_close(found, expected)

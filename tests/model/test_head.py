@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from napari_unet.model.head import Head, HiddenUnits, fit_hidden
+from napari_unet.model.head import HIDDEN_UNITS, Head, HiddenUnits, fit_hidden
 from napari_unet.model.linear import gather, solve_ridge
 
 
@@ -82,3 +82,40 @@ def test_units_can_be_made_quieter():
     shapes = (16, 4), (16,), (16, 3)
     units = HiddenUnits(*(torch.randn(shape, generator=generator) for shape in shapes))
     torch.testing.assert_close(answers(units.scaled(0.5), features), answers(units, features) / 2)
+
+
+def learned_by_torch(features, labels, weights, classes, seed):
+    """Fit the units as `fit_hidden` says it does, with torch's own gradients and AdamW."""
+    generator = torch.Generator().manual_seed(seed)
+    width = features.shape[1]
+    first = torch.randn(width, HIDDEN_UNITS, generator=generator) * (2 / width) ** 0.5
+    second = torch.randn(HIDDEN_UNITS, classes, generator=generator) * (1 / HIDDEN_UNITS) ** 0.5
+    parameters = [first, torch.zeros(HIDDEN_UNITS), second]
+    first, bias, second = (each.requires_grad_() for each in parameters)
+    optimizer = torch.optim.AdamW(parameters, lr=2e-2, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
+    present = torch.bincount(labels, minlength=classes) > 0
+    for _ in range(100):
+        drawn = torch.randint(len(features), (512,), generator=generator)
+        kept = torch.rand(512, HIDDEN_UNITS, generator=generator) >= 0.2
+        units = torch.relu(features[drawn] @ first + bias) * kept / 0.8
+        logits = units @ second + torch.where(present, 0.0, -torch.inf)
+        losses = torch.nn.functional.cross_entropy(logits, labels[drawn], reduction="none")
+        optimizer.zero_grad()
+        (weights[drawn] * losses).mean().backward()
+        optimizer.step()
+        schedule.step()
+    return first.detach(), bias.detach(), second.detach() * present
+
+
+@pytest.mark.parametrize("labels_of_two", [(0, 1), (0, 2)])
+def test_the_gradients_are_those_of_autograd_and_the_steps_those_of_adamw(labels_of_two):
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(400, 5, generator=generator)
+    features = (features - features.mean(0)) / features.std(0, correction=0)
+    labels = torch.tensor(labels_of_two)[(features[:, 0] * features[:, 1] > 0).long()]
+    even = torch.ones(400)
+    found = fit_hidden(features, labels, even, classes=3, seed=2)
+    expected = learned_by_torch(features, labels, even, classes=3, seed=2)
+    for one, other in zip((found.weight.T, found.bias, found.output), expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)

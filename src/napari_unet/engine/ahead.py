@@ -31,7 +31,7 @@ class Ahead(Generic[T]):
 
     def __init__(self, make: Callable[[int], T], generator: torch.Generator) -> None:
         self._make, self._generator = make, generator
-        self._thread = _one_threaded()
+        self._thread = thread_alone("ahead")
         self._next: Future[T] | None = None
         self._number = -1
         self._before: torch.Tensor | None = None
@@ -85,10 +85,14 @@ class Ahead(Generic[T]):
         self._next = self._thread.submit(self._make, number)
 
 
-def _one_threaded() -> ThreadPoolExecutor:
-    """Return a thread on which torch computes alone: the network has the other cores."""
+def thread_alone(name: str) -> ThreadPoolExecutor:
+    """Return a thread on which torch computes alone: the other cores are left to others.
+
+    For work of many small pieces this is also the faster way: threads that share them wait for
+    each other most of the time, on a busy machine for long.
+    """
     threads = torch.get_num_threads()
-    executor = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    executor = ThreadPoolExecutor(1, thread_name_prefix=name)
     executor.submit(_compute_alone).result()
     # What was said there holds for that thread, and for those that begin later; not for these.
     torch.set_num_threads(threads)

@@ -11,7 +11,7 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
-from napari_unet.model.fused import can_fuse, fuse
+from napari_unet.model.fused import PixelLayers, can_fuse, fuse
 from napari_unet.model.unet import UNet, fold_batch_norm
 
 _NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -71,7 +71,13 @@ class ExecutionPlan:
         """
         network = self._running_copy(model)
         # Logits rounded to bfloat16 would move a probability by 0.015 on their own.
-        for layer in (network.output, *network.side_outputs, network.hidden):
+        last_layers = [*network.side_outputs]
+        if self.device.type == "cpu" and self.channels_last and not self.exact:
+            network.output = PixelLayers(network.output, network.hidden)
+            network.hidden = nn.Sequential()
+        else:
+            last_layers += [network.output, network.hidden]
+        for layer in last_layers:
             layer.float()
             layer.register_forward_pre_hook(_in_float32)
 
@@ -125,6 +131,7 @@ class ExecutionPlan:
     def _running_copy(self, model: UNet) -> UNet:
         network = _frozen_copy(model).to(self.device, self.dtype)
         network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        network.exact = self.exact
         # The plan may come from another machine.
         can = self.fused and self.device.type == "cpu" and can_fuse(self.dtype, self.ndim)
         return fuse(network) if can else network

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from napari_unet.engine.ahead import thread_alone
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import PredictionFinished, TilePredicted
 from napari_unet.engine.image import AnnotatedImage, SourceImage
@@ -132,6 +133,7 @@ class InstantLearner:
         self._features: FeatureTiles | None = None
         self._samples: WeakKeyDictionary[SourceImage, _Samples] = WeakKeyDictionary()
         self._head: Head | None = None
+        self._beside = thread_alone("hidden units")
 
     def look_at(self, image: SourceImage) -> FeatureTiles:
         """Choose the image; what was learned on others is kept, their feature maps are not."""
@@ -200,6 +202,10 @@ class InstantLearner:
         weights = counts.clamp(min=1).rsqrt()[painted]
         weights = weights * torch.cat([each.importance for each in samples])
         weights = weights / weights.sum()
+        # On a thread of its own, while the linear function is fitted here.
+        hidden = self._beside.submit(
+            self._hidden, samples, features, painted, weights, classes, seed
+        )
         targets = functional.one_hot(painted, classes).float() * 2 - 1
         penalty = torch.tensor(self._starter.penalty)
         sizes = _equal_sizes(features, weights, samples[-1].responses)
@@ -208,7 +214,7 @@ class InstantLearner:
         # A class without strokes has the same low value everywhere, and keeps it.
         found[-1, ~present] = _NEVER
         found[:-1, ~present] = 0
-        return Head(found, self._hidden(samples, features, painted, weights, classes, seed))
+        return Head(found, hidden.result())
 
     def _hidden(
         self,
@@ -335,9 +341,11 @@ class _Samples:
 
     def places(self, classes: int) -> NDArray[np.intp]:
         """Return in how many places each class was painted, shape (classes,)."""
-        places = np.stack([self.labels, self.rows // _PLACE, self.columns // _PLACE])
-        labels = np.unique(places, axis=1)[0].astype(np.intp)
-        return np.bincount(labels - 1, minlength=classes)
+        columns = self.columns // _PLACE
+        across = int(columns.max(initial=0)) + 1
+        places = self.rows // _PLACE * across + columns
+        found = np.unique(places * classes + (self.labels.astype(np.intp) - 1))
+        return np.bincount(found % classes, minlength=classes)
 
 
 def _touching(features: FeatureTiles, region: Box | None) -> list[Tile]:

@@ -7,6 +7,7 @@ hidden units sees the last map and the filter responses, all of one resolution.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -29,6 +30,11 @@ _WEIGHT_DECAY = 1e-2
 _DROPOUT = 0.2
 # Standard deviations that count as none: the feature is the same everywhere.
 _FLAT = 1e-6
+# Pixels that are answered together.
+_STRIP = 4096
+# Of AdamW, as Loshchilov and Hutter (2019) and torch have them.
+_DECAYS = (0.9, 0.999)
+_EPSILON = 1e-8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,10 +95,16 @@ class Head:
         if self.hidden is None:
             return logits
         units, last = self.hidden, maps[-1]
-        # Pixel by pixel: a 1x1 convolution that takes a third of conv2d's time.
-        pixels = last.permute(0, 2, 3, 1).reshape(-1, last.shape[1]).float()
-        found = torch.addmm(units.bias, pixels, units.weight.T).relu_() @ units.output
-        return logits + found.T.reshape(logits.shape)
+        # Pixel by pixel, as matrix products, strip by strip: what the units say of all pixels at
+        # once would not fit into the cache.
+        pixels = last.permute(0, 2, 3, 1).reshape(-1, last.shape[1])
+        weight, output = units.weight.T.contiguous(), units.output.T.contiguous()
+        flat = logits.flatten(0, 1).flatten(1)  # a view, as `logits` is new and contiguous
+        strips = zip(torch.split(pixels, _STRIP), torch.split(flat, _STRIP, dim=1), strict=True)
+        for strip, into in strips:
+            active = torch.addmm(units.bias, strip.float(), weight).relu_()
+            into.addmm_(output, active.T)
+        return logits
 
 
 def fit_hidden(
@@ -126,28 +138,87 @@ def fit_hidden(
     rows, width = (features - mean) * size, features.shape[1]
     weights = weights * len(weights)
     generator = torch.Generator().manual_seed(seed)
-    first = torch.randn(width, HIDDEN_UNITS, generator=generator) * (2 / width) ** 0.5
-    bias = torch.zeros(HIDDEN_UNITS)
-    second = torch.randn(HIDDEN_UNITS, classes, generator=generator) * (1 / HIDDEN_UNITS) ** 0.5
-    constant = torch.where(present, 0.0, -torch.inf)
-    parameters = [each.requires_grad_() for each in (first, bias, second)]
-    optimizer = torch.optim.AdamW(parameters, lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
-    for _ in range(_STEPS):
+    learner = _Units(width, classes, present, generator)
+    for step in range(_STEPS):
         drawn = torch.randint(len(rows), (_ROWS_OF_A_STEP,), generator=generator)
-        units = functional.relu(rows[drawn] @ first + bias)
-        kept = torch.rand(units.shape, generator=generator) >= _DROPOUT
-        logits = (units * kept / (1 - _DROPOUT)) @ second + constant
-        losses = functional.cross_entropy(logits, labels[drawn], reduction="none")
-        loss = (weights[drawn] * losses).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-    weight = first.detach() * size[:, None]
+        kept = torch.rand(_ROWS_OF_A_STEP, HIDDEN_UNITS, generator=generator) >= _DROPOUT
+        learner.learn(rows[drawn], kept, labels[drawn], weights[drawn])
+        learner.descend(step)
+    weight = learner.first * size[:, None]
     return HiddenUnits(
-        weight.T.contiguous(), bias.detach() - mean @ weight, second.detach() * present
+        weight.T.contiguous(), learner.bias - mean @ weight, learner.second * present
     )
+
+
+class _Units:
+    """The units while they are learned: their gradients and AdamW, written out.
+
+    A step is so small that torch's autograd and optimiser, which see every weight for itself, would
+    take several times as long as the multiplications.
+
+    Parameters
+    ----------
+    width
+        Features that a unit sees.
+    classes, present
+        How many there are, and which of them have labels.
+    generator
+        Of the first weights.
+    """
+
+    def __init__(
+        self, width: int, classes: int, present: Tensor, generator: torch.Generator
+    ) -> None:
+        shapes = ((width, HIDDEN_UNITS), (HIDDEN_UNITS,), (HIDDEN_UNITS, classes))
+        sizes = [math.prod(shape) for shape in shapes]
+        # All weights in one piece, so that the optimiser sees them at once.
+        self._weights, self._gradient = torch.zeros(sum(sizes)), torch.zeros(sum(sizes))
+        self._mean, self._square = torch.zeros(sum(sizes)), torch.zeros(sum(sizes))
+        self.first, self.bias, self.second = (
+            part.view(shape)
+            for part, shape in zip(torch.split(self._weights, sizes), shapes, strict=True)
+        )
+        self._gradients = [
+            part.view(shape)
+            for part, shape in zip(torch.split(self._gradient, sizes), shapes, strict=True)
+        ]
+        self._absent = torch.where(present, 0.0, -torch.inf)
+        self.first.copy_(torch.randn(shapes[0], generator=generator) * (2 / width) ** 0.5)
+        self.second.copy_(torch.randn(shapes[2], generator=generator) * (1 / HIDDEN_UNITS) ** 0.5)
+
+    def learn(self, rows: Tensor, kept: Tensor, labels: Tensor, weights: Tensor) -> None:
+        """Compute the gradient of the mean weighted cross entropy of some rows.
+
+        Parameters
+        ----------
+        rows
+            Shape (N, width).
+        kept
+            Shape (N, units), bool: which units are not dropped.
+        labels, weights
+            Shape (N,).
+        """
+        passed = kept / (1 - _DROPOUT)
+        units = torch.addmm(self.bias, rows, self.first).relu_().mul_(passed)
+        # What each logit is wrong by: probability minus truth.
+        wrong = torch.addmm(self._absent, units, self.second).softmax(dim=1)
+        wrong[torch.arange(len(labels)), labels] -= 1
+        wrong *= (weights / len(weights))[:, None]
+        first, bias, second = self._gradients
+        torch.mm(units.T, wrong, out=second)
+        before = (wrong @ self.second.T).mul_(passed).mul_(units > 0)
+        torch.mm(rows.T, before, out=first)
+        torch.sum(before, dim=0, out=bias)
+
+    def descend(self, step: int) -> None:
+        """Make a step of AdamW, the learning rate falling to 0 along a cosine."""
+        rate = _LEARNING_RATE * (1 + math.cos(math.pi * step / _STEPS)) / 2
+        fast, slow = _DECAYS
+        self._weights.mul_(1 - rate * _WEIGHT_DECAY)
+        self._mean.lerp_(self._gradient, 1 - fast)
+        self._square.mul_(slow).addcmul_(self._gradient, self._gradient, value=1 - slow)
+        spread = (self._square / (1 - slow ** (step + 1))).sqrt_().add_(_EPSILON)
+        self._weights.addcdiv_(self._mean, spread, value=-rate / (1 - fast ** (step + 1)))
 
 
 def set_head(network: UNet, head: Head) -> None:

@@ -106,6 +106,8 @@ class UNet(nn.Module):
         What the maps of the levels below add to it, from the bottom up; none without hypercolumns.
     hidden
         What hidden units add to it; empty without them.
+    exact
+        Whether the bits of the filter responses may not depend on the number of threads.
 
     Raises
     ------
@@ -128,6 +130,7 @@ class UNet(nn.Module):
         pooling: tuple[tuple[int, ...], ...] = (),
     ) -> None:
         super().__init__()
+        self.exact = False
         self.config = UNetConfig(
             in_channels,
             classes,
@@ -211,7 +214,7 @@ class UNet(nn.Module):
         """
         *others, last = self.feature_maps(image)
         logits: Tensor = self.output(last)  # 388, 2
-        if self.config.hidden:
+        if len(self.hidden):
             logits = logits + self.hidden(last)
         if not self.side_outputs:
             return logits
@@ -266,8 +269,12 @@ class UNet(nn.Module):
         *others, last = self.decoder_maps(image)
         if self.config.responses:
             with torch.autocast(image.device.type, enabled=False):
-                responses = filter_responses(image, self.config.halo)
-            last = torch.cat([last, responses.to(last.dtype)], dim=1)
+                responses = filter_responses(image, self.config.halo, exact=self.exact)
+            # Of one layout with the map; else the last layers would have to reorder all of it.
+            channels_last = last.is_contiguous(memory_format=torch.channels_last)
+            layout = torch.channels_last if channels_last else torch.contiguous_format
+            responses = responses.to(last.dtype).contiguous(memory_format=layout)
+            last = torch.cat([last, responses], dim=1)
         return [*others, last]
 
     def _check(self, image: Tensor) -> None:
