@@ -19,6 +19,7 @@ from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_unet.engine.errors import JobFailed, UNetError
 from napari_unet.engine.events import JobEvent
+from napari_unet.engine.memory import give_back
 from napari_unet.ops.errors import InputError
 
 MakeJob = Callable[[threading.Event], Iterator[JobEvent]]
@@ -307,6 +308,8 @@ class JobLane(QObject):
             if not self._closing:
                 self._unheard.append(job)
         self._emit(self._ended, job, error)
+        if job.priority >= Priority.WORK and not self._closing:
+            give_back()
 
     def _emit(self, signal: Signal, job: _Job, what: object) -> None:
         if self._closing:  # nobody listens, and Qt's side may be gone already
