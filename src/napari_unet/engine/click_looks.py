@@ -27,10 +27,9 @@ from napari_unet.ops.tiling import Box
 
 #: Side of the answer in a window, close to the one that was trained with.
 SIDE: Final = 116
-#: Side of the answer in each window of the first look: objects are smaller in one of them. It says
-#: where the click lies on the grid of pooling, and that matters to the network as it is: 68 and
-#: 100 came out better on the whole than 52, 84 and 116, see docs/explanation/clicks.md.
-FIRST_SIDE: Final = 68
+#: Side of the answer in each window of the first look. With 68 the first answer overlaps more with
+#: HeLa cells and neurites, but on every set more clicks follow, see docs/explanation/clicks.md.
+FIRST_SIDE: Final = SIDE
 #: Side of the answer where an earlier one is known: the object has `EXTENT` pixels in it.
 NEXT_SIDE: Final = 84
 #: What the larger side of an object measures in the window that its outline is read from.
