@@ -121,7 +121,8 @@ def test_the_dock_of_the_manifest_outlines_what_is_clicked_on(make_napari_viewer
     viewer.window._qt_window.resize(1200, 760)
     viewer.add_image(drawn(), name="discs")
     page = Page(viewer, qtbot)
-    _, page.dock = viewer.window.add_plugin_dock_widget("napari-unet", "Click")
+    _, late = viewer.window.add_plugin_dock_widget("napari-unet", "Click")
+    page.dock = late.inner
     assert isinstance(page.dock, ClickWidget)
     page.fit()
     page.click(middle(1))  # nothing listens yet

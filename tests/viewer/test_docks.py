@@ -1,0 +1,118 @@
+"""Docks are there at once and are filled when what they need was imported."""
+
+import importlib
+import subprocess
+import sys
+import threading
+
+import pytest
+from qtpy.QtWidgets import QLabel
+
+from napari_unet.viewer import docks
+
+ALL = docks.LateDock.__subclasses__()
+
+MODULE = """
+from qtpy.QtWidgets import QLabel
+
+import gate
+
+gate.asked.set()
+gate.open.wait(20)
+if gate.broken:
+    raise OSError("libtorch.so is missing")
+
+class Widget(QLabel):
+    def __init__(self, viewer):
+        super().__init__(f"of {viewer}")
+"""
+
+
+class Gate:
+    """Holds an import up until it is opened."""
+
+    def __init__(self):
+        self.asked, self.open, self.broken = threading.Event(), threading.Event(), False
+
+
+@pytest.fixture
+def gate(monkeypatch, tmp_path):
+    (tmp_path / "needs_long.py").write_text(MODULE)
+    found = Gate()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "gate", found)
+    yield found
+    found.open.set()
+    sys.modules.pop("needs_long", None)
+
+
+class Dock(docks.LateDock):
+    module, widget = "needs_long", "Widget"
+
+
+@pytest.fixture
+def dock(gate, qtbot):
+    made = Dock("the viewer")
+    qtbot.addWidget(made)
+    made.show()
+    yield made
+    gate.open.set()
+    if made._thread is not None and made._thread.ident is not None:
+        made._thread.join(20)
+
+
+def told(dock):
+    return [label.text() for label in dock.findChildren(QLabel) if label.isVisible()]
+
+
+def test_a_dock_says_what_it_waits_for_and_is_filled(dock, gate, qtbot):
+    qtbot.waitUntil(gate.asked.is_set, timeout=20_000)
+    assert dock.inner is None
+    assert any("Loading PyTorch" in text for text in told(dock))
+    with qtbot.waitSignal(dock.ready, timeout=20_000):
+        gate.open.set()
+    assert told(dock) == ["of the viewer"]
+
+
+def test_what_was_imported_before_is_there_at_once(dock, gate, qtbot):
+    with qtbot.waitSignal(dock.ready, timeout=20_000):
+        gate.open.set()
+    second = Dock("another viewer")
+    qtbot.addWidget(second)
+    assert second.inner.text() == "of another viewer"
+
+
+def test_an_import_that_fails_is_told_with_its_cause(dock, gate, qtbot):
+    gate.broken = True
+    with qtbot.waitSignal(dock.ready, timeout=20_000):
+        gate.open.set()
+    assert dock.inner is None
+    assert any("libtorch.so is missing" in text for text in told(dock))
+
+
+def test_a_dock_may_be_closed_while_it_waits(gate, qtbot):
+    dock = Dock("the viewer")
+    dock.show()
+    qtbot.waitUntil(gate.asked.is_set, timeout=20_000)
+    heard = []
+    dock.ready.connect(lambda: heard.append(True))
+    dock.close()
+    dock.deleteLater()
+    qtbot.wait(20)
+    gate.open.set()
+    dock._thread.join(20)  # an error in the thread would fail the test
+    qtbot.wait(50)
+    assert not heard
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_dock_has_a_widget(kind):
+    assert hasattr(importlib.import_module(kind.module), kind.widget)
+
+
+def test_docks_can_be_opened_without_torch():
+    code = (
+        "import sys, napari_unet.viewer.docks as docks; "
+        "found = {'torch', 'napari', 'scipy'} & set(sys.modules); assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
