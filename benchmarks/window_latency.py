@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 from report import publish, table
 
@@ -35,6 +36,7 @@ heartbeat = importlib.import_module("heartbeat")
 
 _SIDE = 512
 _LONGEST = 60.0
+_LOOK_EVERY_MS = 2
 
 
 class Window:
@@ -68,16 +70,27 @@ class Window:
 
     def wait_shown(self, since: float) -> float:
         """Return the seconds from `since` until a tile was shown."""
-        while self.shown_at <= since:
-            QApplication.processEvents()
-            if time.perf_counter() - since > _LONGEST:
-                raise TimeoutError("nothing was shown")
+        _let_live(lambda: self.shown_at > since)
         return self.shown_at - since
 
     def settle(self) -> None:
         """Wait until nothing runs."""
         self.robot.wait_until(lambda: not self.controller.lane.is_busy(), 300)
         self.robot.wait(0.3)
+
+
+def _let_live(until: Callable[[], bool]) -> None:
+    """Let the window wait for events, as a program does, until something is so.
+
+    A loop that asks for events again and again would take a core from what it waits for.
+    """
+    end = time.monotonic() + _LONGEST
+    waker = QTimer()  # so that waiting ends even if nothing happens
+    waker.start(_LOOK_EVERY_MS)
+    while not until():
+        QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
+        if time.monotonic() > end:
+            raise TimeoutError("nothing was shown")
 
 
 def strokes(window: Window, count: int) -> list[float]:
@@ -119,8 +132,7 @@ def stops(window: Window, count: int) -> tuple[list[float], float]:
         )
         began = time.perf_counter()
         window.controller.stop()
-        while window.controller.is_learning:
-            QApplication.processEvents()
+        _let_live(lambda: not window.controller.is_learning)
         found.append(time.perf_counter() - began)
         window.settle()
     return found, float(np.median(steps))

@@ -9,6 +9,10 @@ import pytest
 from qtpy.QtWidgets import QLabel
 
 from napari_unet.viewer import docks
+from napari_unet.viewer.activity import ActivityBar
+from napari_unet.viewer.controller import controller_for
+from napari_unet.viewer.form import Dock as Form
+from napari_unet.viewer.status import Phase
 
 ALL = docks.LateDock.__subclasses__()
 
@@ -116,3 +120,43 @@ def test_docks_can_be_opened_without_torch():
         "found = {'torch', 'napari', 'scipy'} & set(sys.modules); assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Counted(Form):
+    """A dock that counts how often it shows the session anew."""
+
+    def __init__(self, viewer):
+        self.count = 0
+        super().__init__(viewer)
+
+    def refresh(self):
+        super().refresh()
+        self.count += 1
+
+
+def test_a_dock_behind_another_waits_until_it_is_seen(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    behind, front = (Counted(viewer) for _ in range(2))
+    for dock, name in ((behind, "behind"), (front, "front")):
+        viewer.window.add_dock_widget(dock, name=name, area="right", tabify=True)
+    qtbot.waitUntil(lambda: front.isVisible() and not behind.isVisible())
+    behind.count = front.count = 0
+    session = controller_for(viewer)
+    session.changed.emit()
+    session.status.phase = Phase.WORKING
+    assert (behind.count, front.count) == (0, 2)
+    behind.parent().raise_()
+    qtbot.waitUntil(behind.isVisible)
+    assert behind.count == 1
+    session.status.phase = Phase.IDLE
+
+
+def test_a_job_that_is_done_at_once_has_no_bar(make_napari_viewer):
+    make_napari_viewer()
+    bar = ActivityBar()
+    bar.show("one tile", 1.0)
+    assert bar._bar is None
+    bar.show("half", 0.5)
+    bar.show("all", 1.0)
+    assert bar._bar.n == 100
+    bar.close()

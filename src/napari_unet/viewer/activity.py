@@ -14,7 +14,12 @@ class ActivityBar:
         self._bar: progress | None = None
 
     def show(self, description: str, fraction: float | None) -> None:
-        """Show how far a job is; None if it has no known end."""
+        """Show how far a job is; None if it has no known end.
+
+        A bar that would be full at once is not made: making it takes longer than drawing a tile.
+        """
+        if self._bar is None and fraction is not None and fraction >= 1:
+            return
         if self._bar is None:
             self._bar = progress(total=_STEPS if fraction is not None else 0, desc=description)
         if fraction is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -65,8 +66,9 @@ class Dock(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumWidth(_DOCK_WIDTH)
-        self.controller.changed.connect(self.refresh)
-        self.links.connect(self.controller.status.events.phase, self.refresh)
+        self._is_stale = False
+        self.controller.changed.connect(self._on_session_changed)
+        self.links.connect(self.controller.status.events.phase, self._on_session_changed)
         self.links.connect(unwrap(viewer).events.theme, self._on_theme)
         self.set_theme(unwrap(viewer).theme)
 
@@ -81,8 +83,21 @@ class Dock(QScrollArea):
     def _on_theme(self, event: Any) -> None:
         self.set_theme(event.value)
 
+    def showEvent(self, event: QShowEvent) -> None:
+        """Take in what happened while other docks were in front; Qt calls this."""
+        if self._is_stale:
+            self.refresh()
+        super().showEvent(event)
+
+    def _on_session_changed(self, _event: Any = None) -> None:
+        """Refresh, unless the dock lies behind others: there are seven, and one is seen."""
+        self._is_stale = self.window().isVisible() and not self.isVisible()
+        if not self._is_stale:
+            self.refresh()
+
     def refresh(self) -> None:
         """Show the session as it is: buttons, reasons, chosen layers."""
+        self._is_stale = False
         for part in self.findChildren(RunButton):
             part.refresh()
         for picker in self.findChildren(LayerPicker):
