@@ -9,6 +9,7 @@ import yaml
 from qtpy.QtWidgets import QComboBox
 from strange_packages import HALO, mean_filter, mean_filter_onnx, package_files, write_folder
 
+from napari_unet.engine.exchange.card import ModelCard
 from napari_unet.engine.image import ImageKind, SourceImage
 from napari_unet.engine.images.opening import open_image
 from napari_unet.engine.predict import predict
@@ -21,6 +22,7 @@ from napari_unet.viewer import controller as sessions
 from napari_unet.viewer.actions import Action
 from napari_unet.viewer.channels import ChannelChoice
 from napari_unet.viewer.controller import SegmentationController
+from napari_unet.viewer.exchange import export_network
 from napari_unet.viewer.predict_widget import PredictWidget
 from napari_unet.viewer.status import Phase
 
@@ -92,6 +94,16 @@ def test_a_stack_is_predicted_as_a_whole_in_tiles(session, qtbot, tmp_path):
     classes = session.viewer.layers["stack: classes"]
     np.testing.assert_array_equal(classes.data, everything.probability.argmax(0) + 1)
     np.testing.assert_array_equal(classes.scale, SCALE)
+
+
+def test_a_network_of_stacks_is_exported_while_a_plane_is_shown(session, qtbot, tmp_path):
+    _, path = volume_model(tmp_path)
+    session.layers.set_image(session.viewer.add_image(noise(9, 40, 50), name="stack"))
+    load(session, qtbot, path)
+    export_network(session, tmp_path / "stacks.zip", "bioimageio", ModelCard("for stacks"))
+    wait(session, qtbot)
+    assert session.status.last_error == ""
+    assert (tmp_path / "stacks.zip").exists()
 
 
 def test_objects_of_a_stack_are_cut_out_and_saved_with_its_axes(session, qtbot, tmp_path):

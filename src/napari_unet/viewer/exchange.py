@@ -157,9 +157,10 @@ def ask_and_export(controller: SegmentationController, parent: QWidget) -> None:
 def export_network(
     controller: SegmentationController, path: Path, chosen: Format, card: ModelCard
 ) -> None:
-    """Export the session's network as a job; the image that is shown becomes its test image."""
-    source = controller.layers.source
-    image = None if source is None else source.data
+    """Export the session's network as a job; what is shown becomes its test image, if it fits."""
+    source, kind = controller.layers.source, controller.segmenter.takes
+    fits = kind is None or (source and (source.ndim, source.channels) == (kind.ndim, kind.channels))
+    image = source.data if source is not None and fits else None
     controller.submit(
         "Exporting the model", exporting(controller.segmenter, path, chosen, card, image)
     )
