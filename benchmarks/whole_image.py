@@ -30,7 +30,8 @@ from napari_unet import UNet
 from napari_unet.engine.events import TilePredicted
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import choose_plan
-from napari_unet.engine.predict import PredictRequest, inner_sizes, predict_tiles
+from napari_unet.engine.predict import PredictRequest, predict_tiles
+from napari_unet.engine.remaining_tiles import inner_sizes
 from napari_unet.ops.tiling import plan_tiles
 
 _SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)

@@ -190,10 +190,9 @@ def test_stop_ends_after_the_step_in_progress(two_halves):
     running = job(Trainer(make_unet(), QUICK), *two_halves, stop=stop)
     next(running)
     stop.set()
-    rest = list(running)
-    assert not any(isinstance(event, StepCompleted) for event in rest)
-    assert rest[-1].stopped
-    assert rest[-1].steps == 1
+    (last,) = running  # no step, and no score: that takes several times as long
+    assert last.stopped
+    assert last.steps == 1
 
 
 def test_a_budget_of_seconds_ends_the_job(two_halves):

@@ -11,7 +11,13 @@ from napari_unet.engine import predict as module
 from napari_unet.engine.events import Noticed, PredictionFinished, TilePredicted
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan
-from napari_unet.engine.predict import PredictRequest, assemble, predict, predict_tiles
+from napari_unet.engine.predict import (
+    PredictRequest,
+    assemble,
+    predict,
+    predict_regions,
+    predict_tiles,
+)
 from napari_unet.ops.errors import InputError
 
 
@@ -222,3 +228,20 @@ def test_no_torch_mode_leaks_out_of_a_suspended_job(tiny_unet):
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
     job.close()
+
+
+def test_regions_are_those_of_the_whole_image_with_one_copy_of_the_network(monkeypatch):
+    model, source = make_unet(batch_norm=True), SourceImage(noise(60, 70))
+    request = PredictRequest(source, precision="fp32")
+    whole = assemble(predict_tiles(model, request), 2, source.shape)
+    copies = []
+    prepare = ExecutionPlan.for_prediction
+    monkeypatch.setattr(ExecutionPlan, "for_prediction", lambda *a: copies.append(a) or prepare(*a))
+    regions = [(slice(0, 9), slice(3, 20)), (slice(40, 60), slice(50, 70))]
+    found = assemble(predict_regions(model, request, regions), 2, source.shape)
+    assert len(copies) == 1
+    for region in regions:
+        np.testing.assert_allclose(
+            found[(slice(None), *region)], whole[(slice(None), *region)], atol=1e-5
+        )
+    assert np.isnan(found[:, 25, 30]).all()

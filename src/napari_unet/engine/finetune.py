@@ -81,10 +81,9 @@ def finetune(
             continue
         if (score := scoring.measure(learning.painted)) is not None:
             yield score
-    # Who presses Stop does not wait for another score; one that was learned to the end has its own.
-    if learning.losses and (learning.is_over or not scoring.is_known):
-        score = scoring.measure(learning.painted, to_the_end=True)
-        if score is not None:
+    # Who presses Stop does not wait for a score; a round that was learned to the end has its own.
+    if learning.losses and learning.is_over:
+        if (score := scoring.measure(learning.painted)) is not None:
             yield score
     yield learning.finished()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,35 +19,26 @@ from napari_unet.engine.averaging import (
     average_over_symmetries,
     rotated_versions,
 )
-from napari_unet.engine.device import free_memory, is_out_of_memory
+from napari_unet.engine.device import is_out_of_memory
 from napari_unet.engine.events import JobEvent, Noticed, PredictionFinished, TilePredicted
 from napari_unet.engine.image import SourceImage
-from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
-from napari_unet.model.unet import UNet, UNetConfig
+from napari_unet.engine.plan import Precision, choose_plan
+from napari_unet.engine.remaining_tiles import (
+    LARGEST_INNER,
+    LARGEST_ON_SCREEN,
+    RemainingTiles,
+    inner_sizes,
+    strides,
+)
+from napari_unet.model.unet import UNet
 from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import (
     Box,
-    Tile,
     grow_to_grid,
-    halved,
-    move_box,
-    plan_tiles,
     read_tile,
-    visible_first,
 )
 
-# Output side of a tile where memory allows more. Larger tiles waste less on their halo (704 less
-# than 20 % of the work), but from 768 on the feature maps of narrow networks fall out of the cache
-# and every pixel takes longer; docs/benchmarks.md has the table.
-_LARGEST_INNER = {2: 704, 3: 96}
-# Somebody looks and waits for the first tile.
-_LARGEST_ON_SCREEN = {2: 512, 3: 96}
-# Of the memory that is free, a tile may take this share: the window and the data need some too.
-_SHARE_OF_MEMORY = 0.5
-# Feature maps that are alive at once in the last decoder level, counted in maps of the first
-# level's width: two concatenated, one each before and after a convolution, and a spare.
-_LIVE_MAPS = 6
 # A lower precision may change the class of this share of the pixels and move a probability by
 # this much, no more; else the job goes on in float32.
 _CLASS_CHANGES_ALLOWED = 0.001
@@ -136,15 +127,49 @@ def predict_tiles(
         yield from _predict_tiles(model, request, stop)
 
 
+def predict_regions(
+    model: UNet,
+    request: PredictRequest,
+    regions: Iterable[Box],
+    stop: threading.Event | None = None,
+) -> Iterator[TilePredicted | Noticed | PredictionFinished]:
+    """Predict parts of an image one after the other, with one copy of the network for all.
+
+    Folding and casting the weights takes as long as a small region.
+
+    Parameters
+    ----------
+    model, stop
+        As for `predict_tiles`.
+    request
+        What to predict; its region does not count, and its averaging is "none" or "symmetries".
+    regions
+        The parts.
+
+    Yields
+    ------
+    TilePredicted, Noticed, PredictionFinished
+        Those of `predict_tiles`, region by region.
+    """
+    check_channels(model, request.image)
+    run = _CheckedPredictor(model, request)
+    for region in regions:
+        yield from _predict_tiles(model, replace(request, region=region), stop, run)
+
+
 def _predict_tiles(
-    model: UNet, request: PredictRequest, stop: threading.Event | None
+    model: UNet,
+    request: PredictRequest,
+    stop: threading.Event | None,
+    run: _CheckedPredictor | None = None,
 ) -> Iterator[TilePredicted | Noticed | PredictionFinished]:
     started = time.monotonic()
-    run = _CheckedPredictor(model, request)
+    run = run or _CheckedPredictor(model, request)
     channels = request.image.normalized
-    largest = (_LARGEST_INNER if request.visible is None else _LARGEST_ON_SCREEN)[model.config.ndim]
+    largest = (LARGEST_INNER if request.visible is None else LARGEST_ON_SCREEN)[model.config.ndim]
     sizes = inner_sizes(model.config, run.plan, request.tile_size, largest)
-    work = _Remaining(request, model.config, sizes)
+    image = request.image
+    work = RemainingTiles(image.shape, model.config, sizes, request.region, request.visible)
     while (tile := work.next()) is not None and not (stop is not None and stop.is_set()):
         try:
             probability, notice = run(read_tile(channels, tile.outer))
@@ -174,7 +199,7 @@ def _predict_rotations(
     """
     started = time.monotonic()
     image = request.image
-    everywhere = grow_to_grid(request.region, image.shape, _strides(model.config))
+    everywhere = grow_to_grid(request.region, image.shape, strides(model.config))
     total = np.zeros((model.config.classes, *image.shape), np.float32)
     done = 0
     for version, turn_back in rotated_versions(image.normalized):
@@ -307,86 +332,6 @@ class _CheckedPredictor:
             return None
         self._run, self.exact = exact, True
         return Noticed(f"predicting in float32: {difference}")
-
-
-class _Remaining:
-    """The tiles that are still to be predicted; they can be cut anew in the middle of the work."""
-
-    def __init__(self, request: PredictRequest, config: UNetConfig, sizes: tuple[int, ...]) -> None:
-        self.inner_size = sizes
-        self.done = 0
-        self._request = request
-        self._geometries = config.geometries
-        self._strides = _strides(config)
-        self._region = grow_to_grid(request.region, request.image.shape, self._strides)
-        # One entry per cell of the pooling grid, which every tile border lies on at every size.
-        axes = zip(request.image.shape, self._strides, strict=True)
-        self._finished = np.zeros([-(-length // stride) for length, stride in axes], bool)
-        self._tiles = self._cut()
-
-    @property
-    def total(self) -> int:
-        return self.done + len(self._tiles)
-
-    def next(self) -> Tile | None:
-        return self._tiles[0] if self._tiles else None
-
-    def finish(self, tile: Tile) -> None:
-        self._finished[self._cells(tile.inner)] = True
-        self._tiles = [left for left in self._tiles if left is not tile]
-        self.done += 1
-
-    def halve(self) -> bool:
-        """Cut what is left into tiles of half the size; False if they are as small as can be."""
-        smaller = halved(self._geometries, self.inner_size)
-        if smaller is None:
-            return False
-        self.inner_size = smaller
-        self._tiles = [t for t in self._cut() if not self._finished[self._cells(t.inner)].all()]
-        return True
-
-    def _cut(self) -> list[Tile]:
-        shape = [span.stop - span.start for span in self._region]
-        corner = [span.start for span in self._region]
-        shifted: Sequence[Tile] = [
-            replace(tile, inner=move_box(tile.inner, corner), outer=move_box(tile.outer, corner))
-            for tile in plan_tiles(shape, self._geometries, self.inner_size)
-        ]
-        return visible_first(shifted, self._request.visible)
-
-    def _cells(self, box: Box) -> Box:
-        axes = zip(box, self._strides, strict=True)
-        return tuple(slice(s.start // stride, -(-s.stop // stride)) for s, stride in axes)
-
-
-def _strides(config: UNetConfig) -> tuple[int, ...]:
-    return tuple(geometry.stride for geometry in config.geometries)
-
-
-def inner_sizes(
-    config: UNetConfig,
-    plan: ExecutionPlan,
-    tile_size: int | tuple[int, ...] | None,
-    largest: int | None = None,
-) -> tuple[int, ...]:
-    """Return the output sides of a tile: as asked for, or what fits into the free memory.
-
-    `largest` is the limit where memory allows more; None is what suits whole images.
-    """
-    geometries = config.geometries
-    if tile_size is not None:
-        asked = (tile_size,) * config.ndim if isinstance(tile_size, int) else tile_size
-        axes = zip(geometries, asked, strict=True)
-        return tuple(geometry.inner_size(size) for geometry, size in axes)
-    per_pixel = _LIVE_MAPS * config.base_channels * plan.dtype.itemsize
-    pixels = _SHARE_OF_MEMORY * free_memory(plan.device) / per_pixel
-    side, largest = int(pixels ** (1 / config.ndim)), largest or _LARGEST_INNER[config.ndim]
-    sizes = []
-    for geometry in geometries:
-        fits = geometry.inner_size(max(side, geometry.input_size(geometry.stride)))
-        limit = largest // geometry.stride * geometry.stride
-        sizes.append(max(min(fits, limit), geometry.stride))
-    return tuple(sizes)
 
 
 def precision_difference(probability: torch.Tensor, reference: torch.Tensor) -> str | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.events import ScoreMeasured, TilePredicted
 from napari_unet.engine.image import AnnotatedImage, SourceImage
-from napari_unet.engine.predict import PredictRequest, predict_tiles
+from napari_unet.engine.predict import PredictRequest, predict_regions
 from napari_unet.engine.trainer import Trainer
 from napari_unet.ops.annotations import stroke_boxes
 from napari_unet.ops.instances import class_labels
@@ -41,10 +41,6 @@ class Scoring:
     stop
         When it is set, a measurement in progress is given up.
 
-    Attributes
-    ----------
-    is_known
-        Whether the score was measured before.
     """
 
     def __init__(
@@ -58,24 +54,19 @@ class Scoring:
         self._stop = stop
         self._image = image
         self._rival = rival
-        self.is_known = False
         self._next = time.monotonic() + _SECONDS_BETWEEN_SCORES
 
     def is_due(self) -> bool:
         """Say whether it is time for another score."""
         return time.monotonic() >= self._next
 
-    def measure(
-        self, annotations: NDArray[np.uint8], *, to_the_end: bool = False
-    ) -> ScoreMeasured | None:
+    def measure(self, annotations: NDArray[np.uint8]) -> ScoreMeasured | None:
         """Predict around the held-out strokes and compare.
 
         Parameters
         ----------
         annotations
             Shape (Y, X), the strokes as they are now.
-        to_the_end
-            Whether the wish to stop is not listened to.
 
         Returns
         -------
@@ -84,34 +75,26 @@ class Scoring:
             was stopped meanwhile.
         """
         started = time.monotonic()
-        score = self._measure(annotations, None if to_the_end else self._stop)
-        self.is_known = self.is_known or score is not None
+        score = self._measure(annotations)
         spent = time.monotonic() - started
         pause = max(_SECONDS_BETWEEN_SCORES, spent * (1 / _SHARE_OF_SCORING - 1))
         self._next = time.monotonic() + pause
         return score
 
-    def _measure(
-        self, annotations: NDArray[np.uint8], stop: threading.Event | None
-    ) -> ScoreMeasured | None:
+    def _measure(self, annotations: NDArray[np.uint8]) -> ScoreMeasured | None:
         trainer = self._trainer
         held_out = trainer.held_out.get(self._image)
         if held_out is None or not held_out.enough:
             reason = held_out.reason if held_out is not None else ""
             return ScoreMeasured(trainer.step, None, (), reason)
         prediction = np.zeros(self._image.shape, np.uint8)
-        model = trainer.shown_model()
-        for region in stroke_boxes(held_out.mask):
-            if stop is not None and stop.is_set():
-                return None
-            request = PredictRequest(
-                self._image, region=region, precision="fast", device=trainer.config.device
-            )
-            for event in predict_tiles(model, request):
-                if isinstance(event, TilePredicted):
-                    prediction[event.inner] = class_labels(event.probability)
+        request = PredictRequest(self._image, precision="fast", device=trainer.config.device)
+        regions = stroke_boxes(held_out.mask)
+        for event in predict_regions(trainer.shown_model(), request, regions, self._stop):
+            if isinstance(event, TilePredicted):
+                prediction[event.inner] = class_labels(event.probability)
         mask, classes = held_out.mask, trainer.model.config.classes
-        if stop is not None and stop.is_set():
+        if self._stop is not None and self._stop.is_set():
             return None
         score = score_strokes(prediction[mask], annotations, mask, classes)
         return ScoreMeasured(

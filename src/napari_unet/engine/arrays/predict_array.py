@@ -33,7 +33,8 @@ from napari_unet.engine.arrays.store import (
 from napari_unet.engine.averaging import Averaging
 from napari_unet.engine.events import Noticed
 from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
-from napari_unet.engine.predict import inner_sizes, precision_difference
+from napari_unet.engine.predict import precision_difference
+from napari_unet.engine.remaining_tiles import inner_sizes
 from napari_unet.model.unet import UNet
 from napari_unet.ops.errors import InputError
 
