@@ -185,7 +185,9 @@ def test_stop_does_not_wait_for_another_score(two_halves, monkeypatch):
     assert [type(event) for event in running] == [TrainingFinished]
 
 
-def test_stop_ends_after_the_step_in_progress(two_halves):
+def test_stop_ends_after_the_step_in_progress(two_halves, monkeypatch):
+    monkeypatch.setattr("napari_unet.engine.scoring._SECONDS_BETWEEN_SCORES", 0.0)
+    monkeypatch.setattr("napari_unet.engine.scoring.predict_regions", pytest.fail)
     stop = threading.Event()
     running = job(Trainer(make_unet(), QUICK), *two_halves, stop=stop)
     next(running)

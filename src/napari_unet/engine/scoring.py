@@ -57,8 +57,11 @@ class Scoring:
         self._next = time.monotonic() + _SECONDS_BETWEEN_SCORES
 
     def is_due(self) -> bool:
-        """Say whether it is time for another score."""
-        return time.monotonic() >= self._next
+        """Say whether it is time for another score; not for who wants to stop."""
+        return time.monotonic() >= self._next and not self._is_stopped()
+
+    def _is_stopped(self) -> bool:
+        return self._stop is not None and self._stop.is_set()
 
     def measure(self, annotations: NDArray[np.uint8]) -> ScoreMeasured | None:
         """Predict around the held-out strokes and compare.
@@ -94,7 +97,7 @@ class Scoring:
             if isinstance(event, TilePredicted):
                 prediction[event.inner] = class_labels(event.probability)
         mask, classes = held_out.mask, trainer.model.config.classes
-        if self._stop is not None and self._stop.is_set():
+        if self._is_stopped():
             return None
         score = score_strokes(prediction[mask], annotations, mask, classes)
         return ScoreMeasured(
