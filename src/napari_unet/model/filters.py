@@ -25,9 +25,6 @@ _REACH = 3.0
 _DIFFERENCES = 2
 #: Responses at each width.
 _KINDS = 4
-# So many rows are smoothed by one matrix product: as many as keep the multiplications with zero,
-# which grow with them, below those with the kernel.
-_BLOCK = 16
 
 
 def widths(halo: int) -> tuple[float, ...]:
@@ -40,7 +37,7 @@ def response_count(channels: int, halo: int) -> int:
     return channels * _KINDS * len(widths(halo))
 
 
-def filter_responses(image: Tensor, halo: int, *, exact: bool = False) -> Tensor:
+def filter_responses(image: Tensor, halo: int, *, exact: bool = True) -> Tensor:
     """Compute all responses.
 
     Parameters
@@ -50,7 +47,7 @@ def filter_responses(image: Tensor, halo: int, *, exact: bool = False) -> Tensor
     halo
         Pixels at each side that have no answer.
     exact
-        Whether the bits may not depend on the number of threads; takes three times as long.
+        Of no effect: the bits never depend on the number of threads.
 
     Returns
     -------
@@ -58,70 +55,43 @@ def filter_responses(image: Tensor, halo: int, *, exact: bool = False) -> Tensor
         Shape (N, responses, H - 2 halo, W - 2 halo), float32. A pixel depends on those within
         `halo` alone.
     """
+    found = []
     count, channels = image.shape[:2]
-    planes = image.float().flatten(0, 1)
-    known = widths(halo)
-    rows, columns = (length - 2 * halo for length in image.shape[2:])
-    found = planes.new_empty(count * channels, len(known), _KINDS, rows, columns)
-    smoothed = _convolved if exact else _smoothed
-    for number, width in enumerate(known):
+    planes = image.float().reshape(count * channels, 1, *image.shape[2:])
+    for width in widths(halo):
         spare = halo - _radius(width) - _DIFFERENCES
-        for plane, responses in zip(planes, found[:, number], strict=True):
-            _respond(smoothed(_trimmed(plane, spare), width), width, responses)
-    # (N * C, widths, kinds, rows, columns) -> (N, C * widths * kinds, rows, columns)
-    return found.reshape(count, -1, rows, columns)
+        smooth = _smoothed(_trimmed(planes, spare), width)
+        found.append(_derivatives(smooth, width))
+    rows, columns = (length - 2 * halo for length in image.shape[2:])
+    if not found:
+        return image.new_zeros(count, 0, rows, columns, dtype=torch.float32)
+    # (widths, N * C, kinds, rows, columns) -> (N, C * widths * kinds, rows, columns)
+    stacked = torch.stack(found).reshape(len(found), count, channels, _KINDS, rows, columns)
+    return stacked.permute(1, 2, 0, 3, 4, 5).flatten(1, 3)
 
 
-def _convolved(plane: Tensor, width: float) -> Tensor:
-    """Smooth a plane (Y, X); it loses the kernel's radius at each side."""
-    kernel = _gaussian(width).to(plane.device)
+def _smoothed(planes: Tensor, width: float) -> Tensor:
+    kernel = _gaussian(width).to(planes.device)
     upright, level = kernel[None, None, :, None], kernel[None, None, None, :]
-    smooth: Tensor = functional.conv2d(functional.conv2d(plane[None, None], upright), level)
-    return smooth[0, 0]
+    return functional.conv2d(functional.conv2d(planes, upright), level)
 
 
-def _smoothed(plane: Tensor, width: float) -> Tensor:
-    """Do what `_convolved` does, several times faster, by matrix products.
-
-    torch is slow at convolutions of one channel. How a library shares out a matrix product among
-    threads may change how it is rounded.
-    """
-    return _along_rows(_along_rows(plane.T, width).T, width)
-
-
-def _along_rows(plane: Tensor, width: float) -> Tensor:
-    """Smooth along axis 0, (Y, X) -> (Y - 2 radius, X).
-
-    A block of rows is the product of a band matrix, each row of which is the kernel, and the rows
-    that the block sees.
-    """
-    seen = 2 * _radius(width)
-    length = len(plane) - seen
-    blocks = -(-length // _BLOCK)
-    padded = functional.pad(plane, (0, 0, 0, blocks * _BLOCK - length))
-    windows = padded.unfold(0, _BLOCK + seen, _BLOCK).transpose(1, 2)
-    band = _band(width).to(plane.device)
-    return torch.bmm(band.expand(blocks, -1, -1), windows).flatten(0, 1)[:length]
-
-
-def _respond(smooth: Tensor, width: float, responses: Tensor) -> None:
-    """Write grey value, gradient and curvatures into `responses`, shape (4, Y, X)."""
-    along_y = (smooth[2:] - smooth[:-2])[:, 1:-1] * (width / 2)
-    along_x = (smooth[:, 2:] - smooth[:, :-2])[1:-1] * (width / 2)
-    yy = (along_y[2:] - along_y[:-2])[:, 1:-1] * (width / 2)
-    xx = (along_x[:, 2:] - along_x[:, :-2])[1:-1] * (width / 2)
-    xy = (along_x[2:] - along_x[:-2])[:, 1:-1] * (width / 2)
-    along_y, along_x = along_y[1:-1, 1:-1], along_x[1:-1, 1:-1]
+def _derivatives(smooth: Tensor, width: float) -> Tensor:
+    """Grey value, gradient and curvatures, shape (planes, 4, rows, columns)."""
+    along_y = (smooth[..., 2:, :] - smooth[..., :-2, :])[..., 1:-1] * (width / 2)
+    along_x = (smooth[..., :, 2:] - smooth[..., :, :-2])[..., 1:-1, :] * (width / 2)
+    yy = (along_y[..., 2:, :] - along_y[..., :-2, :])[..., 1:-1] * (width / 2)
+    xx = (along_x[..., :, 2:] - along_x[..., :, :-2])[..., 1:-1, :] * (width / 2)
+    xy = (along_x[..., 2:, :] - along_x[..., :-2, :])[..., 1:-1] * (width / 2)
+    along_y, along_x = along_y[..., 1:-1, 1:-1], along_x[..., 1:-1, 1:-1]
     middle, half = (yy + xx) / 2, torch.sqrt(((yy - xx) / 2) ** 2 + xy**2)
-    responses[0] = smooth[2:-2, 2:-2]
-    responses[1] = torch.sqrt(along_y**2 + along_x**2)
-    responses[2] = middle + half
-    responses[3] = middle - half
+    gradient = torch.sqrt(along_y**2 + along_x**2)
+    return torch.cat([smooth[..., 2:-2, 2:-2], gradient, middle + half, middle - half], dim=1)
 
 
-def _trimmed(plane: Tensor, spare: int) -> Tensor:
-    rows, columns = plane.shape
-    return plane[spare : rows - spare, spare : columns - spare]
+def _trimmed(planes: Tensor, spare: int) -> Tensor:
+    rows, columns = planes.shape[2:]
+    return planes[..., spare : rows - spare, spare : columns - spare]
 
 
 def _radius(width: float) -> int:
@@ -134,13 +104,3 @@ def _gaussian(width: float) -> Tensor:
     steps = torch.arange(-_radius(width), _radius(width) + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (steps / width) ** 2)
     return kernel / kernel.sum()
-
-
-@cache
-def _band(width: float) -> Tensor:
-    """Return the kernel once for each row of a block, each time a step further."""
-    kernel = _gaussian(width)
-    band = torch.zeros(_BLOCK, _BLOCK + len(kernel) - 1)
-    for row in range(_BLOCK):
-        band[row, row : row + len(kernel)] = kernel
-    return band
