@@ -36,7 +36,7 @@ heartbeat = importlib.import_module("heartbeat")
 
 _SIDE = 512
 _LONGEST = 60.0
-_LOOK_EVERY_MS = 2
+_LOOK_EVERY_MS = 20
 
 
 class Window:

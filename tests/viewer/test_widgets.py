@@ -239,7 +239,11 @@ def test_a_change_of_the_status_is_shown(dock):
     assert dock.panel.error.isVisibleTo(dock)
     assert dock.panel.error.text() == "the cable is cut"
     status.fraction = None
-    assert dock.panel.bar.maximum() == 0  # no known end
+    before = dock.panel.bar.value()
+    dock.controller.status.message = "Still at it"
+    assert dock.panel.bar.value() != before  # no known end, and no picture that moves by itself
+    assert dock.panel.bar.maximum() > 0
+    assert dock.panel.bar.text() == ""
     status.phase = Phase.PAUSED
     assert dock.pause.text() == "Resume"
     status.phase = Phase.IDLE

@@ -140,6 +140,8 @@ class RunButton(QPushButton):
         super().__init__(text)
         self._tooltip = tooltip
         self._why_not = why_not
+        # What was shown last, None or words; empty before.
+        self._reason: tuple[str | None, ...] = ()
         self.reason_line = note("")
         self.reason_line.hide()
         self.setToolTip(tooltip)
@@ -147,6 +149,9 @@ class RunButton(QPushButton):
     def refresh(self) -> None:
         """Ask again whether it can be pressed."""
         reason = self._why_not()
+        if self._reason == (reason,):
+            return
+        self._reason = (reason,)
         self.setEnabled(reason is None)
         self.setToolTip(self._tooltip if reason is None else reason)
         self.reason_line.setText(reason or "")

@@ -8,6 +8,8 @@ from napari_unet.viewer.links import Links
 from napari_unet.viewer.status import JobStatus, Phase
 
 _STEPS = 1000
+# Of a job without a known end, the bar goes on by this at every report, and begins anew.
+_UNKNOWN_STEP = 50
 _SECONDS_PER_MINUTE = 60
 
 
@@ -24,7 +26,12 @@ class JobPanel(QWidget):
         super().__init__()
         self._status = status
         self.bar = QProgressBar()
+        self.bar.setRange(0, _STEPS)
         self.bar.setTextVisible(True)
+        # Its place stays, so that the dock is not laid out anew whenever a job begins or ends.
+        policy = self.bar.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self.bar.setSizePolicy(policy)
         self.bar.setToolTip("How much of the job is done, and how long it still takes.")
         self.message = QLabel()
         self.message.setWordWrap(True)
@@ -45,13 +52,15 @@ class JobPanel(QWidget):
         """Show the status as it is now."""
         status = self._status
         busy = status.phase is not Phase.IDLE
-        if busy and status.fraction is None and status.phase is not Phase.PAUSED:
-            self.bar.setRange(0, 0)  # moves to and fro: no known end
-        else:
-            self.bar.setRange(0, _STEPS)
-            self.bar.setValue(int((status.fraction or 0.0) * _STEPS))
         left = status.seconds_left
-        self.bar.setFormat("%p%" if left is None else f"{_duration(left)} left")
+        if busy and status.fraction is None and status.phase is not Phase.PAUSED:
+            # Not Qt's own bar without an end: that draws the window anew 60 times a second, on the
+            # cores that the job needs.
+            self.bar.setValue((self.bar.value() + _UNKNOWN_STEP) % (_STEPS + 1))
+            self.bar.setFormat("")
+        else:
+            self.bar.setValue(int((status.fraction or 0.0) * _STEPS))
+            self.bar.setFormat("%p%" if left is None else f"{_duration(left)} left")
         self.bar.setVisible(busy)
         self.message.setText(status.message)
         self.message.setVisible(bool(status.message))
