@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from napari_unet.model.unet import UNet, UNetConfig, fold_batch_norm
+from napari_unet.model.unet import UNet, UNetConfig, blank, fold_batch_norm
 from napari_unet.ops.errors import InputError
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
@@ -456,3 +456,29 @@ def test_incomplete_configurations_are_refused(values):
 def test_unknown_entries_are_named():
     with pytest.raises(InputError, match="attention"):
         UNetConfig.from_dict({**UNetConfig().to_dict(), "attention": True})
+
+
+def test_blank_networks_of_one_shape_share_nothing_that_is_given_to_one():
+    config = UNetConfig(base_channels=2, depth=1, batch_norm=True)
+    filled, other = blank(config), blank(config)
+    filled.load_state_dict(UNet.from_config(config).state_dict(), assign=True)
+    filled.eval().output.register_forward_pre_hook(lambda *_: None)
+    filled.max_pool = torch.nn.Identity()
+    assert not any(parameter.is_meta for parameter in filled.parameters())
+    for network in (other, blank(config)):
+        assert all(parameter.is_meta for parameter in network.parameters())
+        assert network.training
+        assert not network.output._forward_pre_hooks
+        assert isinstance(network.max_pool, torch.nn.MaxPool2d)
+
+
+def test_folded_copies_do_not_follow_the_network_or_each_other():
+    model = UNet(base_channels=2, depth=1, batch_norm=True).eval()
+    x = torch.rand(1, 1, 28, 28)
+    first, expected = fold_batch_norm(model), fold_batch_norm(model)(x)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1
+        for parameter in fold_batch_norm(model).parameters():
+            parameter.zero_()
+    torch.testing.assert_close(first(x), expected)

@@ -16,7 +16,7 @@ from napari_unet.engine.patch_plan import choose_patches
 from napari_unet.engine.plan import Precision, choose_plan
 from napari_unet.model.augment import AugmentConfig, Patch
 from napari_unet.model.losses import weighted_entropies, weighted_mean
-from napari_unet.model.unet import BATCH_NORMS, UNet
+from napari_unet.model.unet import BATCH_NORMS, UNet, blank
 from napari_unet.ops.annotations import HeldOut, hold_out_strokes
 from napari_unet.ops.errors import InputError
 
@@ -126,8 +126,7 @@ class WeightAverage:
 
     def network(self) -> UNet:
         """Return a copy of the network with the average as its weights."""
-        with torch.device("meta"):  # draws no random numbers, allocates nothing
-            network = UNet.from_config(self._model.config)
+        network = blank(self._model.config)
         tensors = {**self._model.state_dict(), **self.tensors}
         copies = {name: value.detach().clone() for name, value in tensors.items()}
         network.load_state_dict(copies, assign=True)

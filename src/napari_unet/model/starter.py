@@ -12,7 +12,7 @@ from torch import nn
 
 from napari_unet.model.checkpoint import load_model, load_notes
 from napari_unet.model.head import HIDDEN_UNITS
-from napari_unet.model.unet import UNet
+from napari_unet.model.unet import UNet, blank
 from napari_unet.ops.errors import InputError
 
 _FOLDER: Final = Path(__file__).parent / "bundled" / "starters"
@@ -107,8 +107,7 @@ def adapted(starter: UNet, in_channels: int, classes: int) -> UNet:
         hypercolumns=True,
         hidden=HIDDEN_UNITS,
     )
-    with torch.device("meta"):  # draws no random numbers, allocates nothing
-        network = UNet.from_config(config)
+    network = blank(config)
     weights = {name: value.clone() for name, value in starter.state_dict().items()}
     if in_channels != starter.config.in_channels:
         first = "contracting.0.0.weight"

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ __all__ = [
     "TwoConvolutions",
     "UNet",
     "UNetConfig",
+    "blank",
     "fold_batch_norm",
 ]
 
@@ -289,6 +291,34 @@ class UNet(nn.Module):
             self.config.output_size(int(side), axis)
 
 
+def blank(config: UNetConfig) -> UNet:
+    """Return a network whose weights are nowhere, to be assigned.
+
+    It draws no random numbers and allocates nothing, and is made in a fraction of a millisecond:
+    every prediction begins with one.
+    """
+    network: UNet = _replica(_template(config))
+    return network
+
+
+@cache
+def _template(config: UNetConfig) -> UNet:
+    with torch.device("meta"):
+        return UNet.from_config(config)
+
+
+def _replica(module: Any) -> Any:
+    """Copy a module and those within it; their tensors are shared until others are assigned."""
+    copy = module.__new__(type(module))
+    copy.__dict__ = {
+        name: value.copy() if isinstance(value, dict) else value
+        for name, value in module.__dict__.items()
+    }
+    for name, child in module._modules.items():
+        copy._modules[name] = _replica(child)
+    return copy
+
+
 def fold_batch_norm(model: UNet) -> UNet:
     """Fold BatchNorm into the convolutions before it: the same answer, computed with less.
 
@@ -303,9 +333,7 @@ def fold_batch_norm(model: UNet) -> UNet:
         A copy without BatchNorm in evaluation mode, on the same device and of the same dtype. Its
         answer is that of `model` in evaluation mode, up to rounding.
     """
-    config = replace(model.config, batch_norm=False)
-    with torch.device("meta"):  # draws no random numbers, allocates nothing
-        folded = UNet.from_config(config)
+    folded = blank(replace(model.config, batch_norm=False))
     pairs = zip(_convolutions(folded), _convolutions(model), strict=True)
     for (target, _), (convolution, norm) in pairs:
         weight, bias = convolution.weight, convolution.bias
