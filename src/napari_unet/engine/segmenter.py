@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,35 +12,25 @@ from numpy.typing import NDArray
 from napari_unet.engine.click import Clicker
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import (
-    JobEvent,
-    RoundUndone,
     ScoreMeasured,
     TrainingFinished,
 )
-from napari_unet.engine.exchange.foreign import check_fits
-from napari_unet.engine.exchange.open import open_model
-from napari_unet.engine.finetune import FinetuneRequest, Mailbox
-from napari_unet.engine.image import AnnotatedImage, ImageKind, SourceImage
-from napari_unet.engine.learning_network import AnswerRequest, LearningNetwork, Speaker
-from napari_unet.engine.predict import PredictRequest, assemble, check_channels, predict_tiles
-from napari_unet.engine.rounds import (
-    Accepted,
-)
+from napari_unet.engine.finetune import FinetuneRequest
+from napari_unet.engine.image import AnnotatedImage, SourceImage
+from napari_unet.engine.predict import PredictRequest, assemble
+from napari_unet.engine.session_model import SessionModel
 from napari_unet.engine.trainer import FinetuneConfig
-from napari_unet.engine.usage import Usage
-from napari_unet.model.starter import USUAL, Starter, load_starter
+from napari_unet.model.starter import USUAL, Starter
 from napari_unet.model.unet import UNet
-from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.ops.annotations import check_annotations
 from napari_unet.ops.clicks import Outline
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.tiling import Box
 
 # Labels are stored in 8 bits and shown in colours that can be told apart.
 _MOST_CLASSES = 16
 
 
-class Segmenter:
+class Segmenter(SessionModel):
     """Learn to segment an image from strokes.
 
     ::
@@ -93,27 +82,11 @@ class Segmenter:
         seed: int = 0,
         config: FinetuneConfig | None = None,
     ) -> None:
-        if not 2 <= classes <= _MOST_CLASSES:
-            raise InputError(f"classes must be 2 to {_MOST_CLASSES}, background included")
-        self.config = config or FinetuneConfig(seed=seed)
-        self._starter = load_starter(starter) if isinstance(starter, (str, Path)) else starter
-        self._seed = seed
-        self._network = LearningNetwork(classes, self._starter, seed=seed)
-        self.image: SourceImage | None = None
         self._painted: dict[SourceImage, NDArray[np.uint8]] = {}
-        self.accepted: tuple[Accepted, ...] = ()
-        self.usage = Usage()
-        self.guest: ForeignModel | None = None
         self._clicker: Clicker | None = None
-        # Whether the clicker knows what the network says of the image by now.
-        self._hint_is_new = False
-        if model is not None:
-            self.use_model(model)
-
-    @property
-    def classes(self) -> int:
-        """How many classes there are, background included."""
-        return self._network.classes
+        # After which change of the model the clicker was told what it says of the image.
+        self._hinted_after = -1
+        super().__init__(model, classes, starter=starter, seed=seed, config=config)
 
     @property
     def annotations(self) -> NDArray[np.uint8] | None:
@@ -125,101 +98,11 @@ class Segmenter:
         """All images with strokes, in the order in which they were first painted on."""
         return tuple(AnnotatedImage(*pair) for pair in self._painted.items())
 
-    @property
-    def model(self) -> UNet:
-        """The network that `predict` asks, as it is now: a copy of the one that learns.
-
-        Raises
-        ------
-        NotReady
-            If there is none yet: a new one is made for the channels of the first image.
-        """
-        return self._network.speaking_model()
-
-    @property
-    def speaker(self) -> Speaker:
-        """Whose answer is better on strokes that were held out, and is given by `predict`.
-
-        "at once" is a small classifier on the starter's features, "network" is fine-tuned.
-        """
-        return self._network.speaker
-
-    @property
-    def has_learned(self) -> bool:
-        """Whether it knows anything of the classes: loaded, fine-tuned, or answered at once."""
-        return self.guest is not None or self._network.has_learned
-
-    @property
-    def is_fine_tuned(self) -> bool:
-        """Whether the network made a step, or was loaded."""
-        return self._network.is_fine_tuned
-
-    @property
-    def takes(self) -> ImageKind | None:
-        """Which images it takes; None as long as a new network is made for whatever comes."""
-        if self.guest is None and not self._network.is_fine_tuned:
-            return None
-        config = self._network.model.config if self.guest is None else self.guest.config
-        names = self.usage.learned_from.channels
-        fit = len(names) == config.in_channels
-        return ImageKind(config.in_channels, config.ndim, names if fit else ())
-
-    @property
-    def answers_at_once(self) -> bool:
-        """Whether strokes are answered before anything was fine-tuned."""
-        return self.guest is None and self._network.answers_at_once
-
-    @property
-    def rounds(self) -> int:
-        """How many rounds of learning can be taken back."""
-        return self._network.rounds
-
-    def use_model(self, model: UNet | str | Path) -> None:
-        """Go on with another network; training starts anew from its weights.
-
-        Raises
-        ------
-        InputError
-            If it cannot be loaded, or takes other channels than the present image has.
-        """
-        if isinstance(model, UNet):
-            network, usage = model, Usage()
-        else:
-            opened = open_model(model)
-            if isinstance(opened.network, ForeignModel):
-                self._invite(opened.network, opened.usage)
-                return
-            network, usage = opened.network, opened.usage
-        if self.image is not None:
-            check_channels(network, self.image)
-        self._network = LearningNetwork(self.classes, model=network, seed=self._seed)
-        self.guest = None
-        self._hint_is_new = False
-        self.usage = usage
-
-    def _invite(self, guest: ForeignModel, usage: Usage) -> None:
-        """Let a model of another program predict, until something is learned again."""
-        if self.image is not None:
-            check_fits(guest, self.image.channels, self.image.ndim)
-        if guest.classes > _MOST_CLASSES:
-            raise InputError(
-                f"the package's model has {guest.classes} classes; {_MOST_CLASSES} can be shown"
-            )
-        self._network = LearningNetwork(guest.classes, self._starter, seed=self._seed)
-        self.guest, self.usage = guest, usage
-        self._hint_is_new = False
-
     def start_anew(self, classes: int | None = None) -> None:
         """Forget the network, strokes and what was accepted; the next image gets a new one."""
-        count = self.classes if classes is None else classes
-        self._network = LearningNetwork(count, self._starter, seed=self._seed)
-        self.guest = None
         self._clicker = None
-        self.usage = Usage()
         self._painted.clear()
-        self.accepted = ()
-        if self.image is not None:
-            self._prepare(self.image)
+        super().start_anew(classes)
 
     def set_image(self, image: Any) -> Self:
         """Choose the image. Strokes on earlier ones are kept, and learned from as well.
@@ -257,10 +140,10 @@ class Segmenter:
         image = self._need_image("click([((row, column), True)])")
         if self._clicker is None:
             self._clicker = Clicker(image, device=self.config.device)
-            self._hint_is_new = False
-        if not self._hint_is_new:
+            self._hinted_after = -1
+        if self._hinted_after != self.changes:
             self._clicker.set_hint(1 - self.predict()[0] if self.is_fine_tuned else None)
-            self._hint_is_new = True
+            self._hinted_after = self.changes
         return self._clicker
 
     def click(
@@ -393,89 +276,7 @@ class Segmenter:
             image.shape,
         )
 
-    def fine_tune_job(
-        self,
-        request: FinetuneRequest,
-        inbox: Mailbox[tuple[AnnotatedImage, ...]] | None = None,
-        stop: threading.Event | None = None,
-    ) -> Iterator[JobEvent]:
-        """Return the fine-tuning job on this network.
-
-        Yields
-        ------
-        JobEvent
-            See `napari_unet.engine.finetune`; `RoundChecked` last if anything is accepted.
-        """
-        self._prepare(request.image)
-        self._hint_is_new, self.guest = False, None
-        yield from self._network.fine_tune(request, self.config, self.accepted, inbox, stop)
-
-    def accept(self, image: SourceImage, box: Box, labels: NDArray[np.uint8]) -> None:
-        """Accept the prediction of a region: later rounds learn from it and must not change it.
-
-        Parameters
-        ----------
-        image
-            The image.
-        box
-            Its rows and columns.
-        labels
-            Shape of `box`: classes 1, 2, ...; 0 is not accepted.
-        """
-        self.accepted = (*self.accepted, Accepted(image, box, labels.astype(np.uint8)))
-
-    def withdraw(self, image: SourceImage) -> None:
-        """Accept nothing of an image any more."""
-        self.accepted = tuple(each for each in self.accepted if each.image is not image)
-
-    def undo_round_job(self) -> Iterator[RoundUndone]:
-        """Take back the latest round of learning.
-
-        Raises
-        ------
-        NotReady
-            If there is none.
-        """
-        self._hint_is_new = False
-        yield from self._network.undo_round()
-
-    def predict_job(
-        self, request: PredictRequest, stop: threading.Event | None = None
-    ) -> Iterator[JobEvent]:
-        """Return the prediction job on this network, see `napari_unet.engine.predict`."""
-        if self.guest is None:
-            self._prepare(request.image)
-        yield from predict_tiles(self.guest or self.model, request, stop)
-
-    def answer_job(
-        self, request: AnswerRequest, stop: threading.Event | None = None
-    ) -> Iterator[JobEvent]:
-        """Answer strokes at once.
-
-        Yields
-        ------
-        TilePredicted
-            What is on screen first.
-        ScoreMeasured
-            After what is on screen, if the image has strokes and no region was asked for: how
-            well each stroke is answered by what the others teach.
-        PredictionFinished
-            Last.
-
-        Raises
-        ------
-        NotReady
-            If there is no starter, or another network was loaded.
-        InputError
-            If there are not strokes of at least two classes.
-        """
-        self._prepare(request.image)
-        yield from self._network.answer(request, stop)
-
     def _need_image(self, call: str) -> SourceImage:
         if self.image is None:
             raise NotReady(f"there is no image yet; call set_image(image) before {call}")
         return self.image
-
-    def _prepare(self, image: SourceImage) -> None:
-        self._network.prepare(image, self.config.device)
