@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 _WAITING = "Loading PyTorch, which takes a moment when it is first used ..."
 
@@ -48,16 +48,13 @@ class LateDock(QWidget):
         self._viewer = napari_viewer
         self._thread: threading.Thread | None = None
         self._message = QLabel(_WAITING, wordWrap=True, alignment=Qt.AlignmentFlag.AlignCenter)
-        self._bar = QProgressBar(minimum=0, maximum=0, textVisible=False)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         if self._is_imported():
             self._fill()
             return
-        layout.addStretch()
+        # No bar that moves: drawing it takes the interpreter from what imports.
         layout.addWidget(self._message)
-        layout.addWidget(self._bar)
-        layout.addStretch()
         self._imported.connect(self._on_imported, Qt.ConnectionType.QueuedConnection)
 
     def showEvent(self, event: QShowEvent) -> None:
@@ -86,7 +83,6 @@ class LateDock(QWidget):
 
     def _on_imported(self, problem: str) -> None:
         if problem:
-            self._bar.hide()
             self._message.setText(
                 f"This dock could not be loaded. {problem}. See that PyTorch is installed as its "
                 "pages say, and start napari anew."
