@@ -131,7 +131,6 @@ class ExecutionPlan:
     def _running_copy(self, model: UNet) -> UNet:
         network = _frozen_copy(model).to(self.device, self.dtype)
         network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        network.exact = self.exact
         # The plan may come from another machine.
         can = self.fused and self.device.type == "cpu" and can_fuse(self.dtype, self.ndim)
         return fuse(network) if can else network

@@ -37,7 +37,7 @@ def response_count(channels: int, halo: int) -> int:
     return channels * _KINDS * len(widths(halo))
 
 
-def filter_responses(image: Tensor, halo: int, *, exact: bool = True) -> Tensor:
+def filter_responses(image: Tensor, halo: int) -> Tensor:
     """Compute all responses.
 
     Parameters
@@ -46,8 +46,6 @@ def filter_responses(image: Tensor, halo: int, *, exact: bool = True) -> Tensor:
         Shape (N, C, H, W), floating point, percentile-normalised.
     halo
         Pixels at each side that have no answer.
-    exact
-        Of no effect: the bits never depend on the number of threads.
 
     Returns
     -------

@@ -108,8 +108,6 @@ class UNet(nn.Module):
         What the maps of the levels below add to it, from the bottom up; none without hypercolumns.
     hidden
         What hidden units add to it; empty without them.
-    exact
-        Whether the bits of the filter responses may not depend on the number of threads.
 
     Raises
     ------
@@ -132,7 +130,6 @@ class UNet(nn.Module):
         pooling: tuple[tuple[int, ...], ...] = (),
     ) -> None:
         super().__init__()
-        self.exact = False
         self.config = UNetConfig(
             in_channels,
             classes,
@@ -271,7 +268,7 @@ class UNet(nn.Module):
         *others, last = self.decoder_maps(image)
         if self.config.responses:
             with torch.autocast(image.device.type, enabled=False):
-                responses = filter_responses(image, self.config.halo, exact=self.exact)
+                responses = filter_responses(image, self.config.halo)
             # Of one layout with the map; else the last layers would have to reorder all of it.
             channels_last = last.is_contiguous(memory_format=torch.channels_last)
             layout = torch.channels_last if channels_last else torch.contiguous_format
