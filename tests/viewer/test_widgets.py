@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from qtpy.QtWidgets import (
@@ -125,6 +127,21 @@ def test_the_reasons_follow_what_is_done(dock, two_halves):
     dock.controller.layers.look_at_strokes()
     assert dock.learn.isEnabled()
     assert dock.learn.reason_line.isHidden()
+
+
+def test_stop_is_grey_again_when_the_job_of_somebody_else_ended(dock, qtbot):
+    controller = dock.controller
+    may_end = threading.Event()
+
+    def job(stop):
+        may_end.wait(30)
+        yield from ()
+
+    controller.lane.submit(job, name="Click")
+    dock.refresh()
+    assert dock.stop.isEnabled()
+    may_end.set()
+    qtbot.waitUntil(lambda: not dock.stop.isEnabled(), timeout=30_000)
 
 
 def test_the_image_and_its_axes_are_named(dock, viewer):

@@ -362,6 +362,8 @@ class SegmentationController(QObject):
             if not self._others:
                 waiting = self.status.message.endswith("...")
                 self._settle(f"{ticket.name}: done" if waiting else "")
+        else:  # somebody else's, of clicks say: there is nothing to stop any more
+            self.changed.emit()
 
     def _on_failed(self, ticket: JobTicket, error: Exception) -> None:
         if self.weights.owns(ticket):  # it tells the user itself
