@@ -15,30 +15,28 @@ import argparse
 import json
 import math
 import os
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from click_batch import ClickBatch
 from click_data import DrawnObjects, Objects, photographs
 from numpy.typing import NDArray
+from padded import PaddedUNet, follow_statistics
 from pool import Pool
+from schedule import Pace, carry_out, drawn_ahead, rate
 from scipy import ndimage
-from starter import _Padded
 from torch import Tensor, nn
 
 from napari_unet.engine.click_learning import (
     Sample,
-    click_again,
     click_into,
     click_loss,
     cut_sample,
     rounds_of_clicks,
-    stacked,
 )
+from napari_unet.engine.device import resolve_device
 from napari_unet.model.checkpoint import load_model, save_model
 from napari_unet.model.click import CHANNELS
 from napari_unet.model.starter import USUAL, load_starter
@@ -46,10 +44,14 @@ from napari_unet.model.unet import UNet
 from napari_unet.model.windows import DrawnMask, Pyramid
 from napari_unet.ops.clicks import DISC_RADIUS, Window
 
-_SAVE_EVERY = 500
 _SHARE_WITH_STATISTICS = 0.3
+_STEPS_OF_STATISTICS = 200
 # Of the average of the weights, over so many steps.
 _AVERAGED_STEPS = 400
+# Samples of one image: scaling its grey values takes longer than cutting out a window.
+_OF_ONE_IMAGE = 4
+# Sides of objects that are about as large as where their outline is read from, in pixels.
+_NEAR = (18.0, 64.0)
 # How often samples come from each source.
 _SHARE_DRAWN = 0.55
 _SHARES_PHOTOGRAPHED = {
@@ -66,6 +68,8 @@ class Settings:
     """Everything that decides the weights."""
 
     steps: int = 8000
+    # 0: as long as the steps take.
+    minutes: float = 0.0
     batch: int = 16
     side: int = 112
     rate: float = 1e-3
@@ -75,6 +79,8 @@ class Settings:
     # What an object's larger side measures in the window, in pixels.
     smallest: float = 7.0
     largest: float = 130.0
+    # How often the size is one that is near to the size that outlines are read at.
+    near: float = 0.0
     # How often the earlier answer is one at a coarser scale.
     coarse: float = 0.0
     # A network to begin from in place of the starter.
@@ -89,6 +95,10 @@ class Sources:
         self._drawn = DrawnObjects(Pool(pool), settings.regions)
         self._photographed = photographs(data) if data is not None else {}
 
+    def __getitem__(self, step: int) -> ClickBatch:
+        """Draw what a step learns from."""
+        return ClickBatch.of(self.batch(step))
+
     def batch(self, step: int) -> list[Sample]:
         """Draw the samples of a step."""
         rng = np.random.default_rng((self._settings.seed, step))
@@ -100,16 +110,22 @@ class Sources:
                 objects = self._photographed[name].draw(rng)
             else:
                 objects = self._drawn.draw(rng)
-            if (sample := self._sample(objects, rng)) is not None:
-                found.append(sample)
-        return found
+            pyramid = objects.pyramid()
+            for _ in range(_OF_ONE_IMAGE):
+                if (sample := self._sample(objects, pyramid, rng)) is not None:
+                    found.append(sample)
+        return found[: self._settings.batch]
 
-    def _sample(self, objects: Objects, rng: np.random.Generator) -> Sample | None:
+    def _sample(
+        self, objects: Objects, pyramid: Pyramid, rng: np.random.Generator
+    ) -> Sample | None:
         side = self._settings.side
         number, box = objects.boxes[int(rng.integers(len(objects.boxes)))]
         heights = [span.stop - span.start for span in box]
-        low, high = self._settings.smallest, self._settings.largest
-        extent = math.exp(rng.uniform(math.log(low), math.log(high)))
+        sizes = (self._settings.smallest, self._settings.largest)
+        if rng.random() < self._settings.near:
+            sizes = _NEAR
+        extent = math.exp(rng.uniform(*np.log(sizes)))
         zoom = extent / max(heights)
         if zoom > 8:
             return None
@@ -125,7 +141,7 @@ class Sources:
         turn = float(rng.uniform(0, 2 * np.pi)) if rng.random() < 0.7 else 0.0
         mirrored = bool(rng.integers(2))
         mask = DrawnMask(objects.labels[box] == number, box)
-        sample = cut_sample(objects.pyramid(), mask, window, 0, turn, mirrored)
+        sample = cut_sample(pyramid, mask, window, 0, turn, mirrored)
         if sample is None:
             return None
         sample.image = _photograph(sample.image, rng)
@@ -205,15 +221,13 @@ def _coarse(truth: NDArray[np.bool_], rng: np.random.Generator) -> Tensor:
 
 
 class Learner(nn.Module):
-    """The network with padded convolutions, see `starter.Starter`."""
+    """The network with padded convolutions; it begins from a starter model."""
 
     def __init__(self) -> None:
         super().__init__()
         starter = load_starter(USUAL).network
         config = starter.config
-        self.network = _Padded(
-            CHANNELS, 2, config.base_channels, config.depth, batch_norm=True, dropout=0.0
-        )
+        self.network = PaddedUNet(CHANNELS, config.base_channels, config.depth)
         weights = dict(self.network.state_dict())
         for name, value in starter.state_dict().items():
             if name in weights and weights[name].shape == value.shape:
@@ -224,108 +238,112 @@ class Learner(nn.Module):
         weights[first][:, :3] = starter.state_dict()[first] * 0.3
         weights[first][:, 3:].normal_(0, 0.1)
         self.network.load_state_dict(weights)
-        for module in self.network.modules():
-            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
-                module.padding, module.padding_mode = (1, 1), "reflect"
-                module._reversed_padding_repeated_twice = [1, 1, 1, 1]
 
-    def logit(self, samples: Sequence[Sample]) -> Tensor:
+    def logit(self, inputs: Tensor) -> Tensor:
         """Return the logit of "object", shape (N, side, side)."""
-        inputs = torch.stack([each.network_input(0) for each in samples])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(inputs.device.type, torch.bfloat16):
             found = self.network(inputs.contiguous(memory_format=torch.channels_last)).float()
         return found[:, 1] - found[:, 0]
 
 
-def rate(step: int, settings: Settings) -> float:
-    """Return the learning rate: a short rise, then half a cosine."""
-    rise = min(1.0, (step + 1) / 200)
-    return settings.rate * rise * 0.5 * (1 + math.cos(math.pi * step / settings.steps)) + 1e-6
-
-
 def train_step(
-    learner: Learner, samples: list[Sample], rng: np.random.Generator
-) -> tuple[Tensor, float]:
+    learner: Learner, batch: ClickBatch, rounds: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Return the loss after a few rounds of clicks, and the mean overlap of the last answer."""
-    for _ in range(rounds_of_clicks(rng)):
+    for _ in range(rounds):
         with torch.no_grad():
-            answers = learner.logit(samples).sigmoid().numpy()
-        for sample, answer in zip(samples, answers, strict=True):
-            click_again(sample, answer, 0, rng)
-    truth, real = stacked(samples, 0)
-    logit = learner.logit(samples)
-    mask = (logit > 0).float() * real
+            batch.click_again(learner.logit(batch.inputs).sigmoid(), generator)
+    truth, real = batch.truth.float(), batch.real.float()
+    logit = learner.logit(batch.inputs)
+    mask = (logit.detach() > 0).float() * real
     common = (mask * truth).sum(dim=(1, 2))
     union = torch.maximum(mask, truth).sum(dim=(1, 2))
-    return click_loss(logit, truth, real), float((common / union).mean())
+    return click_loss(logit, truth, real), (common / union).mean()
 
 
-def batches(sources: Sources, first: int) -> Iterator[list[Sample]]:
-    """Draw the next batch while the present one is learned from."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(sources.batch, first)
-        step = first
-        while True:
-            step += 1
-            ready, waiting = waiting, pool.submit(sources.batch, step)
-            yield ready.result()
+class Training:
+    """A training that is going on: the network, its average, and how far it is.
+
+    Parameters
+    ----------
+    settings
+        Everything that decides the weights.
+    output
+        Where the averaged network is written; the state lies beside it.
+    device
+        What computes.
+    """
+
+    def __init__(self, settings: Settings, output: Path, device: torch.device) -> None:
+        torch.manual_seed(settings.seed)
+        self._settings, self._output, self._device = settings, output, device
+        self._state = output.with_suffix(".state")
+        learner = Learner()
+        if settings.begin:
+            learner.network.load_state_dict(load_model(settings.begin).state_dict())
+        self._learner = learner.to(device, memory_format=torch.channels_last)
+        weights = self._learner.network.state_dict()
+        self._average = {name: value.clone() for name, value in weights.items()}
+        self._optimizer = torch.optim.AdamW(
+            self._learner.parameters(), lr=settings.rate, weight_decay=1e-3
+        )
+        self._generator = torch.Generator(device)
+        self.first, spent = 0, 0.0
+        if self._state.exists():
+            saved = torch.load(self._state, map_location=device, weights_only=True)
+            self._learner.load_state_dict(saved["learner"])
+            self._optimizer.load_state_dict(saved["optimizer"])
+            self._average, self.first, spent = saved["average"], saved["step"], saved["spent"]
+            print(f"going on at step {self.first}", flush=True)
+        self.pace = Pace(settings.steps, settings.minutes, spent)
+
+    def step(self, number: int, batch: ClickBatch) -> tuple[Tensor, Tensor]:
+        """Learn from a batch; return the loss and the overlap."""
+        settings, done = self._settings, self.pace.done(number)
+        follow = not settings.begin and done < _SHARE_WITH_STATISTICS
+        follow_statistics(self._learner, number, _STEPS_OF_STATISTICS, follow)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate(number, done, settings.rate)
+        rng = np.random.default_rng((settings.seed, number, 1))
+        self._generator.manual_seed(int(rng.integers(1 << 62)))
+        rounds = rounds_of_clicks(rng)
+        loss, overlap = train_step(self._learner, batch, rounds, self._generator)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._learner.parameters(), 1.0)
+        self._optimizer.step()
+        part = 1 / min(number + 1, _AVERAGED_STEPS)
+        weights = self._learner.network.state_dict()
+        floating = [name for name, tensor in weights.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_(
+            [self._average[name] for name in floating], [weights[n] for n in floating], part
+        )
+        return loss.detach(), overlap
+
+    def save(self, steps: int) -> None:
+        """Keep the state after so many steps, and write the averaged network."""
+        state = {
+            "learner": self._learner.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": self._average,
+            "step": steps,
+            "spent": self.pace.spent,
+        }
+        torch.save(state, self._state.with_suffix(".part"))
+        self._state.with_suffix(".part").replace(self._state)
+        network = UNet.from_config(self._learner.network.config)
+        network.load_state_dict(self._average)
+        settings = {**asdict(self._settings), "begin": Path(self._settings.begin).name}
+        notes = {"training": {**settings, "made": steps}, "disc_radius": DISC_RADIUS}
+        save_model(network.eval(), self._output, notes)
 
 
-def train(settings: Settings, sources: Sources, output: Path) -> None:
+def train(
+    settings: Settings, sources: Sources, output: Path, device: torch.device, workers: int = 0
+) -> None:
     """Train, keep the state now and then, and write the averaged network."""
-    torch.manual_seed(settings.seed)
-    learner = Learner().to(memory_format=torch.channels_last)
-    if settings.begin:
-        learner.network.load_state_dict(load_model(settings.begin).state_dict())
-    average = {name: value.clone() for name, value in learner.network.state_dict().items()}
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=settings.rate, weight_decay=1e-3)
-    state, first = output.with_suffix(".state"), 0
-    if state.exists():
-        saved = torch.load(state, weights_only=True)
-        learner.load_state_dict(saved["learner"])
-        optimizer.load_state_dict(saved["optimizer"])
-        average, first = saved["average"], saved["step"]
-        print(f"going on at step {first}", flush=True)
-    recent: list[tuple[float, float]] = []
-    began = time.monotonic()
-    source = batches(sources, first)
-    for step in range(first, settings.steps):
-        for module in learner.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1 / min(max(step / 5, 10), 200)
-                module.train(not settings.begin and step < _SHARE_WITH_STATISTICS * settings.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, settings)
-        rng = np.random.default_rng((settings.seed, step, 1))
-        value, overlap = train_step(learner, next(source), rng)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-        optimizer.step()
-        part = 1 / min(step + 1, _AVERAGED_STEPS)
-        for name, tensor in learner.network.state_dict().items():
-            if tensor.is_floating_point():
-                average[name].lerp_(tensor, part)
-        recent.append((float(value.detach()), overlap))
-        if (step + 1) % _SAVE_EVERY == 0 or step + 1 == settings.steps:
-            speed = (time.monotonic() - began) / (step + 1 - first)
-            mean = np.mean(recent, axis=0).round(4).tolist()
-            print(f"{step + 1} loss, overlap {mean} {speed:.3f} s", flush=True)
-            recent.clear()
-            parts = {"learner": learner.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**parts, "average": average, "step": step + 1}, state.with_suffix(".part"))
-            state.with_suffix(".part").replace(state)
-            publish(learner, average, settings, output)
-    publish(learner, average, settings, output)
-
-
-def publish(learner: Learner, average: dict[str, Tensor], settings: Settings, output: Path) -> None:
-    """Write the averaged network as the program loads it."""
-    network = UNet.from_config(learner.network.config)
-    network.load_state_dict(average)
-    training = {**asdict(settings), "begin": Path(settings.begin).name}
-    notes = {"training": training, "disc_radius": DISC_RADIUS}
-    save_model(network.eval(), output, notes)
+    training = Training(settings, output, device)
+    carry_out(training, drawn_ahead(sources, training.first, settings.steps, workers), device)
 
 
 def main() -> None:
@@ -340,14 +358,18 @@ def main() -> None:
             parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=value)
         else:
             parser.add_argument(f"--{name}", type=type(value), default=value)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw samples")
     arguments = vars(parser.parse_args())
-    output, pool, data = (arguments.pop(name) for name in ("output", "pool", "data"))
+    output, pool, data, device, workers = (
+        arguments.pop(name) for name in ("output", "pool", "data", "device", "workers")
+    )
     settings = Settings(**arguments)
     if settings.photographs and data is None:
         raise SystemExit("say where the photographs are: --data FOLDER, or --no-photographs")
     print(json.dumps(asdict(settings)))
     sources = Sources(settings, pool, data if settings.photographs else None)
-    train(settings, sources, output)
+    train(settings, sources, output, resolve_device(device), workers)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """A pool of drawn scenes on disk, so that a training does not wait for drawing.
 
-Usage: python training/pool.py FOLDER --count 4000 [--seed 0] [--side 288]
+Usage: python training/pool.py FOLDER --count 4000 [--seed 0] [--side 288] [--jobs 2]
 Files that are there already are not drawn again.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +33,9 @@ class Pool:
     """The scenes of a folder, all in memory."""
 
     def __init__(self, folder: Path) -> None:
-        self._scenes: list[Scene] = []
-        for path in sorted(folder.glob("scenes_*.npz")):
-            arrays = np.load(path)
-            for number in range(int(arrays["count"])):
-                names = ("image", "clean", "regions", "instances")
-                self._scenes.append(Scene(*(arrays[f"{name}_{number}"] for name in names)))
+        with ThreadPoolExecutor() as threads:
+            files = threads.map(_read, sorted(folder.glob("scenes_*.npz")))
+            self._scenes = [scene for scenes in files for scene in scenes]
         if not self._scenes:
             raise SystemExit(f"no scenes in {folder}; draw some with training/pool.py")
 
@@ -44,27 +44,54 @@ class Pool:
         return self._scenes[int(rng.integers(len(self._scenes)))]
 
 
-def fill(folder: Path, count: int, seed: int, side: int) -> None:
-    """Draw scenes until there are enough."""
+def _read(path: Path) -> list[Scene]:
+    names = ("image", "clean", "regions", "instances")
+    with np.load(path) as arrays:
+        return [
+            Scene(*(arrays[f"{name}_{number}"] for name in names))
+            for number in range(int(arrays["count"]))
+        ]
+
+
+def fill(folder: Path, count: int, seed: int, side: int, jobs: int = 1) -> None:
+    """Draw scenes until there are enough, in as many processes as are asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [
+        start for start in range(seed, seed + count, _PER_FILE) if not _file(folder, start).exists()
+    ]
+    draw = partial(_draw_file, folder, side)
+    for path in _done_by(draw, missing, jobs):
+        print(path.name, flush=True)
+
+
+def _done_by(draw: Callable[[int], Path], missing: Sequence[int], jobs: int) -> Iterator[Path]:
+    if jobs == 1:
+        yield from map(draw, missing)
+        return
+    with ProcessPoolExecutor(jobs) as processes:
+        yield from processes.map(draw, missing)
+
+
+def _file(folder: Path, start: int) -> Path:
+    return folder / f"scenes_{start:07d}.npz"
+
+
+def _draw_file(folder: Path, side: int, start: int) -> Path:
     from procedural import draw
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for start in range(seed, seed + count, _PER_FILE):
-        path = folder / f"scenes_{start:07d}.npz"
-        if path.exists():
-            continue
-        arrays: dict[str, NDArray[np.generic]] = {"count": np.asarray(_PER_FILE)}
-        for number in range(_PER_FILE):
-            drawing = draw(start + number, side)
-            clean = drawing.clean if drawing.clean.ndim == 2 else drawing.clean.mean(axis=2)
-            arrays[f"image_{number}"] = _bytes(drawing.image)
-            arrays[f"clean_{number}"] = _bytes(clean)
-            arrays[f"regions_{number}"] = drawing.regions
-            arrays[f"instances_{number}"] = drawing.instances
-        part = path.with_name(f"part_{path.name}")
-        np.savez_compressed(part, **arrays)
-        part.rename(path)
-        print(path.name, flush=True)
+    arrays: dict[str, NDArray[np.generic]] = {"count": np.asarray(_PER_FILE)}
+    for number in range(_PER_FILE):
+        drawing = draw(start + number, side)
+        clean = drawing.clean if drawing.clean.ndim == 2 else drawing.clean.mean(axis=2)
+        arrays[f"image_{number}"] = _bytes(drawing.image)
+        arrays[f"clean_{number}"] = _bytes(clean)
+        arrays[f"regions_{number}"] = drawing.regions
+        arrays[f"instances_{number}"] = drawing.instances
+    path = _file(folder, start)
+    part = path.with_name(f"part_{path.name}")
+    np.savez_compressed(part, **arrays)
+    part.rename(path)
+    return path
 
 
 def _bytes(image: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -79,8 +106,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--side", type=int, default=288)
+    parser.add_argument("--jobs", type=int, default=1, help="processes that draw")
     arguments = parser.parse_args()
-    fill(arguments.folder, arguments.count, arguments.seed, arguments.side)
+    fill(arguments.folder, arguments.count, arguments.seed, arguments.side, arguments.jobs)
 
 
 if __name__ == "__main__":

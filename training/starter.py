@@ -1,9 +1,9 @@
 """Train a starter model: features that a few strokes on any microscope image suffice for.
 
-Each step is an episode. A drawn image is asked a question (`episodes`), a few strokes answer it,
-and a linear classifier is fitted to the network's features under the strokes, in closed form
-(`napari_unet.model.linear`). The loss is how wrong that classifier is on the whole image, and on a
-second part of the scene under another exposure, where nothing was painted. The gradient goes
+Each step is an episode, or several. A drawn image is asked a question (`episodes`), a few strokes
+answer it, and a linear classifier is fitted to the network's features under the strokes, in closed
+form (`napari_unet.model.linear`). The loss is how wrong that classifier is on the whole image, and
+on a second part of the scene under another exposure, where nothing was painted. The gradient goes
 through the fit, so that the features become such that few strokes suffice. Heads for the image
 without noise, for outlines and for the distance to them are trained beside.
 
@@ -21,8 +21,7 @@ import argparse
 import json
 import math
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,23 +29,29 @@ import numpy as np
 import torch
 from episodes import Question, ask, outline, scribble
 from numpy.typing import NDArray
+from padded import PaddedUNet, follow_statistics
 from photographs import Photographs
 from pool import Pool, Scene
+from schedule import Pace, carry_out, drawn_ahead, rate
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_unet.engine.device import resolve_device
 from napari_unet.model.checkpoint import load_model, load_notes, save_model
-from napari_unet.model.linear import apply_linear, gather, solve_ridge
+from napari_unet.model.linear import enlarged_sum, gather_each, solve_ridge
 from napari_unet.model.unet import UNet
 
 # Denoised image, outline, distance.
 _AUXILIARY = 3
 _SUPPORT_PIXELS = 600
-_SAVE_EVERY = 500
-# BatchNorm's statistics are averaged over so many episodes, and after this share of the training
+# Questions have two or three answers.
+_MOST_CLASSES = 3
+# Of a class that an episode does not have.
+_IMPOSSIBLE = -1e4
+# BatchNorm's statistics are averaged over so many steps, and after this share of the training
 # they stay as they are: the rest is learned with the normalisation that prediction has.
-_EPISODES_OF_STATISTICS = 200
+_STEPS_OF_STATISTICS = 200
 _SHARE_WITH_STATISTICS = 0.25
 
 
@@ -57,6 +62,9 @@ class Settings:
     channels: int = 16
     depth: int = 4
     steps: int = 20000
+    # 0: as long as the steps take.
+    minutes: float = 0.0
+    batch: int = 1
     side: int = 224
     rate: float = 2e-3
     seed: int = 0
@@ -68,84 +76,129 @@ class Settings:
 
 
 class Starter(nn.Module):
-    """The network with padded convolutions, its auxiliary heads, and the ridge's strength.
-
-    Unpadded convolutions would spend most of the work on margins. Mirrored padding changes only
-    what lies near the border of a patch; the weights are the same.
-    """
+    """The network with padded convolutions, its auxiliary heads, and the ridge's strength."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self.network = _Padded(
-            3, 2, settings.channels, settings.depth, batch_norm=True, dropout=0.0
-        )
-        for module in self.network.modules():
-            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
-                module.padding, module.padding_mode = (1, 1), "reflect"
-                module._reversed_padding_repeated_twice = [1, 1, 1, 1]
+        self.network = PaddedUNet(3, settings.channels, settings.depth)
         self.auxiliary = nn.Conv2d(settings.channels, _AUXILIARY, 1)
         self.log_strength = nn.Parameter(torch.tensor(-4.0))
         self.log_scale = nn.Parameter(torch.tensor(1.0))
 
 
-class _Padded(UNet):
-    def _check(self, image: Tensor) -> None:
-        """Any side that can be halved often enough is welcome."""
+@dataclass(slots=True, eq=False)
+class Episodes:
+    """Two parts of one scene each, the questions, and the strokes on the first part.
 
+    Attributes
+    ----------
+    images
+        Shape (2 B, 3, side, side), the parts of one episode one after the other.
+    labels
+        Shape (2 B, side, side), 0 to classes - 1.
+    rows, columns
+        Shape (B, `_SUPPORT_PIXELS`): where strokes are.
+    targets
+        Shape (B, `_SUPPORT_PIXELS`, 3): 1 for the class that was painted, else -1.
+    weights
+        Shape (B, `_SUPPORT_PIXELS`): all classes count alike; 0 where there are fewer pixels.
+    classes
+        Shape (B,).
+    auxiliary
+        Shape (2 B, 3, side, side).
+    """
 
-@dataclass(frozen=True)
-class Episode:
-    """Two parts of one scene, the question, and the strokes on the first part."""
-
-    images: Tensor  # (2, 3, side, side)
-    labels: Tensor  # (2, side, side), 0 to classes - 1
+    images: Tensor
+    labels: Tensor
     rows: Tensor
     columns: Tensor
-    painted: Tensor  # of the strokes' pixels, 0 to classes - 1
-    classes: int
-    auxiliary: Tensor  # (2, 3, side, side)
+    targets: Tensor
+    weights: Tensor
+    classes: Tensor
+    auxiliary: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Episodes]) -> Episodes:
+        """Put episodes together."""
+        names = cls.__slots__
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+    def pin_memory(self) -> Episodes:
+        """Return them where a graphics card can fetch them."""
+        return Episodes(*(getattr(self, name).pin_memory() for name in self.__slots__))
+
+    def to(self, device: torch.device) -> Episodes:
+        """Return them on a device."""
+        moved = (getattr(self, name).to(device, non_blocking=True) for name in self.__slots__)
+        return Episodes(*moved)
 
 
-def episodes(
-    pool: Pool, photographs: Photographs | None, settings: Settings, start: int
-) -> Iterator[Episode]:
-    """Draw episodes; number n is the same whenever it is drawn."""
-    number = start
-    while True:
-        rng = np.random.default_rng((settings.seed, number))
-        number += 1
-        if photographs is not None and rng.random() < settings.photographs:
-            scene = photographs.draw(rng)
+class Sources:
+    """Draws episodes; those of step n are the same whenever they are drawn."""
+
+    def __init__(self, settings: Settings, pool: Pool, photographs: Photographs | None) -> None:
+        self._settings, self._pool, self._photographs = settings, pool, photographs
+
+    def __getitem__(self, step: int) -> Episodes:
+        """Draw the episodes of a step."""
+        settings = self._settings
+        rng = np.random.default_rng((settings.seed, step))
+        found: list[Episodes] = []
+        while len(found) < settings.batch:
+            if (episode := self._episode(rng)) is not None:
+                found.append(episode)
+        return Episodes.joined(found)
+
+    def _episode(self, rng: np.random.Generator) -> Episodes | None:
+        settings = self._settings
+        if self._photographs is not None and rng.random() < settings.photographs:
+            scene = self._photographs.draw(rng)
         else:
-            scene = pool.draw(rng)
+            scene = self._pool.draw(rng)
         first, second = (_part(scene, settings.side, rng) for _ in range(2))
         # The regions that both parts have are asked about, so both have an answer.
         regions = np.concatenate([first.regions, second.regions], axis=0)
         instances = np.concatenate([first.instances, second.instances], axis=0)
         question = ask(regions, instances, rng)
         if question is None:
-            continue
+            return None
         asked = Question(question.labels[: settings.side], question.classes)
         if len(np.unique(asked.labels)) < question.classes:
-            continue
+            return None
         strokes = round(math.exp(rng.uniform(math.log(2), math.log(12))))
-        painted = scribble(asked, rng, strokes)
-        rows, columns = np.nonzero(painted)
-        if len(rows) > _SUPPORT_PIXELS:
-            chosen = rng.choice(len(rows), _SUPPORT_PIXELS, replace=False)
-            rows, columns = rows[chosen], columns[chosen]
-        values = painted[rows, columns]
-        if len(np.unique(values)) < question.classes:
-            continue
-        yield Episode(
+        support = _support(scribble(asked, rng, strokes), question.classes, rng)
+        if support is None:
+            return None
+        return Episodes(
             torch.from_numpy(np.stack([_photograph(p, rng) for p in (first, second)])),
             torch.from_numpy(question.labels.reshape(2, settings.side, settings.side) - 1).long(),
-            torch.from_numpy(rows),
-            torch.from_numpy(columns),
-            torch.from_numpy(values.astype(np.int64) - 1),
-            question.classes,
+            *support,
+            torch.tensor([question.classes]),
             torch.from_numpy(np.stack([_targets(p) for p in (first, second)])),
         )
+
+
+def _support(
+    painted: NDArray[np.uint8], classes: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """Return rows, columns, targets and weights of painted pixels; None if a class has none."""
+    rows, columns = np.nonzero(painted)
+    if len(rows) > _SUPPORT_PIXELS:
+        chosen = rng.choice(len(rows), _SUPPORT_PIXELS, replace=False)
+        rows, columns = rows[chosen], columns[chosen]
+    values = torch.from_numpy(painted[rows, columns].astype(np.int64) - 1)
+    counts = torch.bincount(values, minlength=classes).float()
+    if counts.min() == 0:
+        return None
+    missing = (0, _SUPPORT_PIXELS - len(rows))
+    places = [functional.pad(torch.from_numpy(each), missing)[None] for each in (rows, columns)]
+    targets = functional.one_hot(values, _MOST_CLASSES).float() * 2 - 1
+    weights = (1 / counts / classes)[values]
+    return (
+        *places,
+        functional.pad(targets, (0, 0, *missing))[None],
+        functional.pad(weights, missing)[None],
+    )
 
 
 def _part(scene: Scene, side: int, rng: np.random.Generator) -> Scene:
@@ -184,107 +237,126 @@ def _targets(part: Scene) -> NDArray[np.float32]:
     return np.stack([clean, border, np.tanh(inside / 10)]).astype(np.float32)
 
 
-def losses(starter: Starter, episode: Episode, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Return the loss of the episode and that of the auxiliary heads."""
-    images = episode.images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
+def losses(starter: Starter, episodes: Episodes) -> tuple[Tensor, Tensor]:
+    """Return the mean loss of the episodes and that of the auxiliary heads."""
+    images = episodes.images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, torch.bfloat16):
         maps = starter.network.decoder_maps(images)
         auxiliary = starter.auxiliary(maps[-1])
-    side = (settings.side, settings.side)
-    classes = episode.classes
-    support = gather([m[:1] for m in maps], episode.rows, episode.columns, side)
-    counts = torch.bincount(episode.painted, minlength=classes).float()
-    weights = (1 / counts / classes)[episode.painted]
-    targets = functional.one_hot(episode.painted, classes).float() * 2 - 1
-    coefficients = solve_ridge(support, targets, weights, starter.log_strength.exp())
-    logits = apply_linear(maps, coefficients, side)
-    logits = logits * starter.log_scale.exp()
-    entropy = functional.cross_entropy(logits, episode.labels, reduction="none")
+    logits = _answers(starter, maps, episodes)
+    entropy = functional.cross_entropy(logits, episodes.labels, reduction="none")
     # Every class counts in part by itself, as it does in the overlap that users look at.
-    shares = torch.bincount(episode.labels.ravel(), minlength=classes).float()
-    balance = (shares.sum() / shares.clamp(min=1)).sqrt()[episode.labels]
-    answered = (entropy * balance).sum() / balance.sum()
-    known = episode.auxiliary
+    labels = episodes.labels.reshape(len(episodes.classes), -1)
+    counts = functional.one_hot(labels, _MOST_CLASSES).sum(dim=1)
+    shares = (labels.shape[1] / counts.clamp(min=1)).sqrt()
+    balance = shares.gather(1, labels)
+    answered = (entropy.reshape(labels.shape) * balance).sum(1) / balance.sum(1)
+    known = episodes.auxiliary
     auxiliary = auxiliary.float()
     wrong = (auxiliary[:, 0] - known[:, 0]).abs().nan_to_num(0.0).mean()
     wrong = wrong + functional.binary_cross_entropy_with_logits(auxiliary[:, 1], known[:, 1])
     wrong = wrong + functional.l1_loss(auxiliary[:, 2], known[:, 2])
-    return answered, wrong
+    return answered.mean(), wrong
 
 
-def rate(step: int, settings: Settings) -> float:
-    """Return the learning rate: a short rise, then half a cosine."""
-    rise = min(1.0, (step + 1) / 200)
-    return settings.rate * rise * 0.5 * (1 + math.cos(math.pi * step / settings.steps)) + 1e-6
+def _answers(starter: Starter, maps: Sequence[Tensor], episodes: Episodes) -> Tensor:
+    """Fit a classifier to the strokes of each episode; logits of shape (2 B, 3, side, side)."""
+    side = episodes.labels.shape[1], episodes.labels.shape[2]
+    painted = [features[::2] for features in maps]
+    support = gather_each(painted, episodes.rows, episodes.columns, side)
+    fitted = solve_ridge(
+        support, episodes.targets, episodes.weights, starter.log_strength.exp()
+    ).repeat_interleave(2, dim=0)
+    channels = [features.shape[1] for features in maps]
+    parts = fitted[:, :-1].split(channels, dim=1)
+    reduced = [
+        torch.einsum("nchw,nck->nkhw", features.float(), part)
+        for features, part in zip(maps, parts, strict=True)
+    ]
+    logits = fitted[:, -1, :, None, None] + enlarged_sum(reduced[:-1], side) + reduced[-1]
+    number = torch.arange(_MOST_CLASSES, device=logits.device)
+    missing = number >= episodes.classes.repeat_interleave(2)[:, None]
+    return (logits * starter.log_scale.exp()).masked_fill(missing[..., None, None], _IMPOSSIBLE)
 
 
-def prepare_statistics(starter: Starter, step: int, settings: Settings) -> None:
-    """Let BatchNorm follow the episodes at first, and stay as it is later."""
-    for module in starter.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1 / min(max(step / 5, 10), _EPISODES_OF_STATISTICS)
-            share = 0.0 if settings.start else _SHARE_WITH_STATISTICS
-            module.train(step < share * settings.steps)
+class Training:
+    """A training that is going on: the network, and how far it is.
 
+    Parameters
+    ----------
+    settings
+        Everything that decides the weights.
+    output
+        Where the network is written; the state lies beside it.
+    device
+        What computes.
+    """
 
-def train(settings: Settings, pool: Pool, photographs: Photographs | None, output: Path) -> None:
-    """Train, keep the state now and then, and write the network at the end."""
-    torch.manual_seed(settings.seed)
-    starter = Starter(settings)
-    if settings.start:
-        notes = load_notes(settings.start)
-        starter.network.load_state_dict(load_model(settings.start).state_dict())
-        starter.log_strength.data.fill_(math.log(notes["ridge"]))
-        starter.log_scale.data.fill_(math.log(notes["scale"]))
-    starter.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(starter.parameters(), lr=settings.rate, weight_decay=1e-3)
-    state, first = output.with_suffix(".state"), 0
-    if state.exists():
-        saved = torch.load(state, weights_only=True)
-        starter.load_state_dict(saved["starter"])
-        optimizer.load_state_dict(saved["optimizer"])
-        first = saved["step"]
-        print(f"going on at step {first}", flush=True)
-    recent: list[tuple[float, float]] = []
-    began = time.monotonic()
-    source = episodes(pool, photographs, settings, first * 2)
-    for step in range(first, settings.steps):
-        prepare_statistics(starter, step, settings)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, settings)
-        answered, wrong = losses(starter, next(source), settings)
-        optimizer.zero_grad(set_to_none=True)
+    def __init__(self, settings: Settings, output: Path, device: torch.device) -> None:
+        torch.manual_seed(settings.seed)
+        self._settings, self._output = settings, output
+        self._state = output.with_suffix(".state")
+        starter = Starter(settings)
+        if settings.start:
+            notes = load_notes(settings.start)
+            starter.network.load_state_dict(load_model(settings.start).state_dict())
+            starter.log_strength.data.fill_(math.log(notes["ridge"]))
+            starter.log_scale.data.fill_(math.log(notes["scale"]))
+        self._starter = starter.to(device, memory_format=torch.channels_last)
+        self._optimizer = torch.optim.AdamW(
+            self._starter.parameters(), lr=settings.rate, weight_decay=1e-3
+        )
+        self.first, spent = 0, 0.0
+        if self._state.exists():
+            saved = torch.load(self._state, map_location=device, weights_only=True)
+            self._starter.load_state_dict(saved["starter"])
+            self._optimizer.load_state_dict(saved["optimizer"])
+            self.first, spent = saved["step"], saved["spent"]
+            print(f"going on at step {self.first}", flush=True)
+        self.pace = Pace(settings.steps, settings.minutes, spent)
+
+    def step(self, number: int, episodes: Episodes) -> tuple[Tensor, Tensor]:
+        """Learn from episodes; return their loss and that of the auxiliary heads."""
+        settings, done = self._settings, self.pace.done(number)
+        follow = not settings.start and done < _SHARE_WITH_STATISTICS
+        follow_statistics(self._starter, number, _STEPS_OF_STATISTICS, follow)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate(number, done, settings.rate)
+        answered, wrong = losses(self._starter, episodes)
+        self._optimizer.zero_grad(set_to_none=True)
         (settings.episodes * answered + settings.auxiliary * wrong).backward()
-        nn.utils.clip_grad_norm_(starter.parameters(), 1.0)
-        optimizer.step()
-        recent.append((float(answered.detach()), float(wrong.detach())))
-        if (step + 1) % _SAVE_EVERY == 0 or step + 1 == settings.steps:
-            speed = (time.monotonic() - began) / (step + 1 - first)
-            mean = np.mean(recent, axis=0).round(4).tolist()
-            strength = float(starter.log_strength.exp())
-            print(
-                f"{step + 1} {mean} {speed:.3f} s, ridge {strength:.4f}, "
-                f"scale {float(starter.log_scale.exp()):.2f}",
-                flush=True,
-            )
-            recent.clear()
-            parts = {"starter": starter.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**parts, "step": step + 1}, state.with_suffix(".part"))
-            state.with_suffix(".part").replace(state)
-            publish(starter, settings, output)
-    publish(starter, settings, output)
+        nn.utils.clip_grad_norm_(self._starter.parameters(), 1.0)
+        self._optimizer.step()
+        return answered.detach(), wrong.detach()
+
+    def save(self, steps: int) -> None:
+        """Keep the state after so many steps, and write the network as the program loads it."""
+        starter = self._starter
+        state = {
+            "starter": starter.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "step": steps,
+            "spent": self.pace.spent,
+        }
+        torch.save(state, self._state.with_suffix(".part"))
+        self._state.with_suffix(".part").replace(self._state)
+        network = UNet.from_config(starter.network.config)
+        network.load_state_dict(starter.network.state_dict())
+        settings = {**asdict(self._settings), "start": Path(self._settings.start).name}
+        notes = {
+            "training": {**settings, "made": steps},
+            "ridge": float(starter.log_strength.detach().exp()),
+            "scale": float(starter.log_scale.detach().exp()),
+        }
+        save_model(network.eval(), self._output, notes)
 
 
-def publish(starter: Starter, settings: Settings, output: Path) -> None:
-    """Write the network as the program loads it."""
-    network = UNet.from_config(starter.network.config)
-    network.load_state_dict(starter.network.state_dict())
-    notes = {
-        "training": asdict(settings),
-        "ridge": float(starter.log_strength.detach().exp()),
-        "scale": float(starter.log_scale.detach().exp()),
-    }
-    save_model(network.eval(), output, notes)
+def train(
+    settings: Settings, sources: Sources, output: Path, device: torch.device, workers: int = 0
+) -> None:
+    """Train, keep the state now and then, and write the network at the end."""
+    training = Training(settings, output, device)
+    carry_out(training, drawn_ahead(sources, training.first, settings.steps, workers), device)
 
 
 def main() -> None:
@@ -294,8 +366,12 @@ def main() -> None:
     parser.add_argument("--pool", type=Path, required=True)
     for name, value in asdict(Settings()).items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw episodes")
     arguments = vars(parser.parse_args())
-    output, pool = arguments.pop("output"), arguments.pop("pool")
+    output, pool, device, workers = (
+        arguments.pop(name) for name in ("output", "pool", "device", "workers")
+    )
     settings = Settings(**arguments)
     print(json.dumps(asdict(settings)))
     photographs = None
@@ -305,7 +381,8 @@ def main() -> None:
         without = set(settings.without.split(","))
         photographs = Photographs(Path(os.environ["NAPARI_UNET_DATA"]), without)
         print("photographs:", "; ".join(photographs.names))
-    train(settings, Pool(pool), photographs, output)
+    sources = Sources(settings, Pool(pool), photographs)
+    train(settings, sources, output, resolve_device(device), workers)
 
 
 if __name__ == "__main__":

@@ -40,24 +40,46 @@ def gather(maps: Sequence[Tensor], rows: Tensor, columns: Tensor, side: tuple[in
     Tensor
         Shape (N, sum of C), float32; maps that are coarser are interpolated bilinearly.
     """
+    return gather_each(maps, rows[None], columns[None], side)[0]
+
+
+def gather_each(
+    maps: Sequence[Tensor], rows: Tensor, columns: Tensor, side: tuple[int, int]
+) -> Tensor:
+    """Read the hypercolumns of some pixels of each of several images, as `gather` does of one.
+
+    Parameters
+    ----------
+    maps
+        Each (B, C, h, w).
+    rows, columns
+        Shape (B, N), integers.
+    side
+        As for `gather`.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, N, sum of C), float32.
+    """
     parts = []
     for features, scale in _with_scales(maps):
         grid = _positions(features, scale, rows, columns, side)
         found = functional.grid_sample(
             features.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
         )
-        parts.append(found[0, :, 0].T)
-    return torch.cat(parts, dim=1)
+        parts.append(found[:, :, 0].mT)
+    return torch.cat(parts, dim=2)
 
 
 def _positions(
     features: Tensor, scale: int, rows: Tensor, columns: Tensor, side: tuple[int, int]
 ) -> Tensor:
-    """Where pixels of the answer lie in a map, from -1 to 1; shape (1, 1, N, 2), columns first."""
+    """Where pixels of the answer lie in a map, from -1 to 1; shape (B, 1, N, 2), columns first."""
     height, width = (length * scale for length in features.shape[2:])
     y = (rows + 0.5 + (height - side[0]) / 2) / height * 2 - 1
     x = (columns + 0.5 + (width - side[1]) / 2) / width * 2 - 1
-    return torch.stack([x, y], dim=1)[None, None]
+    return torch.stack([x, y], dim=2)[:, None]
 
 
 def _with_scales(maps: Sequence[Tensor]) -> Iterator[tuple[Tensor, int]]:
@@ -72,27 +94,28 @@ def solve_ridge(features: Tensor, targets: Tensor, weights: Tensor, strength: Te
     Parameters
     ----------
     features
-        Shape (N, D), float32.
+        Shape (..., N, D), float32; each of the leading axes is a fit by itself.
     targets
-        Shape (N, K).
+        Shape (..., N, K).
     weights
-        Shape (N,), how much each row counts; they sum to 1.
+        Shape (..., N), how much each row counts; they sum to 1.
     strength
         Scalar above 0: the penalty on the squared coefficients; the constant is free.
 
     Returns
     -------
     Tensor
-        Shape (D + 1, K); the last row is the constant.
+        Shape (..., D + 1, K); the last row is the constant.
     """
-    weights = weights[:, None]
-    feature_mean, target_mean = (weights * features).sum(0), (weights * targets).sum(0)
+    weights = weights[..., None]
+    feature_mean = (weights * features).sum(-2, keepdim=True)
+    target_mean = (weights * targets).sum(-2, keepdim=True)
     centred = features - feature_mean
-    covariance = centred.T @ (weights * centred)
-    covariance = covariance + strength * torch.eye(len(covariance), device=features.device)
-    moment = centred.T @ (weights * (targets - target_mean))
+    covariance = centred.mT @ (weights * centred)
+    covariance = covariance + strength * torch.eye(covariance.shape[-1], device=features.device)
+    moment = centred.mT @ (weights * (targets - target_mean))
     coefficients = torch.linalg.solve(covariance, moment)
-    return torch.cat([coefficients, (target_mean - feature_mean @ coefficients)[None]])
+    return torch.cat([coefficients, target_mean - feature_mean @ coefficients], dim=-2)
 
 
 def apply_linear(maps: Sequence[Tensor], coefficients: Tensor, side: tuple[int, int]) -> Tensor:
