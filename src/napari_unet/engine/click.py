@@ -110,7 +110,8 @@ class Clicker:
     def use_network(self, network: UNet) -> None:
         """Answer with another network from now on."""
         self.network = network
-        self._run: Callable[[Tensor], Tensor] | None = None
+        # One for each shape of what is looked at: the weights are packed for it.
+        self._runs: dict[torch.Size, Callable[[Tensor], Tensor]] = {}
 
     @property
     def _plan(self) -> ExecutionPlan:
@@ -297,10 +298,10 @@ class Clicker:
     ) -> list[Look]:
         halo = self.network.config.halo
         inputs = [self._input(window.enlarged(halo), clicks, earlier, halo) for window in windows]
-        if self._run is None:
-            self._run = self._plan.for_prediction(self.network)
         batch = torch.stack(inputs)
-        answers = self._run(batch)[:, 1].numpy()
+        if batch.shape not in self._runs:
+            self._runs[batch.shape] = self._plan.for_prediction(self.network)
+        answers = self._runs[batch.shape](batch)[:, 1].numpy()
         prompts = batch[:, 3:6, halo:-halo, halo:-halo].numpy()
         return [
             judge(window, answer, prompt)

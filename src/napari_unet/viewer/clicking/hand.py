@@ -7,20 +7,23 @@ from collections.abc import Iterable
 from typing import Final
 
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.engine.click_jobs import ClickRequest, outline_job
 from napari_unet.engine.events import JobEvent, ObjectOutlined
 from napari_unet.ops.clicks import Click, Outline, usual_extent
 from napari_unet.ops.tiling import Box
 from napari_unet.viewer.clicking.clickers import PlaneClickers
-from napari_unet.viewer.clicking.current import CurrentObject
+from napari_unet.viewer.clicking.current import CurrentObject, PlaneState
 from napari_unet.viewer.clicking.scene import ClickScene, Place
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.planes import Index
 
 # Objects of an image may change in size from one part of it to the next.
 _SIZES_KEPT: Final = 30
+# Milliseconds after which a click is shown that was not answered yet. To draw it before would take
+# from the network what it needs to answer in that time.
+_PATIENCE: Final = 100
 _COVERED: Final = (
     "Finished objects cover all of it; let new objects take their pixels, or press Esc."
 )
@@ -64,6 +67,9 @@ class ObjectInHand(QObject):
         self._asked: dict[JobTicket, tuple[Index, int]] = {}
         # Whether the object is to be finished as soon as its clicks are answered.
         self._finishing = False
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self.show)
         lane.event.connect(self._on_event)
         lane.finished.connect(self._on_finished)
         lane.failed.connect(self._on_failed)
@@ -187,7 +193,7 @@ class ObjectInHand(QObject):
             replaces="click",
         )
         self._asked[ticket] = (index, len(state.clicks))
-        self.show()
+        self._later.start(_PATIENCE)
 
     def ask_again(self) -> None:
         """Ask what is not answered once more: all jobs were ended unheard."""
@@ -211,7 +217,8 @@ class ObjectInHand(QObject):
         answers = self.current.planes[index].answers
         if count < len(answers):
             answers[count] = event.outline
-        self.show()
+        self._show_outline()
+        self._later.start(0)  # the rest when the outline is drawn
         if self._finishing and not self._asked:
             self.commit()
 
@@ -226,12 +233,21 @@ class ObjectInHand(QObject):
 
     def show(self) -> None:
         """Show what is on the plane that is looked at."""
+        self._later.stop()
+        self._show_outline()
         index, preview = self._scene.index, self._scene.preview
-        if preview is not None and index is None:
-            preview.show_outline((), None)
-            preview.show_clicks((), [])
-        elif preview is not None and index is not None:
-            state = None if self.current is None else self.current.planes.get(index)
-            preview.show_outline(index, None if state is None else state.outline)
-            preview.show_clicks(index, [] if state is None else state.clicks)
+        if preview is not None:
+            state = self._state_on(index)
+            preview.show_clicks(index or (), [] if state is None else state.clicks)
         self.changed.emit()
+
+    def _show_outline(self) -> None:
+        index, preview = self._scene.index, self._scene.preview
+        if preview is not None:
+            state = self._state_on(index)
+            preview.show_outline(index or (), None if state is None else state.outline)
+
+    def _state_on(self, index: Index | None) -> PlaneState | None:
+        if self.current is None or index is None:
+            return None
+        return self.current.planes.get(index)
