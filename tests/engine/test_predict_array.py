@@ -257,13 +257,13 @@ def test_a_killed_job_goes_on(tmp_path):
         import test_predict_array as tests
         from napari_unet.engine.arrays import predict_array, store
         predict_array._MARK_EVERY = 0
-        calls, write = [], store._hand_to_disk
+        calls, write = [], store.hand_to_disk
         def dying(files):
             calls.append(1)
             if len(calls) == 8:
                 os.kill(os.getpid(), signal.SIGKILL)
             write(files)
-        store._hand_to_disk = dying
+        store.hand_to_disk = dying
         array = tests.zarr.open_array({str(tmp_path / "in.zarr")!r}, mode="r")
         tests.run(array, "yx", tests.store.Path({str(tmp_path / "out.zarr")!r}))
     """
@@ -351,7 +351,7 @@ def test_a_disk_that_cannot_be_written_keeps_the_tiles_before_it(
     tmp_path, monkeypatch, number, words
 ):
     image, output = noise(90, 70), tmp_path / "out.zarr"
-    calls, write = [], store._hand_to_disk
+    calls, write = [], store.hand_to_disk
 
     def full(files):
         calls.append(1)
@@ -359,7 +359,7 @@ def test_a_disk_that_cannot_be_written_keeps_the_tiles_before_it(
             raise OSError(number, os.strerror(number))
         write(files)
 
-    monkeypatch.setattr(store, "_hand_to_disk", full)
+    monkeypatch.setattr(store, "hand_to_disk", full)
     with pytest.raises(InputError, match=words):
         run(image, "yx", output)
     monkeypatch.undo()

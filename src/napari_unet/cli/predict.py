@@ -131,6 +131,13 @@ def chosen_settings(settings: InstanceSettings, options: dict[str, Any]) -> Inst
     help="Version of OME-Zarr that is written.",
 )
 @click.option(
+    "--labels-into-image",
+    metavar="NAME",
+    help="Write objects and classes into the OME-Zarr image itself, as its labels NAME and "
+    "NAME_classes; then -o is not needed. Labels of that name are not replaced without "
+    "--overwrite.",
+)
+@click.option(
     "--tile-size",
     type=click.IntRange(min=1),
     help="Input side of a tile in pixels; by default as large as memory allows.",
@@ -165,10 +172,11 @@ def predict_command(
     cannot be used does not stop the others. What was done and what failed is listed in
     predictions.csv and predictions.json; when the command is given again, it does only the rest.
     """
-    images, output = split_output(images, output)
+    is_needed = options["labels_into_image"] is None
+    images, output = split_output(images, output, is_needed=is_needed)
     corrections = chosen_corrections(
         options.pop("axes"), options.pop("pixel_size"), options.pop("level")
     )
-    if is_array_output(output, options):
+    if is_array_output(output, options) and output is not None:
         return predict_into_zarr(images, model, output, options, corrections, as_json)
     return predict_into_folder(images, model, output, options, corrections, as_json)

@@ -68,7 +68,9 @@ def array_options(command: _Command) -> _Command:
     return command
 
 
-def split_output(images: tuple[Path, ...], output: Path | None) -> tuple[tuple[Path, ...], Path]:
+def split_output(
+    images: tuple[Path, ...], output: Path | None, *, is_needed: bool = True
+) -> tuple[tuple[Path, ...], Path | None]:
     """Tell the images from the output, which may stand behind a single array instead of -o.
 
     Raises
@@ -76,7 +78,7 @@ def split_output(images: tuple[Path, ...], output: Path | None) -> tuple[tuple[P
     InputError
         If there is no output.
     """
-    if output is not None:
+    if output is not None or not is_needed:
         return images, output
     if len(images) == 2 and images[1].suffix == ".zarr":
         return images[:1], images[1]
@@ -86,9 +88,14 @@ def split_output(images: tuple[Path, ...], output: Path | None) -> tuple[tuple[P
     )
 
 
-def is_array_output(output: Path, options: Mapping[str, Any]) -> bool:
+def is_array_output(output: Path | None, options: Mapping[str, Any]) -> bool:
     """Say whether the output is a zarr; raise InputError if options do not fit the answer."""
-    if output.suffix == ".zarr":
+    if output is not None and output.suffix == ".zarr":
+        if options.get("labels_into_image") is not None:
+            raise InputError(
+                "--labels-into-image writes into the images themselves; leave out -o, or give a "
+                "folder for the table of what was done"
+            )
         return True
     if given := [name for name in _OURS if options.get(name)]:
         raise InputError(

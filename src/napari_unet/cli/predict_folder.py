@@ -31,7 +31,7 @@ _INSTANCE_OPTIONS: Final = ("method", "threshold", "seed_threshold", "min_size",
 def predict_into_folder(
     images: tuple[Path, ...],
     model: Path,
-    output: Path,
+    output: Path | None,
     options: Mapping[str, Any],
     corrections: Corrections,
     as_json: bool,
@@ -71,7 +71,7 @@ def predict_into_folder(
 
 
 def _find_items(
-    images: Sequence[Path], output: Path, options: Mapping[str, Any]
+    images: Sequence[Path], output: Path | None, options: Mapping[str, Any]
 ) -> tuple[BatchItem, ...]:
     from napari_unet.engine.images.batch import BatchItem, find_images
     from napari_unet.engine.images.omezarr import is_zarr
@@ -107,6 +107,7 @@ def _settings(model: Path, options: Mapping[str, Any], corrections: Corrections)
         replace(usage_of(model).instances, **given) if given else None,
         options["result_format"],
         options["zarr_version"],
+        options["labels_into_image"],
     )
 
 

@@ -8,7 +8,7 @@ write never leaves half a file under the final name. Stacks: `napari_unet.engine
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -241,6 +241,22 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def hand_to_disk(files: Iterable[Path]) -> None:
+    """Have the system write files out, so that not even a power cut loses what is marked as done.
+
+    Raises
+    ------
+    OSError
+        If it cannot.
+    """
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

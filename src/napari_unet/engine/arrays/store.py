@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import errno
 import itertools
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -32,6 +31,7 @@ from napari_unet.engine.arrays.grid import PlacedTile
 from napari_unet.engine.arrays.layout import OutputLayout, OutputType, array_shape, ome_attributes
 from napari_unet.engine.arrays.ranges import Measured
 from napari_unet.engine.arrays.source import Place
+from napari_unet.engine.files import hand_to_disk
 from napari_unet.engine.images.omezarr import zarr_package
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.instances import class_labels
@@ -100,7 +100,7 @@ class OutputStore:
                 else:
                     values = class_labels(probability).astype(np.uint8)
                 self._arrays[name][tuple(spans[axis] for axis in axes)] = values
-                _hand_to_disk(self._files(name, axes, placed))
+                hand_to_disk(self._files(name, axes, placed))
 
     def mark(self, numbers: Sequence[int]) -> None:
         """Note that tiles are there for good.
@@ -289,16 +289,6 @@ def _stored(probability: NDArray[np.float32], dtype: OutputType) -> NDArray[Any]
     if dtype == "uint8":
         return (probability * np.float32(255) + np.float32(0.5)).astype(np.uint8)
     return probability.astype(dtype, copy=False)
-
-
-def _hand_to_disk(files: Iterable[Path]) -> None:
-    """Have the system write files out, so that not even a power cut loses what is marked."""
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextmanager

@@ -62,16 +62,18 @@ class BatchRequest:
     model
         The model file.
     output
-        Folder of the results, and of the table of them.
+        Folder of the results, and of the table of them. None, with no table, is possible for labels
+        that are written into the images.
     settings
         How.
     overwrite
-        Whether images are predicted again that the same model with the same settings has done.
+        Whether images are predicted again that the same model with the same settings has done, and
+        label images of the same name are replaced.
     """
 
     items: tuple[BatchItem, ...]
     model: Path
-    output: Path
+    output: Path | None
     settings: FileSettings = field(default_factory=FileSettings)
     overwrite: bool = False
 
@@ -185,9 +187,18 @@ def predict_batch(
     InputError
         If the model cannot be used, or the output folder cannot be written.
     """
-    make_folder(request.output)
+    if request.output is not None:
+        make_folder(request.output)
+    elif request.settings.labels_into_image is None:
+        raise InputError("where the results go is missing; give a folder")
     opened = open_model(request.model)
-    predictor = Predictor(opened.network, opened.usage, request.settings)
+    predictor = Predictor(
+        opened.network,
+        opened.usage,
+        request.settings,
+        request.overwrite,
+        _job_fingerprint(request),
+    )
     table = _Table(request)
     yield BatchStarted(tuple(item.image for item in request.items))
     taken: dict[Path, Path] = {}
@@ -228,7 +239,8 @@ def _predict_item(
     axes = ""
     notes: tuple[str, ...] = ()
     try:
-        for event in predict_file(predictor, item.image, request.output / item.name, stop):
+        stem = (request.output or Path()) / item.name
+        for event in predict_file(predictor, item.image, stem, stop):
             match event:
                 case FileOpened():
                     axes, notes = describe_axes(event), event.notes
@@ -265,20 +277,21 @@ class _Table:
 
     def __init__(self, request: BatchRequest) -> None:
         self.rows: list[BatchRow] = []
-        self._request = request
-        self._paths = [request.output / f"{TABLE_NAME}.{end}" for end in ("csv", "json")]
-        self._entries = _read_entries(self._paths[1])
+        self._folder = request.output
+        names = [f"{TABLE_NAME}.{end}" for end in ("csv", "json")]
+        self._paths = [] if self._folder is None else [self._folder / name for name in names]
+        self._entries = _read_entries(self._paths[1]) if self._paths else {}
         self._job = _job_fingerprint(request)
         self._written = time.monotonic()
 
     def done(self, item: BatchItem) -> BatchRow | None:
         """Return the row of an image that an earlier run has done and that has not changed."""
         entry = self._entries.get(str(item.image.absolute()))
-        if entry is None or entry.get("state") not in ("done", "skipped"):
+        if entry is None or self._folder is None or entry.get("state") not in ("done", "skipped"):
             return None
         if entry.get("job") != self._job or entry.get("file") != _file_fingerprint(item.image):
             return None
-        files = tuple(self._request.output / str(name) for name in entry.get("files", ()))
+        files = tuple(self._folder / str(name) for name in entry.get("files", ()))
         if not files or not all(path.exists() for path in files):
             return None
         return BatchRow(
@@ -303,6 +316,8 @@ class _Table:
 
     def write(self) -> tuple[Path, ...]:
         """Write both tables and return their paths."""
+        if not self._paths:
+            return ()
         content = {"format": _FORMAT, "images": list(self._entries.values())}
         text = [self._csv(), json.dumps(content, indent=1)]
         for path, words in zip(self._paths, text, strict=True):
@@ -315,7 +330,10 @@ class _Table:
         return any(row.image == item.image and row.state != "failed" for row in self.rows)
 
     def _relative(self, path: Path) -> Path:
-        return path.relative_to(self._request.output)
+        """Return a path as the table has it: from its folder on, or whole if it lies elsewhere."""
+        folder = self._folder
+        inside = folder is not None and path.is_relative_to(folder)
+        return path.relative_to(folder) if inside and folder is not None else path.absolute()
 
     def _csv(self) -> str:
         text = io.StringIO()

@@ -49,12 +49,12 @@ def open_zarr(path: Path, corrections: Corrections) -> OpenedImage:
     node = zarr.open(str(path), mode="r")
     if isinstance(node, zarr.Array):
         return _open_array(path, node, corrections)
-    attributes = dict(node.attrs)
-    version, metadata = _ome_metadata(attributes)
-    multiscales = metadata.get("multiscales")
-    if not (isinstance(multiscales, list) and multiscales and isinstance(multiscales[0], Mapping)):
+    found = first_multiscale(node)
+    _, metadata = _ome_metadata(dict(node.attrs))
+    if found is None:
         raise InputError(_no_image(path, node, metadata))
-    return _open_multiscale(path, node, multiscales[0], metadata, version, corrections)
+    version, multiscale = found
+    return _open_multiscale(path, node, multiscale, metadata, version, corrections)
 
 
 def zarr_package() -> Any:
@@ -77,6 +77,15 @@ def _ome_metadata(attributes: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]
     first = scales[0] if isinstance(scales, list) and scales else {}
     version = first.get("version", "0.4") if isinstance(first, Mapping) else "0.4"
     return str(version), attributes
+
+
+def first_multiscale(group: Any) -> tuple[str, Mapping[str, Any]] | None:
+    """Return version and description of the image of a zarr group; None if it describes none."""
+    version, metadata = _ome_metadata(dict(group.attrs))
+    multiscales = metadata.get("multiscales")
+    if isinstance(multiscales, list) and multiscales and isinstance(multiscales[0], Mapping):
+        return version, multiscales[0]
+    return None
 
 
 def _no_image(path: Path, group: Any, metadata: Mapping[str, Any]) -> str:

@@ -20,7 +20,13 @@ from napari_unet.engine.images.events import FileOpened, FilePredicted, FileProg
 from napari_unet.engine.images.fitting import EACH, choose_channels, rescaling
 from napari_unet.engine.images.lazy import OpenedImage, PlaneIndex
 from napari_unet.engine.images.opening import UNREADABLE, open_image, unreadable
-from napari_unet.engine.images.storing import ResultFormat, ResultStore, result_store
+from napari_unet.engine.images.storing import (
+    Begun,
+    LabelsIntoImage,
+    ResultFormat,
+    ResultStore,
+    result_store,
+)
 from napari_unet.engine.images.zarr_writing import Version
 from napari_unet.engine.plan import Precision
 from napari_unet.engine.predict import PredictRequest, predict_tiles
@@ -60,6 +66,9 @@ class FileSettings:
         How objects are cut out.
     result_format, zarr_version
         How results are stored.
+    labels_into_image
+        Name of label images that are written into the OME-Zarr that the image is, in place of files
+        of results; None: files.
     """
 
     corrections: Corrections = field(default_factory=Corrections)
@@ -73,10 +82,14 @@ class FileSettings:
     instances: InstanceSettings | None = None
     result_format: ResultFormat = "tiff"
     zarr_version: Version = "0.5"
+    labels_into_image: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values by name, all of them fit for JSON."""
-        return asdict(self)
+        values = asdict(self)
+        if self.labels_into_image is None:  # so that what was done before this option stays done
+            del values["labels_into_image"]
+        return values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,11 +104,18 @@ class Predictor:
         What the training found best.
     settings
         What the user wants.
+    replace_labels
+        Whether label images that an image has already are replaced.
+    fingerprint
+        What stands for the model and the settings: label images that the same job has begun are
+        gone on with. Empty: they are begun anew.
     """
 
     model: UNet | ForeignModel
     usage: Usage
     settings: FileSettings = field(default_factory=FileSettings)
+    replace_labels: bool = False
+    fingerprint: str = ""
 
     @property
     def ndim(self) -> Literal[2, 3]:
@@ -148,9 +168,9 @@ def predict_file(
         objects = 0
         for number, channels in enumerate(answers):
             each = settings.channels == (EACH,) and len(answers) > 1
-            name = f"{stem.name}_{_channel_name(info, channels[0])}" if each else stem.name
-            job = _FileJob(predictor, image, channels, factors, stop)
-            for event in job.run(stem.with_name(name)):
+            ending = f"_{_channel_name(info, channels[0])}" if each else ""
+            job = _FileJob(predictor, image, channels, factors, stop, ending)
+            for event in job.run(stem.with_name(f"{stem.name}{ending}")):
                 if isinstance(event, FileProgressed):
                     event = FileProgressed((number + event.fraction) / len(answers))
                 yield event
@@ -186,7 +206,9 @@ class _FileJob:
         channels: tuple[int, ...],
         factors: tuple[float, float] | None,
         stop: threading.Event | None,
+        ending: str = "",
     ) -> None:
+        self._label_name = f"{predictor.settings.labels_into_image}{ending}"
         self.files: tuple[Path, ...] | None = None
         self.objects = 0
         self._predictor = predictor
@@ -204,20 +226,13 @@ class _FileJob:
 
     def run(self, stem: Path) -> Iterator[FileProgressed | Noticed]:
         """Predict all planes and write the results; `files` stays None if it was stopped."""
-        model, ndim = self._predictor.model, self._predictor.ndim
+        store = self._store(stem)
         if self._scale_alike:
             self._ranges = self._sample_ranges()
-        store = result_store(
-            stem,
-            self._image.info,
-            model.config.classes,
-            ndim,
-            self._settings.result_format,
-            self._settings.zarr_version,
-        )
         try:
-            places = list(self._image.planes()) if ndim == 2 else self._stacks()
-            for number, index in enumerate(places):
+            places = list(self._image.planes()) if self._predictor.ndim == 2 else self._stacks()
+            done = self._go_on(store.begun, places)
+            for number, index in enumerate(places[done:], start=done):
                 for event in self._predict(index, store):
                     if isinstance(event, FileProgressed):
                         event = FileProgressed((number + event.fraction) / len(places))
@@ -229,6 +244,29 @@ class _FileJob:
         finally:
             if self.files is None:
                 store.discard()
+
+    def _store(self, stem: Path) -> ResultStore:
+        predictor, settings = self._predictor, self._settings
+        classes, ndim = predictor.model.config.classes, predictor.ndim
+        if settings.labels_into_image is not None:
+            return LabelsIntoImage(
+                self._image,
+                self._label_name,
+                classes,
+                ndim,
+                replace=predictor.replace_labels,
+                job=predictor.fingerprint,
+            )
+        kind, version = settings.result_format, settings.zarr_version
+        return result_store(stem, self._image.info, classes, ndim, kind, version)
+
+    def _go_on(self, begun: Begun, places: Sequence[PlaneIndex]) -> int:
+        """Take up what an earlier run has stored; return how many pieces that are."""
+        self.objects = begun.objects
+        is_between = 0 < begun.pieces < len(places)
+        if is_between and begun.read is not None and self._predictor.ndim == 2:
+            self._before = begun.read(places[begun.pieces - 1])
+        return begun.pieces
 
     def _is_stopped(self) -> bool:
         return self._stop is not None and self._stop.is_set()

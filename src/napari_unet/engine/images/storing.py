@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.files import make_folder, write_atomically
 from napari_unet.engine.images.axes import Axis, ImageInfo
-from napari_unet.engine.images.lazy import PlaneIndex
+from napari_unet.engine.images.labels_into import CLASSES, LabelImage, LabelsInImage
+from napari_unet.engine.images.lazy import OpenedImage, PlaneIndex
 from napari_unet.engine.images.scratch import Scratch
 from napari_unet.engine.images.tiff_writing import stack_writer
 from napari_unet.engine.images.zarr_writing import OmeZarrWriter, Version
@@ -23,8 +25,32 @@ RESULT_FORMATS: Final[tuple[ResultFormat, ...]] = ("tiff", "ome-zarr")
 RESULT_KINDS: Final = ("probabilities", "classes", "instances", "prediction")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Begun:
+    """What an earlier run of the same job has stored.
+
+    Attributes
+    ----------
+    pieces
+        How many planes or stacks, from the first on.
+    objects
+        The highest number of an object.
+    read
+        Returns the objects of a plane that is stored.
+    """
+
+    pieces: int = 0
+    objects: int = 0
+    read: Callable[[PlaneIndex], NDArray[np.int32]] | None = None
+
+
 class ResultStore(Protocol):
     """Takes in answers one by one and makes files of them."""
+
+    @property
+    def begun(self) -> Begun:
+        """What need not be predicted again."""
+        ...
 
     def add(
         self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32] | None
@@ -37,7 +63,7 @@ class ResultStore(Protocol):
         ...
 
     def discard(self) -> None:
-        """Forget everything."""
+        """Forget everything but what the same job can go on with."""
         ...
 
 
@@ -81,8 +107,91 @@ def _axes(info: ImageInfo, names: str) -> tuple[Axis, ...]:
     return tuple(axis for name in names for axis in info.axes if axis.name == name)
 
 
+class LabelsIntoImage:
+    """Writes objects and classes into the OME-Zarr that the image is.
+
+    Parameters
+    ----------
+    image
+        The image, opened.
+    name
+        Of the label image of the objects; that of the classes is NAME_classes.
+    classes
+        How many.
+    ndim
+        2 if planes are added, 3 if whole stacks are.
+    replace
+        Whether label images of these names are replaced.
+    job
+        What stands for the model and the settings; the same job goes on where it was ended.
+    with_objects
+        Whether objects were cut out; otherwise the classes alone are written.
+
+    Raises
+    ------
+    InputError
+        If the image cannot take them in.
+    """
+
+    def __init__(
+        self,
+        image: OpenedImage,
+        name: str,
+        classes: int,
+        ndim: int = 2,
+        *,
+        replace: bool = False,
+        job: str = "",
+        with_objects: bool = True,
+    ) -> None:
+        self._name, self._names = name, f"{name}{CLASSES}"
+        labels = [LabelImage(self._names, str(np.min_scalar_type(classes)))]
+        if with_objects:
+            labels.insert(0, LabelImage(name, "uint32"))
+        self._labels = LabelsInImage(image, labels, replace=replace, job=job)
+        self._ndim, self._keeps = ndim, bool(job)
+        self._pieces, self._objects = self._labels.pieces, self._labels.count
+
+    @property
+    def begun(self) -> Begun:
+        """What an earlier run of the same job has written."""
+        return Begun(self._pieces, self._objects, self._read)
+
+    def _read(self, index: PlaneIndex) -> NDArray[np.int32]:
+        return self._labels.read(self._name, index).astype(np.int32)
+
+    def add(
+        self, index: PlaneIndex, probability: NDArray[np.float32], objects: NDArray[np.int32] | None
+    ) -> None:
+        """Take in classes and objects of one plane, or of one stack."""
+        classes = probability.argmax(axis=0) + 1
+        for name, values in ((self._names, classes), (self._name, objects)):
+            if values is None:
+                continue
+            if self._ndim == 2:
+                self._labels.write(name, index, values)
+                continue
+            for plane, cut in enumerate(values):
+                self._labels.write(name, (*index, plane), cut)
+        self._pieces += 1
+        if objects is not None:
+            self._objects = max(self._objects, int(objects.max(initial=0)))
+        self._labels.mark(self._pieces, self._objects)
+
+    def finish(self) -> tuple[Path, ...]:
+        """Give the label images their names and return their paths."""
+        return self._labels.finish()
+
+    def discard(self) -> None:
+        """Forget what was written, if no job could go on with it."""
+        if not self._keeps:
+            self._labels.discard()
+
+
 class _TiffResults:
     """Keeps everything until the end: how large the largest object number is decides the type."""
+
+    begun = Begun()
 
     def __init__(
         self, stem: Path, info: ImageInfo, classes: int, ndim: int, with_objects: bool
@@ -156,6 +265,8 @@ class _TiffResults:
 
 class _ZarrResults:
     """Writes every plane as it comes."""
+
+    begun = Begun()
 
     def __init__(
         self,

@@ -115,7 +115,7 @@ class OmeZarrWriter:
                 self._add_labels(root, axes, labels)
         except OSError as error:
             self.discard()
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
 
     def write(self, index: PlaneIndex, plane: NDArray[Any]) -> None:
         """Write (C, Y, X), or (Y, X) without an axis c, of the image.
@@ -136,7 +136,7 @@ class OmeZarrWriter:
             os.replace(self._partial, self.path)
         except OSError as error:
             self.discard()
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         return self.path
 
     def discard(self) -> None:
@@ -148,7 +148,7 @@ class OmeZarrWriter:
             pyramid.write(index, plane)
         except OSError as error:
             self.discard()
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
 
     def _add_labels(self, root: Any, axes: tuple[Axis, ...], names: Sequence[str]) -> None:
         group = root.create_group("labels")
@@ -203,12 +203,15 @@ class OmeZarrWriter:
         return group.create_array(name, **options)
 
     def _set(self, group: Any, **values: Any) -> None:
-        """Add to the metadata of a group, where the version keeps them."""
-        if self._version == "0.4":
-            group.attrs.update(values)
-            return
-        inner = {"version": self._version, **dict(group.attrs.get("ome", {})), **values}
-        group.attrs["ome"] = inner
+        set_metadata(group, self._version, **values)
+
+
+def set_metadata(group: Any, version: str, **values: Any) -> None:
+    """Add to the metadata of a group, where this version of OME-Zarr keeps them."""
+    if version == "0.4":
+        group.attrs.update(values)
+        return
+    group.attrs["ome"] = {"version": version, **dict(group.attrs.get("ome", {})), **values}
 
 
 def _halved(plane: NDArray[Any]) -> NDArray[Any]:
@@ -252,6 +255,7 @@ def _omero(channels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
+def unwritable(path: Path, error: OSError) -> InputError:
+    """Return what to tell the user when a folder cannot be written."""
     reason = (error.strerror or str(error)).lower()
     return InputError(f"{path} cannot be written: {reason}; choose another folder")
