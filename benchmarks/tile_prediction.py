@@ -1,11 +1,13 @@
 """How fast the network predicts, as everybody runs it and on the plan that measurement chose.
 
-Usage: python benchmarks/tile_prediction.py [--quick] [--repeats 3] [--output FILE]
+Usage: python benchmarks/tile_prediction.py [--quick] [--repeats 3] [--device cuda] [--output FILE]
+With `--device` a graphics card is measured, and not the processor.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_unet import UNet
+from napari_unet.engine.device import resolve_device
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, choose_plan
 from napari_unet.engine.predict import PredictRequest, predict_tiles
@@ -66,6 +69,61 @@ def tile_row(channels: int, side: int, repeats: int) -> list[str]:
         f"{work / best / 1e9 / product:.0%}",
         chosen.name,
     ]
+
+
+def device_row(channels: int, side: int, device: torch.device, repeats: int) -> list[str]:
+    """Time a tile on a graphics card, from an array in memory to an array in memory."""
+    model = UNet(base_channels=channels).eval()
+    batch = torch.rand(1, 1, side, side)
+    work = flops(model, side)
+    plain = ExecutionPlan(device)
+    plans = {
+        "fp32": plain,
+        "bf16": replace(plain, dtype=torch.bfloat16, channels_last=True),
+        "fp16": replace(plain, dtype=torch.float16, channels_last=True),
+        "chosen": choose_plan(model.config, "predict", "fast", str(device)),
+    }
+    times = {}
+    for name, plan in plans.items():
+        run = plan.for_prediction(model)
+        times[name] = seconds(lambda run=run: run(batch), repeats)
+    request = PredictRequest(
+        SourceImage(np.random.default_rng(0).random((512, 512), dtype=np.float32)),
+        precision="fast",
+        device=str(device),
+    )
+    whole = seconds(lambda: list(predict_tiles(model, request)), repeats)
+    product = matmul_rate(torch.bfloat16, 8192, repeats=20, device=device.type)
+    best = min(times.values())
+    return [
+        str(channels),
+        f"{side} -> {side - 2 * model.config.halo}",
+        f"{work / 1e9:.0f}",
+        *(f"{time * 1e3:.2f}" for time in times.values()),
+        plans["chosen"].name,
+        f"{work / best / 1e12:.0f}",
+        f"{work / best / 1e9 / product:.0%}",
+        f"{whole * 1e3:.1f}",
+    ]
+
+
+def device_table(widths: tuple[int, ...], device: torch.device, repeats: int) -> str:
+    """Measure a graphics card."""
+    header = [
+        "channels",
+        "tile",
+        "GFLOP",
+        "fp32, ms",
+        "bf16, ms",
+        "fp16, ms",
+        "as chosen, ms",
+        "chosen",
+        "TFLOP/s at best",
+        "of the bf16 matrix product",
+        "512 x 512 image as a job, ms",
+    ]
+    sides = (572, 700, 1212)
+    return table(header, [device_row(w, s, device, repeats) for w in widths for s in sides])
 
 
 def size_row(channels: int, inner: int, repeats: int) -> list[str]:
@@ -149,9 +207,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="narrow networks only, one repeat")
     parser.add_argument("--repeats", type=int, default=3, help="each time is the median of these")
+    parser.add_argument("--device", help="a graphics card that is measured, such as cuda")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     widths = (16,) if arguments.quick else (16, 32, 64)
+    if arguments.device:
+        device = resolve_device(arguments.device)
+        text = device_table(widths, device, 3 if arguments.quick else 30)
+        publish("Prediction on a graphics card", text, arguments.output)
+        return
     sizes = (256, 512) if arguments.quick else (256, 384, 512, 640, 704, 768, 1024)
     repeats = 1 if arguments.quick else max(1, arguments.repeats)
     publish("Prediction", "\n\n".join(tables(widths, sizes, repeats)), arguments.output)

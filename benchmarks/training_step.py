@@ -18,6 +18,7 @@ from report import publish, seconds, table
 
 from napari_unet import UNet
 from napari_unet.engine.ahead import Ahead
+from napari_unet.engine.device import resolve_device
 from napari_unet.engine.finetune import FinetuneRequest, finetune
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, choose_plan
@@ -25,22 +26,22 @@ from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.model.augment import AugmentConfig, Patch, sample_patch
 from napari_unet.model.losses import weighted_cross_entropy
 
-_PLANS = (
-    ExecutionPlan(torch.device("cpu")),
-    ExecutionPlan(torch.device("cpu"), channels_last=True),
-    ExecutionPlan(torch.device("cpu"), torch.bfloat16, channels_last=True),
-)
 
-
-def step_row(channels: int, side: int, repeats: int) -> list[str]:
+def step_row(channels: int, side: int, repeats: int, device: torch.device) -> list[str]:
     """Time forward, loss, backward and update on one patch, in every plan."""
     times = []
-    for plan in _PLANS:
-        model = UNet(base_channels=channels).train().to(memory_format=plan.memory_format)
+    plans = (
+        ExecutionPlan(device),
+        ExecutionPlan(device, channels_last=True),
+        ExecutionPlan(device, torch.bfloat16, channels_last=True),
+    )
+    for plan in plans:
+        model = UNet(base_channels=channels).train().to(device, memory_format=plan.memory_format)
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.99)
-        batch = torch.rand(1, 1, side, side).contiguous(memory_format=plan.memory_format)
+        batch = torch.rand(1, 1, side, side, device=device)
+        batch = batch.contiguous(memory_format=plan.memory_format)
         output = side - 2 * model.config.halo
-        labels = torch.randint(0, 3, (1, output, output))
+        labels = torch.randint(0, 3, (1, output, output), device=device)
 
         def step(model=model, optimizer=optimizer, batch=batch, labels=labels, plan=plan) -> None:
             with plan.autocast():
@@ -48,13 +49,15 @@ def step_row(channels: int, side: int, repeats: int) -> list[str]:
             optimizer.zero_grad()
             weighted_cross_entropy(logits, labels, None).backward()
             optimizer.step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
 
         times.append(seconds(step, repeats))
-    chosen = choose_plan(UNet(base_channels=channels).config, "train")
+    chosen = choose_plan(UNet(base_channels=channels).config, "train", device=str(device))
     return [
         str(channels),
         f"{side} -> {output}",
-        *(f"{t:.3f}" for t in times),
+        *(f"{t:.4f}" if device.type == "cuda" else f"{t:.3f}" for t in times),
         f"{times[0] / min(times):.1f} x",
         chosen.name,
     ]
@@ -158,10 +161,13 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="narrow networks only, one repeat")
+    parser.add_argument("--device", default="cpu", help="where the first table is measured")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     widths = (16,) if arguments.quick else (16, 32, 64)
     repeats = 1 if arguments.quick else 3
+    device = resolve_device(arguments.device)
+    repeats = repeats if device.type == "cpu" else 20
     steps = table(
         [
             "channels",
@@ -172,8 +178,11 @@ def main() -> None:
             "gain",
             "chosen here",
         ],
-        [step_row(width, side, repeats) for width in widths for side in (252, 572)],
+        [step_row(width, side, repeats, device) for width in widths for side in (252, 572)],
     )
+    if device.type != "cpu":
+        publish("Training step on a graphics card", steps, arguments.output)
+        return
     patches = table(
         ["patch", "cut out, ms", "augmented, ms"],
         [patch_row(side, repeats) for side in (252, 572)],

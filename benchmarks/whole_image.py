@@ -7,6 +7,8 @@ convolutions, which is how networks for MONAI are built and costs less. A third 
 bfloat16 and channels last, which are not its defaults. Needs monai
 (``pip install --no-deps monai``).
 
+A graphics card is taken for both if there is one.
+
 On a machine that others use as well, `--one-thread` counts the processor time of a single thread.
 
 Usage: python benchmarks/whole_image.py peers|sizes [--quick] [--output FILE] [--plot FILE]
@@ -15,6 +17,7 @@ Usage: python benchmarks/whole_image.py peers|sizes [--quick] [--output FILE] [-
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +30,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_unet import UNet
+from napari_unet.engine.device import resolve_device
 from napari_unet.engine.events import TilePredicted
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import choose_plan
@@ -34,18 +38,19 @@ from napari_unet.engine.predict import PredictRequest, predict_tiles
 from napari_unet.engine.remaining_tiles import inner_sizes
 from napari_unet.ops.tiling import plan_tiles
 
+_DEVICE = resolve_device("auto")
 _SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
 def padded(model: UNet) -> UNet:
     """Return a network with the same weights whose 3x3 convolutions are padded with zeros."""
-    copy = UNet.from_config(model.config)
-    copy.load_state_dict(model.state_dict())
-    for layer in copy.modules():
+    found = UNet.from_config(model.config)
+    found.load_state_dict(model.state_dict())
+    for layer in found.modules():
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
             layer.padding = (1, 1)
-    copy._check = lambda _image: None  # type: ignore[method-assign]
-    return copy.eval()
+    found._check = lambda _image: None  # type: ignore[method-assign]
+    return found.eval()
 
 
 def flops(model: UNet, *sides: int) -> float:
@@ -60,7 +65,7 @@ def flops(model: UNet, *sides: int) -> float:
 def our_work(model: UNet, side: int) -> tuple[float, float]:
     """Return the operations of all our tiles, and of the image if each pixel counted once."""
     config = model.config
-    sizes = inner_sizes(config, choose_plan(config, "predict", "fast"), None)
+    sizes = inner_sizes(config, choose_plan(config, "predict", "fast", str(_DEVICE)), None)
     tiles = plan_tiles((side, side), config.geometries, sizes)
     outer = [span.stop - span.start for span in tiles[0].outer]
     grid = -(-side // config.stride) * config.stride
@@ -70,7 +75,9 @@ def our_work(model: UNet, side: int) -> tuple[float, float]:
 
 def ours(model: UNet, channels: np.ndarray) -> Callable[[], object]:
     """Return what predicts an image in our way."""
-    request = PredictRequest(SourceImage.from_normalized(channels), precision="fast")
+    request = PredictRequest(
+        SourceImage.from_normalized(channels), precision="fast", device=str(_DEVICE)
+    )
     return lambda: [e for e in predict_tiles(model, request) if not isinstance(e, TilePredicted)]
 
 
@@ -82,8 +89,8 @@ def monai(
 
     @torch.inference_mode()
     def run() -> Tensor:
-        batch = torch.from_numpy(channels)[None]
-        return sliding_window_inference(batch, (window, window), 4, predictor).softmax(1)
+        batch = torch.from_numpy(channels)[None].to(_DEVICE)
+        return sliding_window_inference(batch, (window, window), 4, predictor).softmax(1).cpu()
 
     return run
 
@@ -101,7 +108,7 @@ def with_context(model: UNet, window: int) -> Callable[[Tensor], Tensor]:
 
 def in_bf16(model: UNet) -> Callable[[Tensor], Tensor]:
     """Run a network in bfloat16 with channels last, as an experienced user would."""
-    fast = padded(model).to(torch.bfloat16).to(memory_format=torch.channels_last)
+    fast = padded(model).to(_DEVICE, torch.bfloat16).to(memory_format=torch.channels_last)
 
     def predict(x: Tensor) -> Tensor:
         return fast(x.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)).float()
@@ -109,13 +116,20 @@ def in_bf16(model: UNet) -> Callable[[Tensor], Tensor]:
     return predict
 
 
+def _there(model: UNet) -> UNet:
+    """Return a copy on the device that MONAI computes on."""
+    return copy.deepcopy(model).to(_DEVICE)
+
+
 def product_rate(clock: Callable[[], float], side: int = 2048) -> float:
     """Return the bf16 matrix-product rate in GFLOP/s by this clock, the best of three."""
-    a, b = (torch.randn(side, side).bfloat16() for _ in range(2))
+    a, b = (torch.randn(side, side, device=_DEVICE).bfloat16() for _ in range(2))
     best = float("inf")
     for _ in range(3):
         start = clock()
         _ = a @ b
+        if _DEVICE.type == "cuda":
+            torch.cuda.synchronize()
         best = min(best, clock() - start)
     return 2 * side**3 / best / 1e9
 
@@ -137,11 +151,11 @@ def peers(channels: int, side: int, window: int, repeats: int, clock: Callable[[
     runs = {
         "napari-unet": (ours(model, image), our_work(model, side)[0]),
         "MONAI, defaults, same network": (
-            monai(with_context(model, window), image, window),
+            monai(with_context(_there(model), window), image, window),
             windows * flops(model, context_side, context_side),
         ),
         "MONAI, defaults, padded network": (
-            monai(padded(model), image, window),
+            monai(_there(padded(model)), image, window),
             windows * flops(padded(model), window, window),
         ),
         "MONAI, bf16, channels last, padded network": (
@@ -171,7 +185,7 @@ def peers(channels: int, side: int, window: int, repeats: int, clock: Callable[[
         for name, (_, work) in runs.items()
     ]
     header = ["", "s", "TFLOP", "of it wasted", "GFLOP/s", "of the bf16 product", "takes"]
-    plan = choose_plan(model.config, "predict", "fast").name
+    plan = choose_plan(model.config, "predict", "fast", str(_DEVICE)).name
     told = (
         f"{channels} channels, {side} x {side} pixels, MONAI's windows {window}, best of {repeats} "
         f"in turn; plan: {plan}; bf16 matrix product between the runs {product:.0f} GFLOP/s"

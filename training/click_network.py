@@ -52,8 +52,7 @@ _AVERAGED_STEPS = 400
 _OF_ONE_IMAGE = 4
 # Sides of objects that are about as large as where their outline is read from, in pixels.
 _NEAR = (18.0, 64.0)
-# How often samples come from each source.
-_SHARE_DRAWN = 0.55
+# How often samples that are no drawn scenes come from each source.
 _SHARES_PHOTOGRAPHED = {
     "dsb2018": 0.5,
     "axon_myelin_em": 0.15,
@@ -76,6 +75,8 @@ class Settings:
     seed: int = 0
     regions: float = 0.15
     photographs: bool = True
+    # How often the image is a drawn scene, if there are photographs.
+    drawn: float = 0.55
     # What an object's larger side measures in the window, in pixels.
     smallest: float = 7.0
     largest: float = 130.0
@@ -104,7 +105,7 @@ class Sources:
         rng = np.random.default_rng((self._settings.seed, step))
         found: list[Sample] = []
         while len(found) < self._settings.batch:
-            if self._photographed and rng.random() > _SHARE_DRAWN:
+            if self._photographed and rng.random() > self._settings.drawn:
                 shares = np.array(list(_SHARES_PHOTOGRAPHED.values()))
                 name = str(rng.choice(list(_SHARES_PHOTOGRAPHED), p=shares / shares.sum()))
                 objects = self._photographed[name].draw(rng)

@@ -11,6 +11,7 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
+from napari_unet.engine.graphs import Recorded
 from napari_unet.model.fused import PixelLayers, can_fuse, fuse
 from napari_unet.model.unet import UNet, fold_batch_norm
 
@@ -81,19 +82,21 @@ class ExecutionPlan:
             layer.float()
             layer.register_forward_pre_hook(_in_float32)
 
+        answer: Callable[[torch.Tensor], torch.Tensor] = network
+        if not self.exact:
+            answer = _with_softmax(network)
+            answer = Recorded(answer) if self.device.type == "cuda" else answer
+
         @torch.inference_mode()
         def probabilities(batch: torch.Tensor) -> torch.Tensor:
             with self._algorithms():
-                logits: torch.Tensor = network(self._brought(batch))
-                return self._softmax(logits)
+                found = answer(self._brought(batch))
+            if not self.exact:
+                return found.cpu()
+            # torch rounds the exponential in another way where a thread's share ends.
+            return torch.from_numpy(softmax(found.cpu().numpy(), axis=1))
 
         return probabilities
-
-    def _softmax(self, logits: torch.Tensor) -> torch.Tensor:
-        if not self.exact:
-            return logits.softmax(dim=1).cpu()
-        # torch rounds the exponential in another way where a thread's share ends.
-        return torch.from_numpy(softmax(logits.cpu().numpy(), axis=1))
 
     def for_features(self, model: UNet) -> Callable[[torch.Tensor], list[torch.Tensor]]:
         """Return a function from a float32 batch to `UNet.feature_maps`, on a copy of `model`.
@@ -145,6 +148,14 @@ class ExecutionPlan:
 def _frozen_copy(model: UNet) -> UNet:
     folded = fold_batch_norm(model) if model.config.batch_norm else copy.deepcopy(model)
     return folded.eval().requires_grad_(False)
+
+
+def _with_softmax(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    def probabilities(batch: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = network(batch).softmax(dim=1)
+        return found
+
+    return probabilities
 
 
 def _in_float32(_layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
