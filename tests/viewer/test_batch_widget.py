@@ -10,6 +10,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_unet import UNet, save_model
+from napari_unet.ops.errors import InputError
 from napari_unet.viewer import controller as sessions
 from napari_unet.viewer.batch_widget import BatchWidget
 from napari_unet.viewer.controller import SegmentationController
@@ -99,6 +100,7 @@ def test_every_control_has_a_tooltip(dock):
             options.recursive,
             options.overwrite,
             options.rescale,
+            options.labels,
         ),
     ):
         assert field.toolTip()
@@ -196,3 +198,16 @@ def test_paths_are_looked_for(dock, folder, monkeypatch):
     assert dock.folder.path() == folder / "images"
     assert dock.output.path() == folder / "images" / "results"
     assert dock.predict.isEnabled()
+
+
+def test_labels_may_go_into_the_images(dock):
+    options = dock.options
+    assert not options.labels.isEnabled()
+    options.format.setCurrentIndex(options.format.findData("labels"))
+    assert options.labels.isEnabled()
+    assert options.settings().labels_into_image == "objects"
+    options.labels.setText("nuclei")
+    assert options.settings().labels_into_image == "nuclei"
+    options.labels.setText("a/b")
+    with pytest.raises(InputError, match="cannot be called"):
+        options.settings()

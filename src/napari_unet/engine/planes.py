@@ -25,8 +25,10 @@ from napari_unet.engine.events import (
     TilePredicted,
 )
 from napari_unet.engine.image import SourceImage
-from napari_unet.engine.images.axes import ImageInfo
-from napari_unet.engine.images.storing import result_store
+from napari_unet.engine.images.axes import Corrections, ImageInfo
+from napari_unet.engine.images.lazy import OpenedImage
+from napari_unet.engine.images.opening import open_image
+from napari_unet.engine.images.storing import LabelsIntoImage, ResultStore, result_store
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.results import InstanceSettings, find_instances
 from napari_unet.ops.errors import InputError
@@ -274,11 +276,85 @@ def save_stack(
         If a file cannot be written.
     """
     store = result_store(stem, info, len(probability), with_objects=instances is not None)
+    yield from _store_planes(store, probability, planes, instances, stop)
+
+
+def save_into_image(
+    path: Path,
+    name: str,
+    probability: NDArray[np.float32],
+    planes: Sequence[Plane],
+    instances: NDArray[np.int32] | None = None,
+    stop: threading.Event | None = None,
+    *,
+    replace: bool = False,
+) -> Iterator[PlaneFinished | FileSaved]:
+    """Write objects and classes into the OME-Zarr that the image is, as its labels.
+
+    Parameters
+    ----------
+    path
+        The folder of the image.
+    name
+        Of the objects; the classes are called NAME_classes.
+    probability, planes, instances, stop
+        As for `save_stack`; of the level of the image that has these sides.
+    replace
+        Whether labels of these names are replaced.
+
+    Yields
+    ------
+    PlaneFinished
+        After every plane.
+    FileSaved
+        Last, unless it was stopped.
+
+    Raises
+    ------
+    InputError
+        If the image has other sides, cannot take them in, or has labels of that name.
+    """
+    shape = probability.shape[1:]
+    long = [axis for axis, length in enumerate(shape[:-2]) if length > 1]
+    with _level_of(path, (*(shape[axis] for axis in long), *shape[-2:])) as image:
+        with_objects = instances is not None
+        store = LabelsIntoImage(
+            image, name, len(probability), replace=replace, with_objects=with_objects
+        )
+        yield from _store_planes(store, probability, planes, instances, stop, long)
+
+
+def _level_of(path: Path, shape: tuple[int, ...]) -> OpenedImage:
+    """Open an image at the level that has these sides."""
+    level, levels = 0, 1
+    while level < levels:
+        image = open_image(path, Corrections(level=level))
+        if (*image.stack_shape, *image.plane_shape) == shape:
+            return image
+        levels = len(image.info.levels)
+        image.close()
+        level += 1
+    raise InputError(
+        f"no level of {path} has the sides of what was predicted, {' x '.join(map(str, shape))}; "
+        "save the result as files"
+    )
+
+
+def _store_planes(
+    store: ResultStore,
+    probability: NDArray[np.float32],
+    planes: Sequence[Plane],
+    instances: NDArray[np.int32] | None,
+    stop: threading.Event | None,
+    axes: Sequence[int] | None = None,
+) -> Iterator[PlaneFinished | FileSaved]:
+    """Hand planes to a store; `axes` are those of a plane's position that the store knows."""
     for number, plane in enumerate(planes, start=1):
         if stop is not None and stop.is_set():
             store.discard()
             return
         where: tuple[Any, ...] = (slice(None), *plane)
-        store.add(plane, probability[where], None if instances is None else instances[plane])
+        place = plane if axes is None else tuple(plane[axis] for axis in axes)
+        store.add(place, probability[where], None if instances is None else instances[plane])
         yield PlaneFinished(number, len(planes))
     yield FileSaved(store.finish())

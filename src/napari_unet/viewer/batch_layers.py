@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.images.axes import Corrections, ImageInfo
+from napari_unet.engine.images.labels_into import CLASSES
 from napari_unet.engine.images.lazy import OpenedImage
 from napari_unet.engine.images.opening import image_name, open_image
 from napari_unet.ops.errors import InputError
@@ -63,7 +64,10 @@ def _label_images(files: Sequence[Path]) -> list[tuple[Path, str]]:
     found = []
     for role in ("classes", "instances"):
         for path in files:
-            if path.suffix == ".zarr":
+            if path.parent.name == "labels":  # labels in the image itself
+                if path.name.endswith(CLASSES) == (role == "classes"):
+                    found.append((path, role))
+            elif path.suffix == ".zarr":
                 found.append((path / "labels" / role, role))
             elif path.stem.endswith(f"_{role}"):
                 found.append((path, role))

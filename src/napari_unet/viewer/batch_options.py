@@ -8,10 +8,15 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QLineEdit, QWidget
 
 from napari_unet.engine.images.axes import Corrections, parse_pixel_size
+from napari_unet.engine.images.labels_into import check_label_name
 from napari_unet.engine.images.predict import FileSettings
 from napari_unet.viewer.form import choice
 
-_FORMATS = {"TIFF files": "tiff", "OME-Zarr with labels": "ome-zarr"}
+_FORMATS = {
+    "TIFF files": "tiff",
+    "OME-Zarr with labels": "ome-zarr",
+    "Labels in the images (OME-Zarr)": "labels",
+}
 
 
 class BatchOptions(QWidget):
@@ -31,6 +36,9 @@ class BatchOptions(QWidget):
         self.axes = _line("as in the files", "What the axes are, such as zcyx or tyx.")
         self.pixel_size = _line("as in the files", "Such as 0.5um, or 2,0.5,0.5um along z, y, x.")
         self.format = choice(_FORMATS, "How the results are stored.")
+        self.labels = _line("objects", "What the labels in the images are called.")
+        self.labels.setEnabled(False)
+        self.format.currentIndexChanged.connect(self._on_format_chosen)
         self.recursive = _box("Folders below as well", "Results go into folders of the same names.")
         self.recursive.setChecked(True)
         self.overwrite = _box(
@@ -49,6 +57,7 @@ class BatchOptions(QWidget):
             ("Axes", self.axes),
             ("Pixel size", self.pixel_size),
             ("Results", self.format),
+            ("Labels", self.labels),
         ):
             form.addRow(title, field)
             if isinstance(field, QLineEdit):
@@ -66,17 +75,24 @@ class BatchOptions(QWidget):
         Raises
         ------
         InputError
-            If axes or pixel size cannot be read.
+            If axes or pixel size cannot be read, or labels cannot be called so.
         """
         size, axes = self.pixel_size.text().strip(), self.axes.text().strip()
         corrections = parse_pixel_size(size) if size else Corrections()
         channels = (part.strip() for part in self.channel.text().split(","))
-        return FileSettings(
+        settings = FileSettings(
             replace(corrections, axes=axes.lower() or None),
             tuple(part for part in channels if part),
             self.rescale.isChecked(),
-            result_format=self.format.currentData(),
         )
+        if self.format.currentData() == "labels":
+            name = self.labels.text().strip() or self.labels.placeholderText()
+            return replace(settings, labels_into_image=check_label_name(name))
+        return replace(settings, result_format=self.format.currentData())
+
+    def _on_format_chosen(self) -> None:
+        self.labels.setEnabled(self.format.currentData() == "labels")
+        self.changed.emit()
 
 
 def _line(placeholder: str, tooltip: str) -> QLineEdit:

@@ -19,6 +19,7 @@ from napari_unet.viewer.actions import Action
 from napari_unet.viewer.channel_panel import ChannelPanel
 from napari_unet.viewer.exchange import guest_in_words
 from napari_unet.viewer.form import Dock, RunButton, action_reason, choice, folded, note
+from napari_unet.viewer.into_image import SaveIntoImage
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.layers import image_file
@@ -161,6 +162,8 @@ class PredictWidget(Dock):
         )
         self.save.clicked.connect(self._on_save)
         self.add_run_button(self.save)
+        self.save_into = SaveIntoImage(self.controller)
+        self.rows.addWidget(self.save_into)
 
     # ------------------------------------------------------------------ session to page
 

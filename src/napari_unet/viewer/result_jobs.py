@@ -19,6 +19,7 @@ from napari_unet.engine.planes import (
     find_volume_instances,
     on_plane,
     predict_planes,
+    save_into_image,
     save_stack,
 )
 from napari_unet.engine.predict import PredictRequest
@@ -123,6 +124,19 @@ def finding_objects(results: ResultLayers, settings: InstanceSettings) -> MakeJo
         return lambda stop: instances_job(snapshot, settings)
     planes = known.pieces()
     return lambda stop: find_stack_instances(known.probability, planes, settings, stop)
+
+
+def saving_into_image(
+    results: ResultLayers, path: Path, name: str, *, replace: bool
+) -> MakeJob | None:
+    """Return what writes the results into the OME-Zarr of the image; None if there are none."""
+    known, instances = results.everything, results.instances
+    if known is None:
+        return None
+    planes = known.planes()
+    return lambda stop: save_into_image(
+        path, name, known.probability, planes, instances, stop, replace=replace
+    )
 
 
 def saving_results(results: ResultLayers, image: Image, folder: Path) -> MakeJob | None:

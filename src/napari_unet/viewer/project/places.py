@@ -50,13 +50,19 @@ def home() -> Path:
     return Path(chosen) if chosen else user_data_path("napari-unet", appauthor=False) / "projects"
 
 
-def folder_of(layer: Image) -> Path | None:
-    """Return the folder that an image was opened from; None if it was not."""
+def file_of(layer: Image) -> Path | None:
+    """Return the file, or the folder of an OME-Zarr, that an image was opened from."""
     path = layer.source.path or layer.metadata.get(FILE_KEY)
     if not path or "://" in str(path):
         return None
     file = Path(path).absolute()
-    return file.parent if file.exists() else None
+    return file if file.exists() else None
+
+
+def folder_of(layer: Image) -> Path | None:
+    """Return the folder that an image was opened from; None if it was not."""
+    file = file_of(layer)
+    return None if file is None else file.parent
 
 
 def look(layer: Image, beside: Path | None, name: str) -> Looked:
