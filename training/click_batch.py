@@ -65,6 +65,11 @@ class ClickBatch:
         inputs, truth, real = (part.to(device, non_blocking=True) for part in parts)
         return ClickBatch(inputs.float(), truth, real)
 
+    @property
+    def clicked(self) -> Tensor:
+        """Where the discs of clicks are; shape (N, side, side), bool."""
+        return self.inputs[:, _POSITIVE : _NEGATIVE + 1].amax(dim=1) > 0
+
     def click_again(self, answer: Tensor, generator: torch.Generator) -> None:
         """Take an answer as the earlier one, and click into one of the large regions it has wrong.
 
