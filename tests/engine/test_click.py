@@ -1,5 +1,7 @@
 """Outlining the object under a click, with the network that comes with the program."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -332,3 +334,63 @@ def test_getting_ready_changes_no_answer(two_discs):
     np.testing.assert_array_equal(
         ready.outline([((70, 60), True)]).mask, other.outline([((70, 60), True)]).mask
     )
+
+
+def test_what_was_looked_at_ahead_is_not_looked_at_again(two_discs, windows_looked_at):
+    image = photograph(*two_discs)
+    fresh, eye = clicker(image), clicker(image)
+    clicks = checked_clicks([((70, 60), True)], image.shape)
+    expected = fresh.outline(clicks)
+    together = list(windows_looked_at)
+    windows_looked_at.clear()
+    list(eye.outlines(clicks, piecewise=True))
+    assert windows_looked_at == [1] * sum(together), "one by one"
+    windows_looked_at.clear()
+    found = eye.outline(clicks)
+    assert not windows_looked_at
+    assert found.box == expected.box
+    np.testing.assert_array_equal(found.mask, expected.mask)
+
+
+def test_looking_ahead_that_was_broken_off_is_gone_on_with(two_discs, windows_looked_at):
+    image = photograph(*two_discs)
+    eye = clicker(image)
+    clicks = checked_clicks([((70, 60), True)], image.shape)
+    ahead = eye.outlines(clicks, piecewise=True)
+    next(ahead)
+    next(ahead)
+    ahead.close()
+    windows_looked_at.clear()
+    expected = clicker(image).outline(clicks)
+    together = sum(windows_looked_at)
+    windows_looked_at.clear()
+    found = eye.outline(clicks)
+    assert sum(windows_looked_at) == together - 2
+    np.testing.assert_array_equal(found.mask, expected.mask)
+
+
+@pytest.mark.parametrize("change", ["clicks", "usual", "hint", "network", "previous"])
+def test_another_question_is_answered_anew(two_discs, windows_looked_at, change):
+    image = photograph(*two_discs)
+    eye = clicker(image)
+    first = eye.outline([((70, 60), True)])
+    windows_looked_at.clear()
+    if change == "hint":
+        eye.set_hint(np.full(image.shape, 0.5, np.float32))
+    elif change == "network":
+        eye.use_network(copy.deepcopy(eye.network))
+    eye.outline(
+        [((70, 61 if change == "clicks" else 60), True)],
+        first if change == "previous" else None,
+        usual=40.0 if change == "usual" else None,
+    )
+    assert windows_looked_at
+
+
+def test_what_is_seen_at_first_comes_before_the_answer(two_discs):
+    image = photograph(*two_discs)
+    eye = clicker(image)
+    clicks = [((70, 60), True)]
+    [seen] = filter(None, eye.outlines(clicks))
+    assert seen.full(image.shape)[70, 60]
+    assert not list(filter(None, eye.outlines([*clicks, ((70, 61), True)], seen)))

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet.engine import click_learning
+from napari_unet.engine import click_jobs, click_learning
 from napari_unet.engine.click import Clicker
-from napari_unet.engine.click_jobs import ClickRequest, outline_job, propagate_job, propose_job
+from napari_unet.engine.click_jobs import (
+    ClickRequest,
+    look_ahead_job,
+    outline_job,
+    propagate_job,
+    propose_job,
+)
 from napari_unet.engine.events import ClicksAdapted, ObjectOutlined
 from napari_unet.engine.image import SourceImage
 from napari_unet.model.click import load_click_network
@@ -40,10 +46,29 @@ def clicker(field):
     return Clicker(SourceImage(field[0]), precision="fp32")
 
 
-def test_clicks_are_answered_once(clicker):
-    [event] = outline_job(clicker, ClickRequest((Click(30, 30),)))
+@pytest.mark.parametrize("slow", [False, True])
+def test_clicks_are_answered_once_and_before_if_it_takes_long(clicker, monkeypatch, slow):
+    monkeypatch.setattr(click_jobs, "_PATIENCE", -1.0 if slow else 1e9)
+    *before, event = outline_job(clicker, ClickRequest((Click(30, 30),)))
     assert isinstance(event, ObjectOutlined)
+    assert event.is_final
     assert event.outline.full(SHAPE)[30, 30]
+    assert [each.is_final for each in before] == [False] * slow
+    assert all(each.outline.full(SHAPE)[30, 30] for each in before)
+
+
+def test_looking_ahead_gives_way_and_ends_when_it_is_told_to(clicker):
+    stop = threading.Event()
+    ahead = look_ahead_job(clicker, ClickRequest((Click(30, 30),)), stop)
+    for _ in range(2):
+        event = next(ahead)
+        assert event.outlines == ()
+    stop.set()
+    assert not list(ahead)
+
+
+def test_looking_ahead_at_what_cannot_be_clicked_on_does_nothing(clicker):
+    assert not list(look_ahead_job(clicker, ClickRequest((Click(-3, 30),)), threading.Event()))
 
 
 def test_the_others_are_proposed(clicker, field):

@@ -8,7 +8,7 @@ at, and the answer with the best expected overlap is looked at again at its own 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -24,6 +24,7 @@ from napari_unet.engine.click_looks import (
     NEXT_SIDE,
     SIDE,
     Look,
+    first_windows,
     is_usual,
     judge,
     most_credible,
@@ -52,14 +53,12 @@ from napari_unet.ops.clicks import (
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box
 
-# Zooms of the first look; each window shows twice as much as the one before. In one of them objects
-# of 8 to 400 pixels have the size that is believed most. More zooms mislead more often than they
-# help, fewer cost overlap, see docs/explanation/clicks.md.
-_ZOOMS: Final = (2.0, 1.0, 0.5, 0.25, 0.125)
 # An object that is followed has ended where the network expects less overlap with the truth; and
 # what has less in common with its outline on the plane before is something else.
 _LEAST_OVERLAP: Final = 0.5
 _LEAST_SHARED: Final = 0.3
+# Clicks, an earlier outline, a box, and the usual size of objects.
+_Question = tuple[tuple[Click, ...], Outline | None, Box | None, float | None]
 
 
 class Clicker:
@@ -103,6 +102,7 @@ class Clicker:
         self._given = network or load_click_network()
         self._precision: Precision = precision
         self._device = device
+        self._answer: Outline
         self._pyramid: Pyramid | None = None
         self._hint: Pyramid | None = None
         self.use_network(adapted or self._given)
@@ -110,8 +110,14 @@ class Clicker:
     def use_network(self, network: UNet) -> None:
         """Answer with another network from now on."""
         self.network = network
+        self._forget_answers()
         # One for each shape of what is looked at: the weights are packed for it.
         self._runs: dict[torch.Size, Callable[[Tensor], Tensor]] = {}
+
+    def _forget_answers(self) -> None:
+        # What was asked last, and `_answer` to it; and what was seen in windows of the first look.
+        self._question: _Question | None = None
+        self._seen: tuple[tuple[Click, ...], dict[Window, Look]] = (), {}
 
     @property
     def _plan(self) -> ExecutionPlan:
@@ -131,9 +137,9 @@ class Clicker:
 
     def get_ready(self) -> None:
         """Do what is otherwise done at the first click: it takes a second or so."""
-        rows, columns = self.image.shape
-        first = [Window(rows / 2, columns / 2, zoom, FIRST_SIDE) for zoom in _ZOOMS]
-        following = Window(rows / 2, columns / 2, 1.0, NEXT_SIDE)
+        row, column = (side / 2 for side in self.image.shape)
+        first = first_windows(row, column, self.image.shape)
+        following = Window(row, column, 1.0, NEXT_SIDE)
         for windows in (first, first[:1], [following]):  # torch gets ready for each shape
             self._looks(windows, ())
 
@@ -186,6 +192,7 @@ class Clicker:
             Shape of the image, in [0, 1]; held by reference.
         """
         self._hint = None
+        self._forget_answers()
         if probability is not None:
             self._hint = Pyramid(torch.from_numpy(np.asarray(probability, np.float32))[None])
 
@@ -221,25 +228,80 @@ class Clicker:
             If a click lies outside of the image, or there is no positive click, no box and no
             earlier outline to begin from.
         """
+        for _ in self.outlines(clicks, previous, box, usual):
+            pass
+        return self._answer
+
+    def outlines(
+        self,
+        clicks: Iterable[tuple[Sequence[float], bool] | Click],
+        previous: Outline | None = None,
+        box: Box | None = None,
+        usual: float | None = None,
+        *,
+        piecewise: bool = False,
+    ) -> Generator[Outline | None, None, Outline]:
+        """Outline as `outline` does, and say what is seen at first.
+
+        To ask once more what was asked last, or to go on where one did not wait for the answer,
+        takes no time.
+
+        Parameters
+        ----------
+        clicks, previous, box, usual
+            As for `outline`.
+        piecewise
+            Look at one window at a time, so that what is more urgent can go between; together they
+            take less.
+
+        Yields
+        ------
+        Outline or None
+            What the first look says, if another one follows; None after another piece of work.
+
+        Returns
+        -------
+        Outline
+            The answer.
+
+        Raises
+        ------
+        InputError
+            As for `outline`.
+        """
         checked = checked_clicks(clicks, self.image.shape)
-        positive = [click for click in checked if click.positive]
-        earlier, start = None, None
+        question = checked, previous, box, usual or self.usual_extent
+        if self._question != question:
+            self._answer = yield from self._found(*question, piecewise)
+            self._question = question
+        return self._answer
+
+    def _found(
+        self,
+        clicks: tuple[Click, ...],
+        previous: Outline | None,
+        box: Box | None,
+        usual: float | None,
+        piecewise: bool,
+    ) -> Generator[Outline | None, None, Outline]:
+        shape = self.image.shape
+        positive = [click for click in clicks if click.positive]
         if previous is not None and previous.mask.any():
             earlier, start = DrawnMask(previous.mask, previous.box), previous.box
         elif box is not None:
-            start = within(box, self.image.shape)
+            start = within(box, shape)
             earlier = DrawnMask(np.full(sides(start), 0.5), start)
         elif not positive:
             raise InputError("no click is on the object; make a positive click first")
-        shape = self.image.shape
-        if earlier is None or start is None:
-            look = self._first_look(checked, positive, usual or self.usual_extent)
-            found = read(look, checked, shape)
+        else:
+            look = yield from self._first_look(clicks, positive, usual, piecewise)
+            found = read(look, clicks, shape)
             if not look.extent:
                 return found
+            yield found
             earlier, start = DrawnMask(found.mask, found.box), found.box
         window = window_around(with_clicks(start, positive), NEXT_SIDE)
-        return read(self._looks([window], checked, earlier)[0], checked, shape)
+        return read(self._looks([window], clicks, earlier)[0], clicks, shape)
 
     def follow(self, previous: Outline) -> Outline:
         """Outline the object whose outline on a neighbouring plane is known.
@@ -269,26 +331,38 @@ class Clicker:
     # ------------------------------------------------------------------ windows
 
     def _first_look(
-        self, clicks: Sequence[Click], positive: Sequence[Click], usual: float | None
-    ) -> Look:
+        self,
+        clicks: tuple[Click, ...],
+        positive: Sequence[Click],
+        usual: float | None,
+        piecewise: bool,
+    ) -> Generator[None, None, Look]:
         """Look at the usual scale, or at several, and take the answer that is most credible."""
         rows, columns = zip(*((click.row, click.column) for click in positive), strict=True)
         row, column = float(np.mean(rows)), float(np.mean(columns))
-        apart = max(np.ptp(rows), np.ptp(columns))
+        apart = float(max(np.ptp(rows), np.ptp(columns)))
         if usual is not None and apart < usual:
             known = Window(row, column, min(EXTENT / usual, LARGEST_ZOOM), FIRST_SIDE)
-            [look] = self._looks([known], clicks)
+            [look] = self._first_looks([known], clicks)
             if is_usual(look, self.image.shape, usual):
                 return look
-        longest = max(self.image.shape)
-        windows = [
-            Window(row, column, zoom, FIRST_SIDE)
-            for zoom in _ZOOMS
-            # All clicks are in the window, and it is not much wider than the image.
-            if apart * zoom < FIRST_SIDE * 0.9 and FIRST_SIDE / zoom <= 2 * (longest + SIDE)
-        ]
-        windows = windows or [Window(row, column, SIDE * 0.7 / float(apart), SIDE)]
-        return most_credible(self._looks(windows, clicks), self.image.shape, usual)
+            yield
+        windows = first_windows(row, column, self.image.shape, apart)
+        for piece in windows if piecewise else ():
+            self._first_looks([piece], clicks)
+            yield
+        return most_credible(self._first_looks(windows, clicks), self.image.shape, usual)
+
+    def _first_looks(self, windows: Sequence[Window], clicks: tuple[Click, ...]) -> list[Look]:
+        """Look at windows, each of them once as long as the clicks are the same."""
+        if self._seen[0] != clicks:
+            self._seen = clicks, {}
+        seen = self._seen[1]
+        new = [window for window in windows if window not in seen]
+        # One by one unless all are new: torch is not ready for other numbers of them.
+        for group in [new] if len(new) == len(windows) else [[window] for window in new]:
+            seen.update(zip(group, self._looks(group, clicks), strict=True))
+        return [seen[window] for window in windows]
 
     def _looks(
         self,

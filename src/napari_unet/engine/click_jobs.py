@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +42,9 @@ _SIZE_FACTOR: Final = 2.5
 _EXPECTED: Final = 0.6
 # Of a proposal, that much at most may be taken by other objects already.
 _MOST_TAKEN: Final = 0.3
+# Seconds after which what is seen at first is shown. If it is seen sooner, the answer is there in a
+# hundredth of a second, and drawing twice would only hold it up.
+_PATIENCE: Final = 0.1
 # Places that are looked at in one go, so that clicks of the user are not held up.
 _PLACES_AT_ONCE: Final = 4
 
@@ -79,10 +84,53 @@ def outline_job(clicker: Clicker, request: ClickRequest) -> Iterator[JobEvent]:
     Yields
     ------
     ObjectOutlined
-        Once.
+        The answer; before it what is seen at first, where the answer takes its time.
     """
-    found = clicker.outline(request.clicks, request.previous, request.box, request.usual)
-    yield ObjectOutlined(found)
+    outlines = clicker.outlines(request.clicks, request.previous, request.box, request.usual)
+    yield ObjectOutlined((yield from _seen_at_first(outlines)))
+
+
+def _seen_at_first(
+    outlines: Generator[Outline | None, None, Outline],
+) -> Generator[JobEvent, None, Outline]:
+    """Tell what is seen at first if that took long: the answer will take its time, too."""
+    began = time.perf_counter()
+    while True:
+        try:
+            seen = next(outlines)
+        except StopIteration as end:
+            answer: Outline = end.value
+            return answer
+        if seen is not None and time.perf_counter() - began > _PATIENCE:
+            yield ObjectOutlined(seen, is_final=False)
+
+
+def look_ahead_job(
+    clicker: Clicker, request: ClickRequest, stop: threading.Event
+) -> Iterator[JobEvent]:
+    """Look at what may be clicked on: if it is, the answer is there.
+
+    Parameters
+    ----------
+    clicker
+        What outlines objects of the image.
+    request
+        What would be asked.
+    stop
+        Checked before every window.
+
+    Yields
+    ------
+    ObjectsProposed
+        None, after each window, so that clicks need not wait for all of them.
+    """
+    with suppress(InputError):  # whoever clicks is told
+        for _ in clicker.outlines(
+            request.clicks, request.previous, request.box, request.usual, piecewise=True
+        ):
+            if stop.is_set():
+                return
+            yield ObjectsProposed((), 0, 0)
 
 
 def propagate_job(

@@ -36,6 +36,10 @@ NEXT_SIDE: Final = 84
 EXTENT: Final = 40
 #: No object is magnified more than this: there is nothing more to see.
 LARGEST_ZOOM: Final = 8.0
+# Zooms of the first look; each window shows twice as much as the one before. In one of them objects
+# of 8 to 400 pixels have the size that is believed most. More zooms mislead more often than they
+# help, fewer cost overlap, see docs/explanation/clicks.md.
+_ZOOMS: Final = (2.0, 1.0, 0.5, 0.25, 0.125)
 # How much agreement and the expected overlap count. Found with one click on 40 objects of each of
 # seven sets of docs/benchmarks.md.
 _AGREEMENT_POWER: Final = 2.0
@@ -255,6 +259,29 @@ def regions_that_meet(mask: Mask, other: Mask) -> Mask:
     """Return the connected regions of a mask that have pixels in common with another."""
     points = zip(*(axis.tolist() for axis in np.nonzero(mask & other)), strict=True)
     return region_of(mask, points)
+
+
+def first_windows(
+    row: float, column: float, shape: tuple[int, ...], apart: float = 0.0
+) -> list[Window]:
+    """Return windows of several scales around a place, the finest first.
+
+    Parameters
+    ----------
+    row, column
+        The place.
+    shape
+        Of the image.
+    apart
+        How far clicks that all have to be in a window are apart, in pixels of the image.
+    """
+    windows = [
+        Window(row, column, zoom, FIRST_SIDE)
+        for zoom in _ZOOMS
+        # All clicks are in the window, and it is not much wider than the image.
+        if apart * zoom < FIRST_SIDE * 0.9 and FIRST_SIDE / zoom <= 2 * (max(shape) + SIDE)
+    ]
+    return windows or [Window(row, column, SIDE * 0.7 / apart, SIDE)]
 
 
 def window_around(box: Box, side: int = SIDE) -> Window:

@@ -17,10 +17,13 @@ class ObjectOutlined:
         The object.
     plane
         Of a stack; 0 otherwise.
+    is_final
+        Whether this is the answer; if not, it is what is seen at first, and the answer follows.
     """
 
     outline: Outline
     plane: int = 0
+    is_final: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

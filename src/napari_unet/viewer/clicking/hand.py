@@ -65,6 +65,8 @@ class ObjectInHand(QObject):
         self._extents: deque[int] = deque(maxlen=_SIZES_KEPT)
         # Of each question the plane, and how many clicks there were.
         self._asked: dict[JobTicket, tuple[Index, int]] = {}
+        # What is seen at first, of the plane and the clicks that are asked about.
+        self._seen: tuple[Index, Outline] | None = None
         # Whether the object is to be finished as soon as its clicks are answered.
         self._finishing = False
         self._later = QTimer(self)
@@ -184,8 +186,8 @@ class ObjectInHand(QObject):
         if current is None or planes is None:
             return
         state = current.on(index)
-        usual = usual_extent(self._extents)
-        request = ClickRequest(tuple(state.clicks), state.outline, current.box, usual)
+        request = self._request(state.clicks, state.outline, current.box)
+        self._seen = None
         ticket = self._lane.submit(
             lambda stop: outline_job(clickers.of(planes, index), request),
             name="Click",
@@ -194,6 +196,22 @@ class ObjectInHand(QObject):
         )
         self._asked[ticket] = (index, len(state.clicks))
         self._later.start(_PATIENCE)
+
+    def _request(
+        self, clicks: Iterable[Click], outline: Outline | None, box: Box | None
+    ) -> ClickRequest:
+        return ClickRequest(tuple(clicks), outline, box, usual_extent(self._extents))
+
+    def expected(self, index: Index, click: Click) -> ClickRequest | None:
+        """Return what would be asked after a click; None if it is not known yet, or nothing."""
+        current, objects = self.current, self._scene.objects
+        if current is None:
+            taken = objects is not None and objects.label_at(index, (click.row, click.column))
+            return None if taken or not click.positive else self._request((click,), None, None)
+        if self._asked:  # the answer will be part of it
+            return None
+        state = current.planes.get(index, PlaneState())
+        return self._request((*state.clicks, click), state.outline, current.box)
 
     def ask_again(self) -> None:
         """Ask what is not answered once more: all jobs were ended unheard."""
@@ -207,11 +225,17 @@ class ObjectInHand(QObject):
         for ticket in self._asked:
             self._lane.stop(ticket, silence=True)
         self._asked.clear()
+        self._seen = None
 
     def _on_event(self, ticket: JobTicket, event: JobEvent) -> None:
         if ticket not in self._asked or not isinstance(event, ObjectOutlined):
             return
+        if not event.is_final:
+            self._seen = self._asked[ticket][0], event.outline
+            self._show_outline()
+            return
         index, count = self._asked.pop(ticket)
+        self._seen = None
         if self.current is None or index not in self.current.planes:
             return
         answers = self.current.planes[index].answers
@@ -243,9 +267,13 @@ class ObjectInHand(QObject):
 
     def _show_outline(self) -> None:
         index, preview = self._scene.index, self._scene.preview
-        if preview is not None:
-            state = self._state_on(index)
-            preview.show_outline(index or (), None if state is None else state.outline)
+        if preview is None:
+            return
+        state = self._state_on(index)
+        outline = None if state is None else state.outline
+        if self._seen is not None and self._seen[0] == index:
+            outline = self._seen[1]
+        preview.show_outline(index or (), outline)
 
     def _state_on(self, index: Index | None) -> PlaneState | None:
         if self.current is None or index is None:

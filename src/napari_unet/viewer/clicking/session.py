@@ -22,6 +22,7 @@ from napari_unet.viewer.clicking.following import Following
 from napari_unet.viewer.clicking.hand import ObjectInHand
 from napari_unet.viewer.clicking.hints import NetworkHints
 from napari_unet.viewer.clicking.learning import ObjectLearning
+from napari_unet.viewer.clicking.lookahead import LookAhead
 from napari_unet.viewer.clicking.objects import ObjectsLayer
 from napari_unet.viewer.clicking.proposals import Proposals
 from napari_unet.viewer.clicking.scene import ClickScene, Place
@@ -49,6 +50,8 @@ class ClickSession(QObject):
         The object that is being clicked on.
     following, proposing, learning
         What is done with objects.
+    ahead
+        What looks at what may be clicked on next.
     hints
         What clicks are told of the U-Net.
     clickers
@@ -68,9 +71,10 @@ class ClickSession(QObject):
         self.following = Following(self.scene, self.hand, self.clickers, lane)
         self.proposing = Proposals(self.scene, self.clickers, lane)
         self.learning = ObjectLearning(controller, self.scene, self.clickers, lane)
+        self.ahead = LookAhead(self.scene, self.hand, self.clickers, lane)
         self.hints = NetworkHints(controller, self.scene, self.clickers)
         parts: tuple[Any, ...] = (self.hand, self.following, self.proposing, self.learning)
-        for part in (self.scene, self.hints, *parts):
+        for part in (self.scene, self.ahead, self.hints, *parts):
             part.setParent(self)
         for part in parts:
             part.changed.connect(self.changed)

@@ -116,6 +116,7 @@ class ClickTool(QObject):
         if layer is self._layer:
             return
         if self._layer is not None:
+            self._layer.mouse_move_callbacks.remove(self._on_moved)
             self._layer.mouse_drag_callbacks.remove(self._on_pressed)
             self._layer.mouse_double_click_callbacks.remove(self._on_pressed_again)
             self._layer.events.mode.disconnect(self._tell)
@@ -123,6 +124,7 @@ class ClickTool(QObject):
                 self._layer.bind_key(key, None, overwrite=True)
         self._layer = layer
         if layer is not None:
+            layer.mouse_move_callbacks.append(self._on_moved)
             layer.mouse_drag_callbacks.append(self._on_pressed)
             layer.mouse_double_click_callbacks.append(self._on_pressed_again)
             layer.events.mode.connect(self._tell)
@@ -147,6 +149,14 @@ class ClickTool(QObject):
 
     # ------------------------------------------------------------------ mouse
 
+    def _on_moved(self, layer: Labels, event: Any) -> None:
+        """Look at what is under the pointer when it rests."""
+        under = self._session.scene.place(event.position) if self.is_on else None
+        if under is None or self._session.proposals:
+            self._session.ahead.give_up()
+        else:
+            self._session.ahead.point(*under)
+
     def _on_pressed_again(self, layer: Labels, event: Any) -> None:
         """Take the second press of a double click as a click."""
         begun = self._session.scene.place(event.position)
@@ -165,11 +175,15 @@ class ClickTool(QObject):
         pans = camera.mouse_pan
         if shift or control:
             camera.mouse_pan = False
+        if begun is not None and not control and not session.proposals:
+            session.ahead.press(*begun, event.button == _LEFT and not shift)
         try:
             yield
             while event.type == "mouse_move":
                 moved = moved or _distance(event.pos, pressed) > _STILL
                 path.append(event.position)
+                if moved:
+                    session.ahead.give_up()
                 if moved and control and begun is not None:
                     session.scene.show_box(*self._box_of(begun, event.position))
                 elif moved and shift and begun is not None:
