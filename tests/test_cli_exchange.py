@@ -39,6 +39,44 @@ def test_export_inspect_and_predict(run, model, tmp_path):
     assert (tmp_path / "results" / "image_probabilities.tif").exists()
 
 
+def test_outputs_have_the_names_that_the_package_gives_its_channels(run, model, tmp_path):
+    from napari_unet.engine.images.opening import open_image
+
+    image = np.random.default_rng(0).random((2, 40, 50)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "image.tif", image, imagej=True, metadata={"axes": "ZYX"})
+    package = tmp_path / "package.zip"
+    names = ("--class-name", "background", "--class-name", "nuclei")
+    assert run("export", model, "-o", package, *names).exit_code == 0
+    said = run("inspect", package).stdout
+    assert "background; nuclei" in said
+
+    for kind in ("tiff", "ome-zarr"):
+        options = ("-m", package, "-o", tmp_path, "--format", kind)
+        assert run("predict", tmp_path / "image.tif", *options).exit_code == 0
+    with open_image(tmp_path / "image_prediction.ome.zarr") as found:
+        assert found.info.channels == ("background", "nuclei")
+    with tifffile.TiffFile(tmp_path / "image_probabilities.tif") as file:
+        assert file.series[0].axes == "ZCYX"
+        assert file.imagej_metadata["Labels"] == ["background", "nuclei"] * 2
+    options = ("-m", package, "--channel", "1", "--labels-into-image", "cells")
+    done = run("predict", tmp_path / "image_prediction.ome.zarr", *options)
+    assert done.exit_code == 0, done.output
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(tmp_path / "image_prediction.ome.zarr" / "labels" / "cells_classes")
+    told = group.attrs["ome"]["image-label"]["properties"]
+    assert told == [
+        {"label-value": 1, "class": "background"},
+        {"label-value": 2, "class": "nuclei"},
+    ]
+
+
+def test_what_a_package_of_another_program_takes_and_answers_is_told(run, tmp_path):
+    package = write_folder(tmp_path / "package", package_files())
+    said = json.loads(run("inspect", package, "--json").stdout)
+    assert "y (8 + n x 4)" in said["input"]
+    assert said["class_names"] == ["background", "object"]
+
+
 def test_onnx_by_the_ending_of_the_file(run, model, tmp_path):
     done = run("export", model, "-o", tmp_path / "network.onnx")
     assert done.exit_code == 0, done.output

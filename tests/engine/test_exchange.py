@@ -25,6 +25,7 @@ from napari_unet.engine.predict import PredictRequest, assemble, predict
 from napari_unet.engine.usage import LearnedFrom, Usage
 from napari_unet.model.unet import UNet
 from napari_unet.model.zoo.container import open_container
+from napari_unet.model.zoo.description import read_description
 from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.model.zoo.onnx_file import OnnxFile
 from napari_unet.ops.errors import InputError
@@ -111,6 +112,33 @@ def test_the_pixel_size_goes_along(tmp_path):
     *_, saved = export_model(request)
     assert saved.paths == (tmp_path / "a.b.onnx",)  # a dot in a name stays
     assert usage_of(saved.paths[0]).learned_from == learned
+
+
+STAINS, TISSUES = ("DAPI (405)", "GFP"), ("background", "nuclei", "border")
+
+
+@pytest.mark.parametrize("kind", ["bioimageio", "onnx"])
+def test_names_of_channels_and_classes_go_along_and_come_back(tmp_path, kind):
+    model = lively(depth=1, in_channels=2, classes=3)
+    usage = Usage(learned_from=LearnedFrom(channels=STAINS), class_names=TISSUES)
+    *_, saved = export_model(ExportRequest(model, tmp_path / "first", kind, usage=usage))
+    found = usage_of(saved.paths[0])
+    assert found.learned_from.channels == STAINS
+    assert found.class_names == TISSUES
+    if kind == "bioimageio":
+        opened = open_model(saved.paths[0])
+        again = ExportRequest(opened.network, tmp_path / "again", usage=opened.usage)
+        *_, saved = export_model(again)
+        description = read_description(open_container(saved.paths[0]))
+        assert description.input.channel_names == STAINS
+        assert description.class_names == TISSUES
+
+
+def test_names_on_the_card_go_before_those_that_were_learned(tmp_path):
+    usage = Usage(class_names=("background", "nuclei"))
+    request = ExportRequest(lively(depth=1), tmp_path / "p", card=CARD, usage=usage)
+    *_, saved = export_model(request)
+    assert open_model(saved.paths[0]).usage.class_names == CARD.class_names
 
 
 def test_our_own_package_can_learn_on(exported):

@@ -59,6 +59,27 @@ def test_the_axes_of_a_package_are_read():
     assert found.weights["onnx"].file == "weights.onnx"
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(["nuclei"], ("nuclei",)), (["raw"], ()), (["channel0"], ()), (["probability"], ())],
+)
+def test_names_of_channels_are_read_unless_they_are_made_up(names, expected):
+    place = next(n for n, axis in enumerate(GOOD["inputs"][0]["axes"]) if axis["type"] == "channel")
+    found = parse_description(changed(("inputs", 0, "axes", place, "channel_names"), names))
+    assert found.input.channel_names == expected
+    assert any(str(axis) == f"channel ({(expected or ('1',))[0]})" for axis in found.input.axes)
+
+
+def test_an_answer_without_background_gets_one():
+    place = next(
+        n for n, axis in enumerate(GOOD["outputs"][0]["axes"]) if axis["type"] == "channel"
+    )
+    values = changed(("outputs", 0, "axes", place, "channel_names"), ["nuclei"])
+    assert parse_description(values).class_names == ("background", "nuclei")
+    values["config"] = {"napari_unet": {"answers": "classes"}}
+    assert parse_description(values).class_names == ("nuclei",)
+
+
 def test_the_older_format_says_the_same_in_other_words():
     found = parse_description(OLD)
     assert [(axis.size, axis.step) for axis in found.input.space] == [(32, 8), (32, 8)]

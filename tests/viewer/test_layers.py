@@ -99,6 +99,14 @@ def test_another_number_of_classes_begins_anew(results, model_viewer):
     assert "im: probability of class 3" in names
 
 
+def test_layers_have_the_names_of_the_classes(results, model_viewer):
+    results.class_names = ("background", "nuclei")
+    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9))
+    assert "im: probability of nuclei" in model_viewer.layers
+    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9, classes=3))  # of another network
+    assert "im: probability of class 3" in model_viewer.layers
+
+
 def test_a_renamed_layer_is_still_known(results, model_viewer):
     results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9))
     count = len(model_viewer.layers)

@@ -122,6 +122,8 @@ def inspect_command(package: Path, as_json: bool) -> None:
         "channels": network.config.in_channels,
         "classes": network.config.classes,
         "can_learn": not isinstance(network, ForeignModel),
+        "channel_names": list(opened.usage.learned_from.channels),
+        "class_names": list(opened.usage.names_of(network.config.classes)),
     }
     if opened.description is not None:
         values |= _card(opened.description)
@@ -146,6 +148,8 @@ def _foreign(model: ForeignModel) -> dict[str, Any]:
 
     said = model.description
     return {
+        "input": [str(axis) for axis in said.input.axes],
+        "output": [str(axis) for axis in said.output.axes],
         "weights": model.weights_format,
         "normalisation": [step.name for step in said.input.steps],
         "afterwards": [step.name for step in said.output.steps],
@@ -161,4 +165,4 @@ def _in_words(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.2g}"
-    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "; ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -245,8 +245,9 @@ def save_stack(
     planes: Sequence[Plane],
     instances: NDArray[np.int32] | None = None,
     stop: threading.Event | None = None,
+    names: Sequence[str] = (),
 ) -> Iterator[PlaneFinished | FileSaved]:
-    """Write the results of a stack as TIFF files, with its axes and pixel sizes.
+    """Write the results of an image or a stack as TIFF files, with its axes and pixel sizes.
 
     Parameters
     ----------
@@ -262,6 +263,8 @@ def save_stack(
         Shape (..., Y, X), 0 is background; None if no objects were cut out.
     stop
         Checked before every plane; nothing is written then.
+    names
+        What the classes are called, background first; empty numbers them.
 
     Yields
     ------
@@ -275,7 +278,9 @@ def save_stack(
     InputError
         If a file cannot be written.
     """
-    store = result_store(stem, info, len(probability), with_objects=instances is not None)
+    with_objects, classes = instances is not None, len(probability)
+    names = names if len(names) == classes else ()
+    store = result_store(stem, info, classes, with_objects=with_objects, names=names)
     yield from _store_planes(store, probability, planes, instances, stop)
 
 
@@ -288,6 +293,7 @@ def save_into_image(
     stop: threading.Event | None = None,
     *,
     replace: bool = False,
+    names: Sequence[str] = (),
 ) -> Iterator[PlaneFinished | FileSaved]:
     """Write objects and classes into the OME-Zarr that the image is, as its labels.
 
@@ -301,6 +307,8 @@ def save_into_image(
         As for `save_stack`; of the level of the image that has these sides.
     replace
         Whether labels of these names are replaced.
+    names
+        What the classes are called, background first; empty numbers them.
 
     Yields
     ------
@@ -317,9 +325,14 @@ def save_into_image(
     shape = probability.shape[1:]
     long = [axis for axis, length in enumerate(shape[:-2]) if length > 1]
     with _level_of(path, (*(shape[axis] for axis in long), *shape[-2:])) as image:
-        with_objects = instances is not None
+        classes = len(probability)
         store = LabelsIntoImage(
-            image, name, len(probability), replace=replace, with_objects=with_objects
+            image,
+            name,
+            classes,
+            replace=replace,
+            with_objects=instances is not None,
+            names=names if len(names) == classes else (),
         )
         yield from _store_planes(store, probability, planes, instances, stop, long)
 

@@ -229,16 +229,6 @@ def save_results(
     return tuple(paths)
 
 
-def save_results_job(
-    stem: Path,
-    probability: NDArray[np.float32],
-    instances: NDArray[np.int32] | None,
-    like: ImageFile | None,
-) -> Iterator[FileSaved]:
-    """Return the job of `save_results`."""
-    yield FileSaved(save_results(stem, probability, instances, like))
-
-
 def save_model_job(
     model: UNet, path: Path, notes: Mapping[str, Any] | None = None
 ) -> Iterator[FileSaved]:

@@ -12,6 +12,7 @@ from napari_unet.engine.images.axes import PixelSize, tidy_unit, usable_size
 from napari_unet.engine.results import InstanceSettings
 from napari_unet.model.checkpoint import load_notes
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.labels import numbered_classes
 
 #: Over what grey values are scaled: every plane by itself, or all planes of a stack alike.
 Scaling = Literal["plane", "image"]
@@ -80,6 +81,8 @@ class Usage:
         For people: recipe, measure, score, steps.
     learned_from
         What other images must be like.
+    class_names
+        What the classes are called, background first; empty if nobody named them.
     """
 
     kind: Literal["instances", "semantic", "strokes"] = "strokes"
@@ -88,6 +91,13 @@ class Usage:
     averaging: Averaging = "none"
     training: Mapping[str, Any] = field(default_factory=dict)
     learned_from: LearnedFrom = field(default_factory=LearnedFrom)
+    class_names: tuple[str, ...] = ()
+
+    def names_of(self, classes: int) -> tuple[str, ...]:
+        """Return a name for each of so many classes: its own, or a number."""
+        if len(self.class_names) == classes:
+            return self.class_names
+        return numbered_classes(classes)
 
     def learned_at(self, size: PixelSize | None, channels: tuple[str, ...] = ()) -> Usage:
         """Return these values with what is known of the images that were learned from.
@@ -128,6 +138,7 @@ class Usage:
                 averaging,
                 dict(values.get("training", {})),
                 LearnedFrom.from_dict(values.get("learned_from", {})),
+                tuple(str(name) for name in values.get("class_names", ())),
             )
         except (AttributeError, TypeError, ValueError) as error:
             raise InputError("the notes on the model's use are damaged; train it again") from error

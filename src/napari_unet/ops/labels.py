@@ -114,3 +114,8 @@ def connected_regions(labels: NDArray[Any]) -> tuple[NDArray[np.int32], int]:
         labels, background=0, connectivity=labels.ndim, return_num=True
     )
     return regions.astype(np.int32), int(count)
+
+
+def numbered_classes(classes: int) -> tuple[str, ...]:
+    """Return what classes are called that nobody named: background, class 2, class 3 ..."""
+    return ("background", *(f"class {label}" for label in range(2, classes + 1)))

@@ -337,6 +337,8 @@ class SegmentationController(QObject):
         self.changed.emit()
 
     def _on_event(self, ticket: JobTicket, event: JobEvent) -> None:
+        if self.layers.results is not None:
+            self.layers.results.class_names = self.segmenter.usage.class_names
         if self._preview.owns(ticket) or self._answer.owns(ticket):
             self._reports.show_quietly(event)
             return

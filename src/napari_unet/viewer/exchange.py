@@ -43,7 +43,9 @@ def guest_in_words(segmenter: Segmenter) -> str | None:
     if segmenter.guest is None:
         return None
     name = segmenter.guest.description.name or "without a name"
-    return f"Model: {name}, of another program. It predicts, and cannot learn."
+    names = segmenter.guest.description.class_names
+    answers = f" and answers with {', '.join(names)}" if names else ""
+    return f"Model: {name}, of another program. It predicts{answers}, and cannot learn."
 
 
 def exporting(

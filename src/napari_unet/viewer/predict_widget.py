@@ -24,7 +24,7 @@ from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.layers import image_file
 from napari_unet.viewer.model_files import ModelFiles
-from napari_unet.viewer.model_fit import kind_in_words
+from napari_unet.viewer.model_fit import classes_in_words, kind_in_words
 from napari_unet.viewer.object_settings import ObjectSettings
 from napari_unet.viewer.reports import SPEAKERS
 
@@ -85,8 +85,7 @@ class PredictWidget(Dock):
         self.model = note("")
         self.model_files = ModelFiles(self.controller)
         self.channels = ChannelPanel(self.controller)
-        parts = (self.image, self.description, self.model, self.channels, self.model_files)
-        for part in parts:
+        for part in (self.image, self.description, self.model, self.channels, self.model_files):
             self.rows.addWidget(part)
 
     def _add_predict_section(self) -> None:
@@ -188,17 +187,18 @@ class PredictWidget(Dock):
         self.all_planes.setToolTip(tooltip)
 
     def _show_model(self, _step: object = None) -> None:
-        controller = self.controller
+        controller, usage = self.controller, self.controller.segmenter.usage
+        classes = classes_in_words(controller.classes, usage.class_names)
         if (guest := guest_in_words(controller.segmenter)) is not None:
             text = guest
         elif controller.why_not(Action.SAVE_MODEL) is not None:
             text = "Model: none yet. Learn in the Fine-tune dock, or load one."
         elif controller.status.speaker == SPEAKERS["at once"]:
-            text = f"Model: {controller.classes} classes, strokes answered at once"
+            text = f"Model: {classes}, strokes answered at once"
         elif controller.status.step:
-            text = f"Model: {controller.classes} classes, {controller.status.step} steps learned"
+            text = f"Model: {classes}, {controller.status.step} steps learned"
         else:
-            text = f"Model: {controller.classes} classes, from a file"
+            text = f"Model: {classes}, from a file"
         kind = controller.segmenter.takes
         if kind is not None and (kind.ndim > 2 or kind.channels > 1):
             text += f". It {kind_in_words(kind)}."

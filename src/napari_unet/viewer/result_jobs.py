@@ -27,7 +27,6 @@ from napari_unet.engine.results import (
     InstanceSettings,
     instances_job,
     save_model_job,
-    save_results_job,
 )
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.layers import file_stem, image_file, image_info
@@ -133,9 +132,9 @@ def saving_into_image(
     known, instances = results.everything, results.instances
     if known is None:
         return None
-    planes = known.planes()
+    planes, names = known.planes(), results.class_names
     return lambda stop: save_into_image(
-        path, name, known.probability, planes, instances, stop, replace=replace
+        path, name, known.probability, planes, instances, stop, replace=replace, names=names
     )
 
 
@@ -144,9 +143,7 @@ def saving_results(results: ResultLayers, image: Image, folder: Path) -> MakeJob
     if results.everything is None:
         return None
     stem, known, instances = folder / file_stem(image), results.everything, results.instances
-    if len(results.planes.shape) > 2:
-        info = image_info(image, results.planes)
-        planes = known.planes()
-        return lambda stop: save_stack(stem, info, known.probability, planes, instances, stop)
-    snapshot, like = known.probability.copy(), image_file(image, results.planes)
-    return lambda stop: save_results_job(stem, snapshot, instances, like)
+    info, planes, names = image_info(image, results.planes), known.planes(), results.class_names
+    # Of a single plane a copy: a live preview may write into it meanwhile.
+    probability = known.probability if len(info.leading) else known.probability.copy()
+    return lambda stop: save_stack(stem, info, probability, planes, instances, stop, names)

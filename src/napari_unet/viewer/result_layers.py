@@ -96,6 +96,8 @@ class ResultLayers:
         What is known of all planes; None before anything was predicted.
     instances
         Objects of all planes, shape of the planes, int32; None before they were cut out.
+    class_names
+        What the classes of the network are called, background first; empty numbers them.
     """
 
     def __init__(self, viewer: Any, source: Layer, planes: ImagePlanes | None = None) -> None:
@@ -106,6 +108,7 @@ class ResultLayers:
         self._layers: dict[str, Layer] = {}
         self.everything: Prediction | None = None
         self.instances: NDArray[np.int32] | None = None
+        self.class_names: tuple[str, ...] = ()
         for name in ("scale", "translate", "rotate", "shear", "affine"):
             getattr(source.events, name).connect(self._on_source_moved)
 
@@ -287,6 +290,8 @@ class ResultLayers:
         layer = self._get(role)
         if layer is not None or self.everything is None:
             return layer
+        names = self.class_names
+        title = names[label - 1] if len(names) == self.everything.classes else f"class {label}"
         colour = Colormap([class_colour(label) + "00", class_colour(label)], name=f"class {label}")
         return self._add(
             role,
@@ -299,6 +304,7 @@ class ResultLayers:
                 # One overlay at a time can be read; the last class is the one most often meant.
                 visible=label == self.everything.classes,
             ),
+            f"probability of {title}",
         )
 
     def _labels_layer(self, role: str, dtype: type, *, visible: bool) -> Labels:
@@ -320,9 +326,9 @@ class ResultLayers:
         """Return the pixels of a result layer in the shape of the planes, to be written to."""
         return layer.data.reshape(self.planes.shape)
 
-    def _add(self, role: str, layer: Layer) -> Any:
+    def _add(self, role: str, layer: Layer, title: str = "") -> Any:
         """Place a new layer over the image, below layers that are painted on."""
-        layer.name = f"{self.source.name}: {role}"
+        layer.name = f"{self.source.name}: {title or role}"
         for key, value in self.planes.placement().items():
             setattr(layer, key, value)
         layer.metadata[ROLE_KEY] = role

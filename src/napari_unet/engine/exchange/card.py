@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.labels import numbered_classes
 
 #: The papers on which every model of this program rests.
 PAPERS: Final = (
@@ -84,7 +85,7 @@ class ModelCard:
             If names are given, but another number of them, or one twice.
         """
         if not self.class_names:
-            return ("background", *(f"class {n}" for n in range(2, classes + 1)))
+            return numbered_classes(classes)
         if len(self.class_names) != classes or len(set(self.class_names)) != classes:
             raise InputError(
                 f"{len(self.class_names)} class names for {classes} classes; give {classes} "

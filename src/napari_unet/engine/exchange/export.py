@@ -8,7 +8,7 @@ import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
@@ -76,6 +76,14 @@ class ExportRequest:
     card: ModelCard = field(default_factory=ModelCard)
     usage: Usage = field(default_factory=Usage)
 
+    @property
+    def told(self) -> ModelCard:
+        """The card, with the names of the classes that the network learned if it has none."""
+        names = self.usage.class_names
+        if self.card.class_names or len(names) != self.model.config.classes:
+            return self.card
+        return replace(self.card, class_names=names)
+
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise InputError(f"no format {self.format!r}; choose {' or '.join(FORMATS)}")
@@ -112,7 +120,8 @@ def export_model(
     path = _with_ending(request.path, ENDINGS[request.format])
     config = request.model.config
     image = test_tensor(request.test_image, config)
-    request.card.names_of(config.classes)  # raises before any work is done
+    card = request.told
+    card.names_of(config.classes)  # raises before any work is done
     halted = threading.Event() if stop is None else stop
     steps = _Steps()
     yield steps.after("the test image is cut")
@@ -122,17 +131,15 @@ def export_model(
     yield steps.after("the test output is computed")
     if halted.is_set():
         return
-    onnx = to_onnx(request.model, describe(config, request.card, request.usage.learned_from))
+    onnx = to_onnx(request.model, describe(config, card, request.usage.learned_from))
     yield steps.after("the network is written as ONNX")
     if halted.is_set():
         return
     notes = _notes(request.usage)
     contents = onnx
     if request.format == "bioimageio":
-        own = _own_file(request.model, request.usage)
-        contents = _zipped(
-            package_files(config, request.card, tensors, onnx, own, request.usage, notes)
-        )
+        own = _own_file(request.model, replace(request.usage, class_names=card.class_names))
+        contents = _zipped(package_files(config, card, tensors, onnx, own, request.usage, notes))
     with _partial_file(path, contents) as partial:
         yield steps.after("the file is written")
         difference = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +16,7 @@ from napari_unet.model.zoo.description import Description, read_description
 from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.model.zoo.onnx_file import OnnxFile, is_onnx
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.labels import numbered_classes
 
 _ENDINGS = (".zip", ".yaml", ".yml", ".onnx")
 
@@ -133,10 +134,12 @@ def _foreign(container: Container, description: Description) -> OpenedModel:
 
 def _told(description: Description) -> Usage:
     """Return what a package tells of how its model is used."""
+    names, channels = description.class_names, description.input.channel_names
     if description.pixel is None:
-        return Usage()
+        return Usage(learned_from=LearnedFrom(channels=channels), class_names=names)
     height, width, unit = description.pixel
-    return Usage(learned_from=LearnedFrom((height, width), tidy_unit(unit)))
+    learned_from = LearnedFrom((height, width), tidy_unit(unit), channels)
+    return Usage(learned_from=learned_from, class_names=names)
 
 
 def _own(container: Container, description: Description) -> OpenedModel:
@@ -148,6 +151,10 @@ def _own(container: Container, description: Description) -> OpenedModel:
         file = Path(folder) / "model.safetensors"
         file.write_bytes(contents)
         try:
-            return OpenedModel(load_model(file), load_usage(file), description)
+            model, usage = load_model(file), load_usage(file)
         except InputError as error:
             raise InputError(str(error).replace(str(file), f"{container.path}: {name}")) from error
+    names = description.class_names
+    if not usage.class_names and names != numbered_classes(model.config.classes):
+        usage = replace(usage, class_names=names)  # older packages name them in the description
+    return OpenedModel(model, usage, description)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.exchange.card import ModelCard
-from napari_unet.engine.exchange.graph import INPUT, OPSET, OUTPUT, graph_axes
+from napari_unet.engine.exchange.graph import INPUT, OPSET, OUTPUT, GraphAxis, graph_axes
 from napari_unet.engine.images.axes import MICROMETRE
 from napari_unet.engine.pictures import coloured_labels, png, stretched
 from napari_unet.engine.usage import LearnedFrom, Usage
@@ -60,41 +60,7 @@ def describe(
     config: UNetConfig, card: ModelCard, learned_from: LearnedFrom | None = None
 ) -> dict[str, Any]:
     """Return the part of the description that says what a network takes, does and answers."""
-    pixels = _pixels(learned_from)
-    axes = list(zip(SPACE[-config.ndim :], graph_axes(config), strict=True))
-    channels = ["red", "green", "blue"] if config.in_channels == 3 else None
-    names = channels or [f"channel{n}" for n in range(config.in_channels)]
-    given: list[dict[str, Any]] = [
-        {"type": "batch"},
-        {"type": "channel", "channel_names": names},
-        *(
-            {
-                "type": "space",
-                "id": name,
-                "size": {"min": axis.smallest, "step": axis.step},
-                **pixels.get(name, {}),
-            }
-            for name, axis in axes
-        ),
-    ]
-    answered: list[dict[str, Any]] = [
-        {"type": "batch"},
-        {
-            "type": "channel",
-            "channel_names": [_identifier(n) for n in card.names_of(config.classes)],
-        },
-    ]
-    for name, axis in axes:
-        size = {"tensor_id": INPUT, "axis_id": name}
-        halo = {"halo": axis.halo} if axis.halo else {}
-        answered.append({"type": "space", "id": name, "size": size, **halo, **pixels.get(name, {})})
-    low, high = _PERCENTILES
-    scale = {
-        "axes": [name for name, _ in axes],
-        "min_percentile": low,
-        "max_percentile": high,
-        "eps": _EPSILON,
-    }
+    learned_from = learned_from or LearnedFrom()
     return {
         "format_version": FORMAT_VERSION,
         "type": "model",
@@ -103,28 +69,82 @@ def describe(
             {
                 "id": INPUT,
                 "description": "the image as it is, not normalised",
-                "axes": given,
+                "axes": _input_axes(config, learned_from),
                 "data": {"type": "float32"},
                 "pad": {"mode": "reflect"},
-                "preprocessing": [
-                    {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}},
-                    {"id": "scale_range", "kwargs": scale},
-                    {"id": "clip", "kwargs": {"min": -_LIMIT, "max": _LIMIT}},
-                    {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}},
-                ],
+                "preprocessing": _normalisation(config),
             }
         ],
         "outputs": [
             {
                 "id": OUTPUT,
                 "description": "probability of each class",
-                "axes": answered,
+                "axes": _output_axes(config, card, learned_from),
                 "data": {"type": "float32", "range": [0.0, 1.0]},
             }
         ],
         "weights": {"onnx": {"source": ONNX_FILE, "opset_version": OPSET}},
         "config": {OWN_KEY: {"answers": "classes"}},
     }
+
+
+def _input_axes(config: UNetConfig, learned_from: LearnedFrom) -> list[dict[str, Any]]:
+    pixels = _pixels(learned_from)
+    axes: list[dict[str, Any]] = [
+        {"type": "batch"},
+        {"type": "channel", "channel_names": channel_names(config, learned_from)},
+    ]
+    for name, axis in _space(config):
+        size = {"min": axis.smallest, "step": axis.step}
+        axes.append({"type": "space", "id": name, "size": size, **pixels.get(name, {})})
+    return axes
+
+
+def _output_axes(
+    config: UNetConfig, card: ModelCard, learned_from: LearnedFrom
+) -> list[dict[str, Any]]:
+    pixels = _pixels(learned_from)
+    names = [_identifier(name) for name in card.names_of(config.classes)]
+    axes: list[dict[str, Any]] = [
+        {"type": "batch"},
+        {"type": "channel", "channel_names": names},
+    ]
+    for name, axis in _space(config):
+        size = {"tensor_id": INPUT, "axis_id": name}
+        halo = {"halo": axis.halo} if axis.halo else {}
+        axes.append({"type": "space", "id": name, "size": size, **halo, **pixels.get(name, {})})
+    return axes
+
+
+def _normalisation(config: UNetConfig) -> list[dict[str, Any]]:
+    """Return how an image is normalised, in the words of the format."""
+    low, high = _PERCENTILES
+    scale = {
+        "axes": [name for name, _ in _space(config)],
+        "min_percentile": low,
+        "max_percentile": high,
+        "eps": _EPSILON,
+    }
+    return [
+        {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}},
+        {"id": "scale_range", "kwargs": scale},
+        {"id": "clip", "kwargs": {"min": -_LIMIT, "max": _LIMIT}},
+        {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}},
+    ]
+
+
+def _space(config: UNetConfig) -> list[tuple[str, GraphAxis]]:
+    return list(zip(SPACE[-config.ndim :], graph_axes(config), strict=True))
+
+
+def channel_names(config: UNetConfig, learned_from: LearnedFrom) -> list[str]:
+    """Return what the channels of the image are called: as it learned them, colours, or numbers."""
+    known = [_identifier(name) for name in learned_from.channels]
+    if len(set(known)) == len(known) == config.in_channels:
+        return known
+    if config.in_channels == 3:
+        return ["red", "green", "blue"]
+    return [f"channel{number}" for number in range(config.in_channels)]
 
 
 def package_files(
@@ -190,9 +210,9 @@ def cover_picture(tensors: TestTensors) -> bytes:
     return png(np.concatenate([shown, found], axis=1))
 
 
-def _pixels(learned_from: LearnedFrom | None) -> dict[str, dict[str, Any]]:
+def _pixels(learned_from: LearnedFrom) -> dict[str, dict[str, Any]]:
     """Return the pixel size of the images that it learned from, by axis, if the format knows it."""
-    size = None if learned_from is None else learned_from.size
+    size = learned_from.size
     if size is None or size.unit not in _UNITS:
         return {}
     sides = {"y": size.height, "x": size.width}

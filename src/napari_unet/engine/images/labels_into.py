@@ -51,10 +51,11 @@ class _Level:
 
 @dataclass(frozen=True, slots=True)
 class LabelImage:
-    """Name and number type of a label image."""
+    """Name and number type of a label image, and what its values 1, 2 ... are called."""
 
     name: str
     dtype: str
+    values: tuple[str, ...] = ()
 
 
 class LabelsInImage:
@@ -245,7 +246,10 @@ class LabelsInImage:
             multiscale["coordinateTransformations"] = whole
         if self._version == "0.4":
             multiscale["version"] = "0.4"
-        source = {"version": self._version, "source": {"image": "../../"}}
+        source: dict[str, Any] = {"version": self._version, "source": {"image": "../../"}}
+        if label.values:
+            named = enumerate(label.values, start=1)
+            source["properties"] = [{"label-value": n, "class": name} for n, name in named]
         set_metadata(node, self._version, multiscales=[multiscale], **{"image-label": source})
 
     def _create_level(self, node: Any, name: str, shape: tuple[int, ...], dtype: str) -> None:

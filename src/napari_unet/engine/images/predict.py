@@ -248,6 +248,8 @@ class _FileJob:
     def _store(self, stem: Path) -> ResultStore:
         predictor, settings = self._predictor, self._settings
         classes, ndim = predictor.model.config.classes, predictor.ndim
+        told = predictor.usage.class_names
+        names = told if len(told) == classes else ()
         if settings.labels_into_image is not None:
             return LabelsIntoImage(
                 self._image,
@@ -256,9 +258,10 @@ class _FileJob:
                 ndim,
                 replace=predictor.replace_labels,
                 job=predictor.fingerprint,
+                names=names,
             )
         kind, version = settings.result_format, settings.zarr_version
-        return result_store(stem, self._image.info, classes, ndim, kind, version)
+        return result_store(stem, self._image.info, classes, ndim, kind, version, names=names)
 
     def _go_on(self, begun: Begun, places: Sequence[PlaneIndex]) -> int:
         """Take up what an earlier run has stored; return how many pieces that are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -18,6 +18,7 @@ from napari_unet.engine.images.lazy import OpenedImage, PlaneIndex
 from napari_unet.engine.images.scratch import Scratch
 from napari_unet.engine.images.tiff_writing import stack_writer
 from napari_unet.engine.images.zarr_writing import OmeZarrWriter, Version
+from napari_unet.ops.labels import numbered_classes
 
 ResultFormat = Literal["tiff", "ome-zarr"]
 RESULT_FORMATS: Final[tuple[ResultFormat, ...]] = ("tiff", "ome-zarr")
@@ -76,6 +77,7 @@ def result_store(
     version: Version = "0.5",
     *,
     with_objects: bool = True,
+    names: Sequence[str] = (),
 ) -> ResultStore:
     """Begin to store the results of an image.
 
@@ -96,11 +98,13 @@ def result_store(
         Of OME-Zarr.
     with_objects
         Whether objects were cut out; otherwise none are added, and there is no file of them.
+    names
+        What the classes are called, background first; empty numbers them.
     """
     make_folder(stem.parent)
     if kind == "tiff":
-        return _TiffResults(stem, info, classes, ndim, with_objects)
-    return _ZarrResults(stem, info, classes, ndim, version, with_objects)
+        return _TiffResults(stem, info, classes, ndim, with_objects, names)
+    return _ZarrResults(stem, info, classes, ndim, version, with_objects, names)
 
 
 def _axes(info: ImageInfo, names: str) -> tuple[Axis, ...]:
@@ -126,6 +130,8 @@ class LabelsIntoImage:
         What stands for the model and the settings; the same job goes on where it was ended.
     with_objects
         Whether objects were cut out; otherwise the classes alone are written.
+    names
+        What the classes are called, background first; empty numbers them.
 
     Raises
     ------
@@ -143,9 +149,11 @@ class LabelsIntoImage:
         replace: bool = False,
         job: str = "",
         with_objects: bool = True,
+        names: Sequence[str] = (),
     ) -> None:
         self._name, self._names = name, f"{name}{CLASSES}"
-        labels = [LabelImage(self._names, str(np.min_scalar_type(classes)))]
+        told = tuple(names or numbered_classes(classes))
+        labels = [LabelImage(self._names, str(np.min_scalar_type(classes)), told)]
         if with_objects:
             labels.insert(0, LabelImage(name, "uint32"))
         self._labels = LabelsInImage(image, labels, replace=replace, job=job)
@@ -194,9 +202,16 @@ class _TiffResults:
     begun = Begun()
 
     def __init__(
-        self, stem: Path, info: ImageInfo, classes: int, ndim: int, with_objects: bool
+        self,
+        stem: Path,
+        info: ImageInfo,
+        classes: int,
+        ndim: int,
+        with_objects: bool,
+        names: Sequence[str],
     ) -> None:
         self._stem = stem
+        self._names = tuple(names)
         self._with_objects = with_objects
         # t, z, then what is added: (classes, y, x), or (classes, z, y, x)
         self._leading = _axes(info, "tz" if ndim == 2 else "t")
@@ -222,7 +237,7 @@ class _TiffResults:
         most = np.min_scalar_type(self._most)
         classes = np.min_scalar_type(self._classes.length)
         written = [
-            self._write("probabilities", self._maps(), axes, np.float32),
+            self._write("probabilities", self._maps(), axes, np.float32, self._names),
             self._write("classes", self._most_probable(), self._labels, classes),
         ]
         if self._with_objects:
@@ -235,10 +250,15 @@ class _TiffResults:
         self._objects.close()
 
     def _write(
-        self, kind: str, planes: Iterator[NDArray[Any]], axes: tuple[Axis, ...], dtype: Any
+        self,
+        kind: str,
+        planes: Iterator[NDArray[Any]],
+        axes: tuple[Axis, ...],
+        dtype: Any,
+        channels: Sequence[str] = (),
     ) -> Path:
         path = self._stem.with_name(f"{self._stem.name}_{kind}.tif")
-        return write_atomically(path, stack_writer(planes, axes, dtype))
+        return write_atomically(path, stack_writer(planes, axes, dtype, channels))
 
     def _places(self) -> Iterator[tuple[PlaneIndex, PlaneIndex]]:
         """Go through all planes: the index before the classes, and the one behind them."""
@@ -276,17 +296,17 @@ class _ZarrResults:
         ndim: int,
         version: Version,
         with_objects: bool,
+        names: Sequence[str],
     ) -> None:
         labels = _axes(info, "tzyx")
         times = [axis for axis in labels if axis.name == "t"]
         axes = (*times, Axis("c", classes), *(axis for axis in labels if axis.name != "t"))
-        names = ["background", *(f"class {label}" for label in range(2, classes + 1))]
         self._writer = OmeZarrWriter(
             stem.with_name(f"{stem.name}_prediction.ome.zarr"),
             axes,
             np.float32,
             version=version,
-            channels=names,
+            channels=names or numbered_classes(classes),
             labels=("classes", "instances") if with_objects else ("classes",),
         )
         self._times = len(times)

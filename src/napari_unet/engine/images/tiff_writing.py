@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -33,7 +33,10 @@ def tiff_writer(
 
 
 def stack_writer(
-    planes: Iterable[NDArray[Any]], axes: tuple[Axis, ...], dtype: Any
+    planes: Iterable[NDArray[Any]],
+    axes: tuple[Axis, ...],
+    dtype: Any,
+    channels: Sequence[str] = (),
 ) -> Callable[[BinaryIO], object]:
     """Return a function that writes planes to an open file, one after the other.
 
@@ -45,12 +48,16 @@ def stack_writer(
         In the order t, z, c, y, x for ImageJ, those that there are; lengths, sizes and units.
     dtype
         Of the file.
+    channels
+        What the channels are called; empty names none.
     """
     dtype = np.dtype(dtype)
     shape = tuple(axis.length for axis in axes)
     imagej = dtype.itemsize <= 2 or dtype == np.float32
     imagej = imagej and math.prod(shape) * dtype.itemsize < _LARGEST_IMAGEJ
     metadata, options = (_imagej_options if imagej else _ome_options)(axes)
+    if channels:
+        metadata |= _named(axes, tuple(channels), imagej)
     metadata["axes"] = "".join(axis.name for axis in axes).upper()
 
     def write(file: BinaryIO) -> object:
@@ -97,6 +104,14 @@ def _ome_options(axes: tuple[Axis, ...]) -> tuple[dict[str, Any], dict[str, Any]
         if axis.unit is not None:
             metadata[f"{key}Unit"] = axis.unit
     return metadata, {"ome": True, "bigtiff": True}
+
+
+def _named(axes: tuple[Axis, ...], channels: tuple[str, ...], imagej: bool) -> dict[str, Any]:
+    """Return the names of channels: of every plane for ImageJ, once for OME."""
+    if not imagej:
+        return {"Channel": {"Name": list(channels)}}
+    before = math.prod(axis.length for axis in axes[:-2] if axis.name != "c")
+    return {"Labels": list(channels) * before}  # c is the last axis before y and x
 
 
 def _size(axis: Axis) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -12,6 +13,11 @@ from napari_unet.ops.errors import InputError
 Kind = Literal["batch", "channel", "space", "time", "index"]
 #: Axes of images, from the slowest on.
 SPACE: Final = ("z", "y", "x")
+_LONGEST_NAME: Final = 100
+_MADE_UP: Final = re.compile(
+    r"(channel|ch|c|input|raw|raw_intensity|output|probability|prediction|mask)?[ _-]?[0-9]*",
+    re.IGNORECASE,
+)
 # Letters of format 0.4.
 _LETTERS: Mapping[str, tuple[Kind, str]] = {
     "b": ("batch", "batch"),
@@ -42,6 +48,8 @@ class Axis:
         Of an answer: pixels on each side by which it is smaller than the input.
     halo
         Of an answer: pixels on each side that are to be cut off.
+    labels
+        Of channels: what each is called; empty if nobody named them.
     """
 
     kind: Kind
@@ -50,6 +58,14 @@ class Axis:
     step: int = 0
     lost: int = 0
     halo: int = 0
+    labels: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return it for people: "y (64 + n x 16)", "channel (nuclei, border)"."""
+        if self.kind == "batch":
+            return self.name
+        sizes = f"{self.size} + n x {self.step}" if self.step else f"{self.size}"
+        return f"{self.name} ({', '.join(self.labels) or sizes})"
 
     def size_for(self, wanted: int) -> int:
         """Return the smallest possible size of at least `wanted`, or the largest there is."""
@@ -77,7 +93,7 @@ def input_axes(tensor: Mapping[str, Any], what: str) -> tuple[Axis, ...]:
         if kind == "batch":
             found.append(Axis("batch", name, 1))
         elif kind == "channel":
-            found.append(Axis("channel", name, _channels(values, what)))
+            found.append(_channel_axis(name, values, what))
         elif isinstance(size, Mapping) and "axis_id" in size:
             references.append((len(found), text(size["axis_id"], "size")))
             found.append(Axis(kind, name, 1))
@@ -123,7 +139,7 @@ def output_axes(
             found.append(Axis("batch", name, 1))
             continue
         if kind == "channel":
-            found.append(Axis("channel", name, _channels(values, what)))
+            found.append(_channel_axis(name, values, what))
             continue
         halo = whole(values.get("halo", 0), f"halo of {what}", high=4096)
         size = values.get("size", 1)
@@ -193,6 +209,16 @@ def _channels(values: Mapping[str, Any], what: str) -> int:
     if isinstance(names, list):
         return whole(len(names), f"channels of {what}", low=1, high=1024)
     return whole(values.get("size", 1), f"channels of {what}", low=1, high=1024)
+
+
+def _channel_axis(name: str, values: Mapping[str, Any], what: str) -> Axis:
+    count, named = _channels(values, what), values.get("channel_names")
+    if not isinstance(named, list):
+        return Axis("channel", name, count)
+    labels = tuple(text(each, f"a channel of {what}").strip()[:_LONGEST_NAME] for each in named)
+    # Those that writers make up say nothing, and would be taken for names of stains.
+    is_told = len(set(labels)) == count and not all(_MADE_UP.fullmatch(each) for each in labels)
+    return Axis("channel", name, count, labels=labels if is_told and all(labels) else ())
 
 
 def _lost(offset: int, what: str) -> int:

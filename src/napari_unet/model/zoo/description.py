@@ -75,6 +75,11 @@ class Tensor:
         """How many channels there are; 1 without such an axis."""
         return next((axis.size for axis in self.axes if axis.kind == "channel"), 1)
 
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What its channels are called; empty if nobody named them."""
+        return next((axis.labels for axis in self.axes if axis.kind == "channel"), ())
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -125,6 +130,17 @@ class Description:
     are_classes: bool = False
     pixel: tuple[float, float, str] | None = None
     folder: str = ""
+
+    @property
+    def answers_classes(self) -> bool:
+        """Whether the channels of the answer are all classes there are, background included."""
+        return self.are_classes or "softmax" in (step.name for step in self.output.steps)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called, background first; empty if nobody named them."""
+        names = self.output.channel_names
+        return names if self.answers_classes or not names else ("background", *names)
 
 
 def find_description(container: Container) -> str | None:

@@ -89,8 +89,7 @@ class ForeignModel:
         self._before = operations(self.description.input, of_pixels=False)
         self._after = operations(self.description.output, of_pixels=True)
         self.weights_format, self._run = _load_weights(container, self.description, isolated)
-        steps = [step.name for step in self.description.output.steps]
-        self._are_classes = self.description.are_classes or "softmax" in steps
+        self._are_classes = self.description.answers_classes
         self.test_error = self._test() if test else None
 
     @property
