@@ -106,7 +106,7 @@ def _seen_at_first(
 
 
 def look_ahead_job(
-    clicker: Clicker, request: ClickRequest, stop: threading.Event
+    clicker: Clicker, request: ClickRequest, stop: threading.Event, *, piecewise: bool = True
 ) -> Iterator[JobEvent]:
     """Look at what may be clicked on: if it is, the answer is there.
 
@@ -117,16 +117,19 @@ def look_ahead_job(
     request
         What would be asked.
     stop
-        Checked before every window.
+        Checked after every piece of work.
+    piecewise
+        Whether a piece is one window, so that clicks need not wait for all of them; together they
+        take less.
 
     Yields
     ------
     ObjectsProposed
-        None, after each window, so that clicks need not wait for all of them.
+        None, after each piece.
     """
     with suppress(InputError):  # whoever clicks is told
         for _ in clicker.outlines(
-            request.clicks, request.previous, request.box, request.usual, piecewise=True
+            request.clicks, request.previous, request.box, request.usual, piecewise=piecewise
         ):
             if stop.is_set():
                 return

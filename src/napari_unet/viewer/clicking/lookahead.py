@@ -86,8 +86,11 @@ class LookAhead(QObject):
         if planes is None or request is None or self._scene.why_not_click() is not None:
             return
         self._looked_at = click
+        guessed = priority is not Priority.CLICK
         self._ticket = self._lane.submit(
-            lambda stop: look_ahead_job(clickers.of(planes, index), request, stop),
+            lambda stop: look_ahead_job(
+                clickers.of(planes, index), request, stop, piecewise=guessed
+            ),
             name="Looking ahead",
             priority=priority,
             replaces="ahead",
