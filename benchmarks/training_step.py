@@ -9,7 +9,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +112,7 @@ def ahead_row(channels: int, side: int, batch: int, steps: int) -> list[str]:
             )
             for _ in range(batch)
         ]
-        return Patch(*(torch.cat(parts) for parts in zip(*map(astuple, patches), strict=True)))
+        return Patch.joined(patches)
 
     drawing, learning = time_steps(draw, trainer, steps)
     with Ahead(draw, trainer.generator) as ahead:

@@ -1,7 +1,7 @@
 """Patches: the crop they start from, the one field that moves all, the grey values."""
 
 import itertools
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from torch.nn import functional
 
-from napari_unet.model.augment import AugmentConfig, elastic_displacement, sample_patch
+from napari_unet.model.augment import AugmentConfig, Patch, sample_patch, scaled_down
+from napari_unet.model.elastic import elastic_displacement
 from napari_unet.ops.errors import InputError
 
 NONE = AugmentConfig.none()
@@ -239,8 +241,8 @@ def test_sigma_0_displaces_nothing():
 def test_same_generator_same_patch():
     arrays = random_image((50, 50))
     first, again, other = (sample(arrays, AugmentConfig(), seed=seed) for seed in (3, 3, 4))
-    for field in fields(first):
-        assert torch.equal(getattr(first, field.name), getattr(again, field.name))
+    for name in ("image", "annotations", "weights"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
     assert not torch.equal(first.image, other.image)
 
 
@@ -428,3 +430,67 @@ def test_scale_enlarges_and_shrinks_what_lies_around_the_middle():
         np.testing.assert_allclose(steps, factors[-1], atol=1e-3)
     assert 0.5 - 1e-3 <= min(factors) < 0.7
     assert 1.6 < max(factors) <= 2 + 1e-3
+
+
+# ------------------------------------------------------------------------- seen from afar
+
+
+def ramp():
+    """Grey values that rise linearly, so that averages are values at the middle."""
+    rows, columns = torch.meshgrid(torch.arange(160.0), torch.arange(160.0), indexing="ij")
+    return (0.003 * rows + 0.002 * columns)[None]
+
+
+def seen_twice(config, input_size=32, smaller_size=8):
+    image = ramp()
+    blank = torch.zeros(160, 160)
+    return sample_patch(
+        image,
+        blank.long(),
+        blank,
+        centre=(80.0, 78.0),
+        input_size=input_size,
+        output_size=16,
+        config=config,
+        generator=torch.Generator().manual_seed(3),
+        smaller=scaled_down(image),
+        smaller_size=smaller_size,
+    )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        AugmentConfig.none(),
+        AugmentConfig(elastic_sigma=0.0, noise=0.0, gamma=0.0),
+        AugmentConfig(elastic_sigma=0.0, noise=0.0, gamma=0.0, scale=0.3, sharpness=0.2),
+    ],
+)
+def test_the_smaller_patch_shows_the_same_as_the_patch(config):
+    patch = seen_twice(config)
+    scaled = functional.avg_pool2d(patch.image, 4)
+    # Sharpening changes the border of the patch, whose surroundings it does not know.
+    inner = (..., slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(patch.smaller[inner], scaled[inner], atol=1e-4, rtol=1e-4)
+
+
+def test_the_smaller_patch_is_displaced_as_the_patch_is():
+    patch = seen_twice(AugmentConfig(elastic_sigma=5.0, noise=0.0, gamma=0.0))
+    scaled = functional.avg_pool2d(patch.image, 4)
+    # To half a pixel of it: its displacements are those of the nearest pixels.
+    assert (patch.smaller - scaled).abs().max() < 0.003 * 2
+    still = seen_twice(AugmentConfig(elastic_sigma=0.0, noise=0.0, gamma=0.0)).smaller
+    assert (still - scaled).abs().max() > 0.003 * 2
+
+
+def test_the_smaller_patch_reaches_further_than_the_patch():
+    near = seen_twice(AugmentConfig(noise=0.0))
+    far = seen_twice(AugmentConfig(noise=0.0), smaller_size=16)
+    torch.testing.assert_close(far.smaller[..., 4:-4, 4:-4], near.smaller)
+
+
+def test_a_batch_has_smaller_patches_or_none():
+    twice = seen_twice(AugmentConfig())
+    assert Patch.joined([twice, twice]).smaller.shape == (2, 1, 8, 8)
+    once = replace(twice, smaller=None)
+    assert Patch.joined([once, once]).smaller is None

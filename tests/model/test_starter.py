@@ -30,13 +30,14 @@ def network(starter):
 def head():
     """Random numbers."""
     generator = torch.Generator().manual_seed(1)
-    linear = torch.randn(4 * (4 + 2 + 1) + FILTERS + 1, 3, generator=generator)
+    looks = 2 * 4 * (4 + 2 + 1)
+    linear = torch.randn(looks + FILTERS + 1, 3, generator=generator)
     shapes = (HIDDEN_UNITS, 4 + FILTERS), (HIDDEN_UNITS,), (HIDDEN_UNITS, 3)
     return Head(linear, HiddenUnits(*(torch.randn(s, generator=generator) for s in shapes)))
 
 
-def image(channels=1):
-    return torch.rand(1, channels, 132, 148, generator=torch.Generator().manual_seed(2))
+def image(channels=1, sides=(400, 432)):
+    return torch.rand(1, channels, *sides, generator=torch.Generator().manual_seed(2))
 
 
 def test_it_begins_with_every_class_equally_probable(starter):
@@ -46,15 +47,16 @@ def test_it_begins_with_every_class_equally_probable(starter):
 
 def test_grey_images_get_what_grey_colour_images_get(starter):
     with torch.no_grad():
-        grey = adapted(starter, 1, 2).decoder_maps(image())
-        colour = adapted(starter, 3, 2).decoder_maps(image().expand(-1, 3, -1, -1))
+        grey = adapted(starter, 1, 2).feature_maps(image())
+        colour = adapted(starter, 3, 2).feature_maps(image().expand(-1, 3, -1, -1))
+    grey[-1], colour[-1] = grey[-1][:, :4], colour[-1][:, :4]  # there are more filter responses
     for first, second in zip(grey, colour, strict=True):
         torch.testing.assert_close(first, second)
 
 
 def test_it_answers_what_its_head_says(network):
     with torch.no_grad():
-        expected = head().over(network.feature_maps(image()), (44, 60))
+        expected = head().over(network.feature_maps(image()), (36, 68))
         torch.testing.assert_close(network(image()), expected, atol=1e-4, rtol=1e-5)
 
 
@@ -62,7 +64,7 @@ def test_a_head_without_hidden_units_silences_those_of_the_network(network):
     linear = head().linear
     set_head(network, Head(linear))
     with torch.no_grad():
-        expected = Head(linear).over(network.feature_maps(image()), (44, 60))
+        expected = Head(linear).over(network.feature_maps(image()), (36, 68))
         torch.testing.assert_close(network(image()), expected, atol=1e-4, rtol=1e-5)
 
 
@@ -87,3 +89,9 @@ def test_the_starter_is_not_changed(starter):
             parameter.add_(1)
     for name, value in starter.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_a_deep_one_looks_twice_a_flat_one_once(starter):
+    assert adapted(starter, 1, 2).config.second_look
+    assert not adapted(starter, 1, 2, second_look=False).config.second_look
+    assert not adapted(UNet(3, 2, 4, 2).eval(), 1, 2).config.second_look

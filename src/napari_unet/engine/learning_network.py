@@ -366,6 +366,12 @@ class LearningNetwork:
         InputError
             If it is of another network or optimiser.
         """
+        model = self.model
+        seen = sum(name.startswith("model.side_outputs.") for name in tensors)
+        if self._starter is not None and seen < len(model.side_outputs):
+            # It was begun when networks did not look twice.
+            size = (model.config.in_channels, self.classes)
+            self._model = adapted(self._starter.network, *size, second_look=False)
         trainer = self._trainer_with(config)
         trainer.restore(tensors, step)
         self._has_stepped, self.speaker = True, speaker

@@ -8,7 +8,7 @@ whose step is short enough. It is kept like the execution plan, once for each ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
@@ -130,7 +130,7 @@ def forget_patches() -> None:
 def _measured_patches(
     config: UNetConfig, plan: ExecutionPlan, settled: bool, batch: int
 ) -> PatchPlan:
-    sides = (_SIDES_SETTLED if settled else _SIDES_NEW)[config.ndim]
+    sides = _possible_sides(config, (_SIDES_SETTLED if settled else _SIDES_NEW)[config.ndim])
     candidates = {each.name: each for each in (PatchPlan(side, batch) for side in sides)}
     run = {"run": plan.name, "settled": settled, "batch": batch}
     key = {**measurement_key(config, PURPOSE, plan.device), **run}
@@ -140,6 +140,12 @@ def _measured_patches(
         choice = Choice(_best(config, candidates, seconds), seconds)
         keep(key, choice)
     return replace(candidates[choice.name], seconds=tuple(choice.seconds.items()))
+
+
+def _possible_sides(config: UNetConfig, wanted: Sequence[int]) -> list[int]:
+    """Round sides up to the pooling grid, as they are when patches are drawn."""
+    stride = max(geometry.stride for geometry in config.geometries)
+    return list(dict.fromkeys(-(-side // stride) * stride for side in wanted))
 
 
 def _measure(

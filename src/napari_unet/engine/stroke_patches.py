@@ -7,7 +7,6 @@ what is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
 
 import numpy as np
 import torch
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from napari_unet.engine.finetune_request import FinetuneRequest
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.trainer import PLACE, Trainer
-from napari_unet.model.augment import Patch, sample_patch
+from napari_unet.model.augment import Patch, sample_patch, scaled_down
+from napari_unet.model.config import SECOND_LOOK_SCALE
 from napari_unet.ops.annotations import BACKGROUND, check_annotations
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box, halved
@@ -47,6 +47,7 @@ class _Lesson:
             for label, pixels in self.pixels.items()
         }
         self.image = torch.from_numpy(image.normalized)
+        self.smaller = scaled_down(self.image) if trainer.model.config.second_look else None
         self.annotations = torch.from_numpy(learned)
         self.weights = torch.from_numpy(weights)
         self.spacing = image.spacing
@@ -135,7 +136,7 @@ class StrokePatches:
         self._augment, self._batch = config.augment, trainer.patches.batch
         self._generator = trainer.generator
         self._drawn: list[tuple[ErrorMap, int] | None] = []
-        self._geometries = model.config.geometries
+        self._geometries, self._looks = model.config.geometries, model.config.looks
         self._inner = tuple(
             -(-round(trainer.patches.side / size) // geometry.stride) * geometry.stride
             for size, geometry in zip(request.image.spacing, self._geometries, strict=True)
@@ -149,7 +150,7 @@ class StrokePatches:
     @property
     def input_size(self) -> int:
         """The side of what the network reads for a patch, in pixels."""
-        return self._geometries[-1].input_size(self._inner[-1])
+        return self._looks[-1].input_size(self._inner[-1])
 
     def halve(self) -> bool:
         """Halve the patches; False if they are as small as can be."""
@@ -165,7 +166,7 @@ class StrokePatches:
             self._draw_around(self._labels[(first + number) % len(self._labels)])
             for number in range(self._batch)
         ]
-        return Patch(*(torch.cat(parts) for parts in zip(*map(astuple, patches), strict=True)))
+        return Patch.joined(patches)
 
     def remember(self, losses: Sequence[float]) -> None:
         """Take in how well each of the patches that were drawn last was answered."""
@@ -190,7 +191,8 @@ class StrokePatches:
         centre = [
             float(place) + float(moved) for place, moved in zip(pixels[chosen], jitter, strict=True)
         ]
-        axes = list(zip(self._geometries, self._inner, strict=True))
+        axes = list(zip(self._looks, self._inner, strict=True))
+        beyond = zip(self._geometries, self._inner, strict=True)
         return sample_patch(
             lesson.image,
             lesson.annotations,
@@ -201,6 +203,8 @@ class StrokePatches:
             config=self._augment,
             generator=self._generator,
             spacing=lesson.spacing,
+            smaller=lesson.smaller,
+            smaller_size=[g.input_size(inner) // SECOND_LOOK_SCALE for g, inner in beyond],
         )
 
     def _choose(self, lessons: list[_Lesson]) -> _Lesson:

@@ -290,7 +290,11 @@ class Trainer:
     def learn(self, patch: Patch) -> float:
         """Make one step on `patch` and return its loss."""
         device = self.plan.device
-        image = patch.image.to(device).contiguous(memory_format=self.plan.memory_format)
+        inputs = [
+            each.to(device).contiguous(memory_format=self.plan.memory_format)
+            for each in (patch.image, patch.smaller)
+            if each is not None
+        ]
         # Dropout draws from torch's global generator; with a state of its own the training does
         # not depend on what else runs between two steps.
         with torch.random.fork_rng(devices=[]):
@@ -299,7 +303,7 @@ class Trainer:
             if self.settled:
                 _keep_statistics(self.model)
             with self.plan.autocast():
-                logits = self.model(image)
+                logits = self.model(*inputs)
             sums, weights = weighted_entropies(
                 logits, patch.annotations.to(device), patch.weights.to(device)
             )

@@ -15,101 +15,22 @@ planes that lie further apart are displaced and shifted by fewer planes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_unet.model.elastic import elastic_displacement, elastic_displacement_of_stack
+from napari_unet.model.config import SECOND_LOOK_SCALE
+from napari_unet.model.deformation import Deformation
+from napari_unet.model.grey_values import GreyChange
+from napari_unet.model.variation import AugmentConfig
 from napari_unet.ops.annotations import NOT_ANNOTATED
 from napari_unet.ops.errors import InputError
 
-__all__ = ["AugmentConfig", "Patch", "elastic_displacement", "sample_patch"]
-
-# A Gaussian of one pixel, cut off at two.
-_GAUSSIAN = torch.exp(-0.5 * torch.arange(-2.0, 3.0) ** 2)
-_GAUSSIAN /= _GAUSSIAN.sum()
-
-
-@dataclass(frozen=True, slots=True)
-class AugmentConfig:
-    """How patches are varied; `AugmentConfig.none()` leaves them as they are.
-
-    Attributes
-    ----------
-    elastic_sigma
-        Standard deviation of the displacement at the grid points, in pixels, for each axis.
-    grid_points
-        Grid points along a side of the patch, the first and the last on its border.
-    rotation
-        Whether to turn by any angle.
-    flip
-        Whether to apply one of the eight symmetries of the square: mirror images, quarter turns.
-        A stack is also turned upside down.
-    scale
-        The patch is enlarged or shrunk by a factor from 1 / (1 + scale) to 1 + scale.
-    shift
-        Largest shift along each axis, in pixels. Shifts are by whole pixels, which blurs nothing.
-    brightness
-        Largest offset of the grey values, where 1 is the image's range between its percentiles.
-    contrast
-        Grey values are stretched around 0.5 by a factor from 1 / (1 + contrast) to 1 + contrast.
-    gamma
-        Exponent from 1 / (1 + gamma) to 1 + gamma for grey values between 0 and 1.
-    noise
-        Largest standard deviation of the Gaussian noise; each patch gets one from 0 to this.
-    sharpness
-        Details of about a pixel, within the plane, are weakened or amplified by a factor from
-        1 / (1 + sharpness) to 1 + sharpness, as by another focus or another microscope.
-
-    Raises
-    ------
-    InputError
-        If a number is negative or not finite, or there are fewer than two grid points.
-    """
-
-    elastic_sigma: float = 10.0
-    grid_points: int = 3
-    rotation: bool = True
-    flip: bool = True
-    scale: float = 0.0
-    shift: float = 10.0
-    brightness: float = 0.1
-    contrast: float = 0.2
-    gamma: float = 0.2
-    noise: float = 0.03
-    sharpness: float = 0.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not 0 <= value < math.inf:
-                raise InputError(f"{field.name} = {value} is not possible; choose 0 or more")
-        if self.grid_points < 2:
-            raise InputError("grid_points must be at least 2; the paper's is 3")
-
-    @classmethod
-    def none(cls) -> AugmentConfig:
-        """Return the configuration that varies nothing."""
-        return cls(
-            elastic_sigma=0.0,
-            rotation=False,
-            flip=False,
-            scale=0.0,
-            shift=0.0,
-            brightness=0.0,
-            contrast=0.0,
-            gamma=0.0,
-            noise=0.0,
-            sharpness=0.0,
-        )
-
-    def without_grey_values(self) -> AugmentConfig:
-        """Return the same deformation, with the grey values left as they are."""
-        return replace(self, brightness=0.0, contrast=0.0, gamma=0.0, noise=0.0, sharpness=0.0)
+__all__ = ["AugmentConfig", "Patch", "sample_patch"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,11 +46,26 @@ class Patch:
         (1, q, m, m).
     weights
         Shape of the annotations, float32: 0 where the field leaves the image.
+    smaller
+        Shape (1, C, k, k), float32: what the second look of a network sees, see `UNet.forward`.
+        None: it has none, or scales its input down.
     """
 
     image: Tensor
     annotations: Tensor
     weights: Tensor
+    smaller: Tensor | None = None
+
+    @classmethod
+    def joined(cls, patches: Sequence[Self]) -> Self:
+        """Put patches of one size into one batch."""
+        smaller = [each.smaller for each in patches if each.smaller is not None]
+        return cls(
+            torch.cat([each.image for each in patches]),
+            torch.cat([each.annotations for each in patches]),
+            torch.cat([each.weights for each in patches]),
+            torch.cat(smaller) if smaller else None,
+        )
 
 
 def sample_patch(
@@ -143,6 +79,8 @@ def sample_patch(
     config: AugmentConfig,
     generator: torch.Generator,
     spacing: Sequence[float] | None = None,
+    smaller: Tensor | None = None,
+    smaller_size: int | Sequence[int] = 1,
 ) -> Patch:
     """Cut a randomly deformed patch out of an image.
 
@@ -169,6 +107,9 @@ def sample_patch(
         the grey values, so it is the same whether or not those vary.
     spacing
         Size of a pixel along each axis, in pixels of the plane; None: all alike.
+    smaller, smaller_size
+        For a network that looks twice: the image scaled down by `scaled_down`, and the side of what
+        is cut out of it, in its pixels.
 
     Returns
     -------
@@ -181,113 +122,41 @@ def sample_patch(
     InputError
         If the shapes do not go together, or the output is not the middle of the input.
     """
-    ndim = image.ndim - 1
-    inputs, outputs = (
-        (size,) * ndim if isinstance(size, int) else tuple(size)
-        for size in (input_size, output_size)
+    inputs, outputs, sides = (
+        (size,) * (image.ndim - 1) if isinstance(size, int) else tuple(size)
+        for size in (input_size, output_size, smaller_size)
     )
     _check(image, annotations, weights, inputs, outputs)
-    positions = _positions(centre, inputs, config, generator, spacing or (1.0,) * ndim)
-    inner = positions
-    for axis, (outer_side, side) in enumerate(zip(inputs, outputs, strict=True), start=1):
-        inner = inner.narrow(axis, (outer_side - side) // 2, side)
-    places, inside = _nearest(inner, annotations.shape)
-    labels = annotations[places].long()
-    return Patch(
-        image=_vary_grey_values(_interpolate(image, positions), config, generator)[None],
-        annotations=torch.where(inside, labels, NOT_ANNOTATED)[None],
-        weights=torch.where(inside, weights[places], 0.0)[None],
-    )
+    field = Deformation.drawn(centre, inputs, config, generator, spacing)
+    grey = GreyChange.drawn(config, generator)
+    positions = field.positions(inputs)
+    labels, weights = _marks(annotations, weights, positions, outputs)
+    far = None
+    if smaller is not None:
+        places = field.positions(sides, SECOND_LOOK_SCALE)
+        # The middle of the first of its pixels lies between the second and the third of the image.
+        places = (places - (SECOND_LOOK_SCALE - 1) / 2) / SECOND_LOOK_SCALE
+        # Noise and details of a pixel are as good as gone in it.
+        far = grey.of_light(_interpolate(smaller, places))[None]
+    shown = grey.of_all(_interpolate(image, positions), generator)
+    return Patch(shown[None], labels[None], weights[None], far)
 
 
-# ------------------------------------------------------------------------ where to look
+def scaled_down(image: Tensor) -> Tensor:
+    """Scale an image (C, Y, X) down as a network's second look does; what is left over counts."""
+    smaller: Tensor = functional.avg_pool2d(image, SECOND_LOOK_SCALE, ceil_mode=True)
+    return smaller
 
 
-def _positions(
-    centre: Sequence[float],
-    sizes: Sequence[int],
-    config: AugmentConfig,
-    generator: torch.Generator,
-    spacing: Sequence[float],
-) -> Tensor:
-    """Image position that every pixel of the patch shows; (axes, *sizes), float64.
-
-    float64, because whole positions must stay whole: a patch that is not deformed is exact.
-    """
-    ndim = len(sizes)
-    halves = [(size - 1) / 2 for size in sizes]
-    offsets = [
-        torch.arange(size, dtype=torch.float64) - half
-        for size, half in zip(sizes, halves, strict=True)
-    ]
-    if config.scale > 0:
-        factor = (1 + config.scale) ** float(_uniform(1, generator))
-        offsets = [offset * factor for offset in offsets]
-    positions = _turned(offsets, config, generator, spacing)
-    sizes_of_voxel = torch.tensor(spacing, dtype=torch.float64)
-    shift = (_uniform(ndim, generator) * config.shift / sizes_of_voxel).round()
-    # The first pixel of a patch that is not turned lies on a whole position.
-    middle = [
-        math.floor(position - half + 0.5) + half
-        for position, half in zip(centre, halves, strict=True)
-    ]
-    moved = torch.tensor(middle, dtype=torch.float64) + shift
-    positions += moved.reshape(-1, *(1,) * ndim)
-    if config.elastic_sigma > 0:
-        how = (config.elastic_sigma, config.grid_points, generator)
-        positions += (
-            elastic_displacement(sizes[0], *how)
-            if ndim == 2
-            else elastic_displacement_of_stack(sizes, *how, spacing)
-        )
-    return positions
-
-
-def _turned(
-    offsets: Sequence[Tensor],
-    config: AugmentConfig,
-    generator: torch.Generator,
-    spacing: Sequence[float],
-) -> Tensor:
-    """Turn and mirror the offsets of a patch from its middle; (axes, *sizes), float64."""
-    (a, b), (c, d) = _turn(config, generator)
-    stretch = spacing[-1] / spacing[-2]  # of a pixel that is not square
-    along_rows, along_columns = offsets[-2][:, None], offsets[-1][None, :]
-    turned = [
-        a * along_rows + b * stretch * along_columns,
-        c / stretch * along_rows + d * along_columns,
-    ]
-    if len(offsets) == 2:
-        return torch.stack(turned)
-    upside_down = config.flip and bool(torch.randint(2, (1,), generator=generator))
-    across = offsets[0] * (-1.0 if upside_down else 1.0)
-    shape = [len(offset) for offset in offsets]
-    return torch.stack(
-        [across[:, None, None].expand(shape), *(each.expand(shape) for each in turned)]
-    )
-
-
-def _turn(
-    config: AugmentConfig, generator: torch.Generator
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Draw a matrix for offsets (row, column): a symmetry of the square, then a rotation."""
-    mirror_rows = mirror_columns = 1.0
-    swap = False
-    if config.flip:
-        coins = torch.randint(2, (3,), generator=generator).tolist()
-        mirror_rows, mirror_columns, swap = 1.0 - 2 * coins[0], 1.0 - 2 * coins[1], bool(coins[2])
-    cosine, sine = 1.0, 0.0
-    if config.rotation:
-        angle = math.pi * float(_uniform(1, generator))
-        cosine, sine = math.cos(angle), math.sin(angle)
-    first = (cosine * mirror_rows, -sine * mirror_columns)
-    second = (sine * mirror_rows, cosine * mirror_columns)
-    return (first[::-1], second[::-1]) if swap else (first, second)
-
-
-def _uniform(count: int, generator: torch.Generator) -> Tensor:
-    """Draw numbers between -1 and 1."""
-    return 2 * torch.rand(count, generator=generator, dtype=torch.float64) - 1
+def _marks(
+    annotations: Tensor, weights: Tensor, positions: Tensor, sides: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Look up labels and weights amid a patch; both are 0 outside of the image."""
+    for axis, side in enumerate(sides, start=1):
+        positions = positions.narrow(axis, (positions.shape[axis] - side) // 2, side)
+    places, inside = _nearest(positions, annotations.shape)
+    labels = torch.where(inside, annotations[places].long(), NOT_ANNOTATED)
+    return labels, torch.where(inside, weights[places], 0.0)
 
 
 # ------------------------------------------------------------------------ looking it up
@@ -335,42 +204,6 @@ def _neighbours(position: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
     first = mirrored.floor()
     before = first.long()
     return before, (before + 1).clamp(max=length - 1), (mirrored - first).float()
-
-
-# ------------------------------------------------------------------------ grey values
-
-
-def _vary_grey_values(image: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Vary gamma, contrast, brightness and noise of percentile-normalised values, (C, ...).
-
-    All channels change together: their ratio, the colour, often is what tells the classes apart.
-    """
-    gamma, contrast, brightness, noise = _uniform(4, generator).tolist()
-    if config.gamma > 0:
-        # Percentile normalisation leaves values below 0 and above 1, where a power is not defined
-        # or runs away: those stay, and the curve meets them at 0 and 1.
-        within = image.clamp(0, 1)
-        image = image - within + within ** (1 + config.gamma) ** gamma
-    if config.contrast > 0:
-        image = (image - 0.5) * (1 + config.contrast) ** contrast + 0.5
-    if config.brightness > 0:
-        image = image + config.brightness * brightness
-    if config.sharpness > 0:
-        factor = (1 + config.sharpness) ** float(_uniform(1, generator))
-        image = torch.lerp(_blurred(image), image, factor)
-    if config.noise > 0:
-        grain = torch.randn(image.shape, generator=generator)
-        image = image + config.noise * abs(noise) * grain
-    return image
-
-
-def _blurred(image: Tensor) -> Tensor:
-    """Smooth planes (..., n, n) by a Gaussian of one pixel, its ends repeated outwards."""
-    row = _GAUSSIAN[None, None, None, :]
-    planes = image.reshape(-1, 1, *image.shape[-2:])
-    rows = functional.pad(planes, (2, 2, 2, 2), mode="replicate")
-    smooth = functional.conv2d(functional.conv2d(rows, row), row.transpose(2, 3))
-    return smooth.reshape(image.shape)
 
 
 def _check(

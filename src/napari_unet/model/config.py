@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from reprlib import repr as shortened
-from typing import Any
+from typing import Any, Final
 
 from napari_unet.model.filters import response_count
 from napari_unet.ops.errors import InputError
@@ -23,7 +23,12 @@ _LIMITS = {
     "ndim": (2, 3),
 }
 # What older files do not say.
-_LATER_VALUES = {"hypercolumns": False, "hidden": 0, "ndim": 2, "pooling": ()}
+_LATER_VALUES = {"hypercolumns": False, "hidden": 0, "ndim": 2, "pooling": (), "second_look": False}
+#: So many pixels of the image, along each axis, are one of its second look.
+SECOND_LOOK_SCALE: Final = 4
+#: Depth from which on a network may look twice. The answers of flatter ones have no surplus, which
+#: leaves nothing around a tile to interpolate a second look with.
+SHALLOWEST_LOOK: Final = 3
 # Planes further apart than this many pixels are not pooled yet: pooling the others first brings
 # the two nearer to each other than pooling all would.
 _FAR_APART = math.sqrt(2)
@@ -61,6 +66,10 @@ class UNetConfig:
         rows and columns, 1 or 2 along planes, such as ((1, 2, 2), (2, 2, 2)) where planes lie far
         apart (`pooling_for`). Where planes are not pooled they are not convolved either, so their
         kernels are 1x3x3. Empty: every axis is halved at every level.
+    second_look
+        Whether the same weights also look at the image scaled down by `SECOND_LOOK_SCALE`, and the
+        last layers see the maps of both looks: what surrounds a pixel further out. Needs
+        hypercolumns and a depth of 3. The paper's has none.
 
     Raises
     ------
@@ -78,6 +87,7 @@ class UNetConfig:
     hidden: int = 0
     ndim: int = 2
     pooling: tuple[tuple[int, ...], ...] = ()
+    second_look: bool = False
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -87,7 +97,7 @@ class UNetConfig:
                     f"{name} = {shortened(value)} is not possible; "
                     f"choose a whole number from {low} to {high}"
                 )
-        for name in ("batch_norm", "hypercolumns"):
+        for name in ("batch_norm", "hypercolumns", "second_look"):
             flag: object = getattr(self, name)  # a file may hold anything
             if not isinstance(flag, bool):
                 raise InputError(
@@ -100,6 +110,10 @@ class UNetConfig:
             )
         if self.hypercolumns and self.ndim != 2:
             raise InputError("hypercolumns are for two dimensions; leave them out of a 3D network")
+        if self.second_look and not (self.hypercolumns and self.depth >= SHALLOWEST_LOOK):
+            raise InputError(
+                f"a second look needs hypercolumns and a depth of {SHALLOWEST_LOOK}; leave it out"
+            )
         object.__setattr__(self, "pooling", self._checked_pooling())
 
     def _checked_pooling(self) -> tuple[tuple[int, ...], ...]:
@@ -136,6 +150,11 @@ class UNetConfig:
     @property
     def geometries(self) -> tuple[TileGeometry, ...]:
         """What the network demands of its tiles, axis by axis."""
+        return tuple(map(_seen_twice, self.looks)) if self.second_look else self.looks
+
+    @property
+    def looks(self) -> tuple[TileGeometry, ...]:
+        """What a single look demands of what it looks at: `geometries`, if there is no second."""
         return tuple(
             _geometry(factors, sides)
             for factors, sides in zip(
@@ -159,7 +178,7 @@ class UNetConfig:
     @property
     def responses(self) -> int:
         """How many filter responses the last layer sees; 0 without hypercolumns."""
-        return response_count(self.in_channels, self.halo) if self.hypercolumns else 0
+        return response_count(self.in_channels, self.looks[-1].halo) if self.hypercolumns else 0
 
     @property
     def stride(self) -> int:
@@ -193,12 +212,14 @@ class UNetConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the values by name, all of them fit for JSON.
 
-        Of a network for images what is said of stacks alone is left out, so that programs that do
-        not know of stacks yet read its file.
+        Of a network for images what is said of stacks alone is left out, and a second look that
+        there is not, so that programs that do not know of them yet read its file.
         """
         values = asdict(self) | {"pooling": [list(level) for level in self.pooling]}
         if self.ndim == 2 and not self.pooling:
             del values["ndim"], values["pooling"]
+        if not self.second_look:
+            del values["second_look"]
         return values
 
     @classmethod
@@ -274,6 +295,17 @@ def _geometry(factors: Sequence[int], sides: Sequence[int]) -> TileGeometry:
     halo += (sides[-1] - 1) * scale
     # Going up the contracting path, a bottom of b pixels becomes scale * b + lost at the top.
     return TileGeometry(halo=halo, stride=scale, surplus=(lost - 2 * halo) % scale)
+
+
+def _seen_twice(look: TileGeometry) -> TileGeometry:
+    """Work out the demands along one axis when a look at a smaller image adds to the answer.
+
+    The smaller image's answer, `surplus` beyond a multiple of the stride, covers the tile's with
+    1.5 times the surplus to spare on each side: 6 pixels, of which interpolation takes 2.
+    """
+    scale = SECOND_LOOK_SCALE
+    halo = scale * look.halo + (scale - 1) * look.surplus // 2
+    return TileGeometry(halo=halo, stride=scale * look.stride, surplus=look.surplus)
 
 
 def _valid_sizes_around(geometry: TileGeometry, input_size: int) -> tuple[int | None, int]:

@@ -26,6 +26,8 @@ Activation = Literal["relu", "none"]
 _PACK = {2: "mkldnn_reorder_conv2d_weight", 3: "mkldnn_reorder_conv3d_weight"}
 # What the fused convolution may differ from the plain one, absolutely and relatively: a rounding.
 _TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+# Weights are packed for the shape of an input; a network that looks twice has two in each tile.
+_SHAPES_PACKED = 2
 # With their hidden units in float32 some 3 MB, which fits the caches of today's processors; shorter
 # strips cost more calls. From 4,000 to 16,000 pixels the time is the same within a tenth.
 _PIXELS_OF_A_STRIP = 8192
@@ -47,8 +49,7 @@ class FusedConvolution(nn.Module):
         super().__init__()
         self.convolution = convolution
         self._activation = activation
-        self._packed: Tensor | None = None
-        self._packed_for: tuple[int, ...] = ()
+        self._packed: dict[tuple[int, ...], Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute; shapes as for the convolution."""
@@ -69,14 +70,15 @@ class FusedConvolution(nn.Module):
 
     def _weight(self, shape: tuple[int, ...]) -> Tensor:
         """Return the weights as oneDNN wants them for inputs of this shape."""
-        if self._packed is None or self._packed_for != shape:
+        if shape not in self._packed:
             layer, ones = self.convolution, [1] * (len(shape) - 2)
             pack = getattr(torch._C._nn, _PACK[len(ones)])
-            self._packed = pack(
+            while len(self._packed) >= _SHAPES_PACKED:
+                del self._packed[next(iter(self._packed))]
+            self._packed[shape] = pack(
                 layer.weight.to_mkldnn(), [0] * len(ones), ones, ones, 1, list(shape)
             )
-            self._packed_for = shape
-        return self._packed
+        return self._packed[shape]
 
 
 class MaxOfSlices(nn.Module):

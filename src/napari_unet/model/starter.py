@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from napari_unet.model.checkpoint import load_model, load_notes
+from napari_unet.model.config import SHALLOWEST_LOOK
 from napari_unet.model.head import HIDDEN_UNITS
 from napari_unet.model.unet import UNet, blank
 from napari_unet.ops.errors import InputError
@@ -81,7 +82,9 @@ def _read(path: Path) -> Starter:
         ) from error
 
 
-def adapted(starter: UNet, in_channels: int, classes: int) -> UNet:
+def adapted(
+    starter: UNet, in_channels: int, classes: int, *, second_look: bool | None = None
+) -> UNet:
     """Return a copy of a network for images of other channels and for other classes.
 
     Parameters
@@ -94,18 +97,23 @@ def adapted(starter: UNet, in_channels: int, classes: int) -> UNet:
     classes
         Channels of the answer. It starts at 0: every class is equally probable;
         `napari_unet.model.head.set_head` gives it values.
+    second_look
+        See `UNetConfig`; None: if the network is deep enough.
 
     Returns
     -------
     UNet
         In evaluation mode.
     """
+    if second_look is None:
+        second_look = starter.config.depth >= SHALLOWEST_LOOK
     config = replace(
         starter.config,
         in_channels=in_channels,
         classes=classes,
         hypercolumns=True,
         hidden=HIDDEN_UNITS,
+        second_look=second_look,
     )
     network = blank(config)
     weights = {name: value.clone() for name, value in starter.state_dict().items()}

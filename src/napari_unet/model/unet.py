@@ -27,15 +27,17 @@ it uses frozen statistics then and can be folded into the convolutions.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from napari_unet.model.config import UNetConfig
+from napari_unet.model.config import SECOND_LOOK_SCALE, UNetConfig
 from napari_unet.model.filters import filter_responses
 from napari_unet.model.linear import enlarged_sum
 from napari_unet.ops.errors import InputError
@@ -58,6 +60,10 @@ _MAX_POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 #: Every kind of layer of the name that a network may have, for `isinstance`.
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+
+# How much the maps of a second look vary, compared with those of the first: of a quarter, a half,
+# four fifths, chosen with five and twenty strokes a class on the sets of docs/benchmarks.md.
+_FAR_SIZE = 0.5
 
 
 class TwoConvolutions(nn.Sequential):
@@ -95,7 +101,7 @@ class UNet(nn.Module):
     Parameters
     ----------
     in_channels, classes, base_channels, depth, batch_norm, dropout, hypercolumns, hidden, ndim, \
-    pooling
+    pooling, second_look
         See `UNetConfig`.
 
     Attributes
@@ -128,6 +134,7 @@ class UNet(nn.Module):
         hidden: int = 0,
         ndim: int = 2,
         pooling: tuple[tuple[int, ...], ...] = (),
+        second_look: bool = False,
     ) -> None:
         super().__init__()
         self.config = UNetConfig(
@@ -141,7 +148,10 @@ class UNet(nn.Module):
             hidden,
             ndim,
             pooling,
+            second_look,
         )
+        # What a single look demands.
+        self._look = replace(self.config, second_look=False)
         convolution, up_convolution = _CONVOLUTION[ndim], _UP_CONVOLUTION[ndim]
         *kernels, kernel_below = self.config.kernels
         levels = self.config.levels
@@ -173,10 +183,13 @@ class UNet(nn.Module):
         )
         seen = base_channels + self.config.responses
         self.output = convolution(seen, classes, 1)
+        seen_below = list(reversed(widths[1:]))
+        if second_look:
+            # See `_beside`.
+            far = [*seen_below, base_channels]
+            seen_below = [*far[:2], *map(operator.add, far[2:], seen_below), seen_below[-1]]
         self.side_outputs = nn.ModuleList(
-            nn.Conv2d(width, classes, 1, bias=False)
-            for width in reversed(widths[1:])
-            if hypercolumns
+            nn.Conv2d(width, classes, 1, bias=False) for width in seen_below if hypercolumns
         )
         self.hidden = nn.Sequential()
         if hidden:
@@ -189,7 +202,7 @@ class UNet(nn.Module):
         """Make a network of the given shape, with random weights."""
         return cls(**config.to_dict())
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, smaller: Tensor | None = None) -> Tensor:
         """Compute the logits of every class.
 
         Parameters
@@ -198,6 +211,9 @@ class UNet(nn.Module):
             Shape (N, C, H, W), or (N, C, D, H, W) in three dimensions, floating point,
             percentile-normalised. Sides must fit the network, see `UNetConfig.output_size`; they
             may differ.
+        smaller
+            What the second look of a network that has one sees; None: `image`, scaled down. If it
+            is given, `image` is no larger than a single look needs, see `UNetConfig.looks`.
 
         Returns
         -------
@@ -211,7 +227,7 @@ class UNet(nn.Module):
         InputError
             If the image has another number of axes or channels, or a side does not fit.
         """
-        *others, last = self.feature_maps(image)
+        *others, last = self.feature_maps(image, smaller)
         logits: Tensor = self.output(last)  # 388, 2
         if len(self.hidden):
             logits = logits + self.hidden(last)
@@ -235,7 +251,7 @@ class UNet(nn.Module):
             it half its resolution and twice its channels, and so on. A map that is enlarged to the
             answer's resolution overhangs it on each side: by 2, 6, 14 ... pixels.
         """
-        self._check(image)
+        self._check(image, self._look)
         # Comments give the side and the channels at the paper's size.
         x = image  # 572, 1
         copies = []
@@ -260,15 +276,29 @@ class UNet(nn.Module):
         pooled: Tensor = (self.max_pool_in_planes if pooled_in_planes else self.max_pool)(x)
         return pooled
 
-    def feature_maps(self, image: Tensor) -> list[Tensor]:
+    def feature_maps(self, image: Tensor, smaller: Tensor | None = None) -> list[Tensor]:
         """Compute what the last layers see: `decoder_maps`, and filter responses beside the last.
 
-        The responses, if the configuration has any, are further channels of the last map.
+        The responses, if the configuration has any, are further channels of the last map; the maps
+        of a second look are further channels of those of its resolutions, and two maps of coarser
+        ones before them.
+
+        Parameters
+        ----------
+        image, smaller
+            As for `forward`.
         """
+        if self.config.second_look and smaller is None:
+            self._check(image, self.config)
+            smaller = functional.avg_pool2d(image, SECOND_LOOK_SCALE)
+            beyond = self.config.halo - self._look.halo
+            image = image[:, :, beyond:-beyond, beyond:-beyond]
         *others, last = self.decoder_maps(image)
+        if smaller is not None:
+            others = self._beside(others, self.decoder_maps(smaller))
         if self.config.responses:
             with torch.autocast(image.device.type, enabled=False):
-                responses = filter_responses(image, self.config.halo)
+                responses = filter_responses(image, self._look.halo)
             # Of one layout with the map; else the last layers would have to reorder all of it.
             channels_last = last.is_contiguous(memory_format=torch.channels_last)
             layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -276,8 +306,18 @@ class UNet(nn.Module):
             last = torch.cat([last, responses], dim=1)
         return [*others, last]
 
-    def _check(self, image: Tensor) -> None:
-        channels, ndim = self.config.in_channels, self.config.ndim
+    def _beside(self, maps: list[Tensor], far: list[Tensor]) -> list[Tensor]:
+        """Put the maps of the second look to those of the first that have the same resolution.
+
+        A map of the second look is as large as that of the first look two levels further down:
+        both overhang the answer by 6, 14 ... pixels.
+        """
+        far = [_FAR_SIZE * x for x in far]
+        pairs = zip(maps[:-1], far[2:], strict=True)
+        return [*far[:2], *(torch.cat([x, y], dim=1) for x, y in pairs), maps[-1]]
+
+    def _check(self, image: Tensor, config: UNetConfig) -> None:
+        channels, ndim = config.in_channels, config.ndim
         if image.ndim != ndim + 2 or image.shape[1] != channels:
             sides = ", ".join("DHW"[-ndim:])
             raise InputError(
@@ -285,7 +325,7 @@ class UNet(nn.Module):
                 f"give it (N, {channels}, {sides})"
             )
         for axis, side in enumerate(image.shape[2:]):
-            self.config.output_size(int(side), axis)
+            config.output_size(int(side), axis)
 
 
 def blank(config: UNetConfig) -> UNet:

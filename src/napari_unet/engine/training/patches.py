@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -115,7 +115,7 @@ class DensePatches:
         """Draw the patches of a step; its number decides which classes are looked for."""
         first = step * self._recipe.batch
         patches = [self._draw_one(first + number) for number in range(self._recipe.batch)]
-        return Patch(*(torch.cat(parts) for parts in zip(*map(astuple, patches), strict=True)))
+        return Patch.joined(patches)
 
     def _draw_one(self, number: int) -> Patch:
         lesson = self._lessons[int(torch.multinomial(self._chance, 1, generator=self._generator))]
