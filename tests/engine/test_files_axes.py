@@ -173,13 +173,39 @@ def test_a_level_of_a_pyramid_is_chosen_and_named(tmp_path, hyperstack):
 
 @pytest.mark.parametrize(
     ("shape", "names"),
-    [((5, 6), "yx"), ((5, 6, 3), "yxc"), ((7, 5, 6), "zyx"), ((2, 7, 5, 6), "tzyx")],
+    [
+        ((5, 6), "yx"),
+        ((5, 6, 3), "yxc"),
+        ((7, 5, 6), "zyx"),
+        ((2, 7, 5, 6), "tzyx"),
+        ((40, 50, 5), "yxc"),
+        ((2, 40, 50, 5), "zyxc"),
+        ((20, 30, 5), "zyx"),  # may be either
+    ],
 )
 def test_axes_of_numpy_files_are_guessed_and_that_is_told(tmp_path, shape, names):
     np.save(tmp_path / "a.npy", np.zeros(shape))
     with open_image(tmp_path / "a.npy") as image:
         assert image.info.names == names
         assert bool(image.info.notes) == (len(shape) > 2)
+
+
+@pytest.mark.parametrize("kind", ["npy", "tif", "zarr"])
+def test_channels_that_are_last_are_channels(tmp_path, kind):
+    data = np.random.default_rng(0).random((40, 50, 5), dtype=np.float32)
+    path = tmp_path / f"a.{kind}"
+    if kind == "npy":
+        np.save(path, data)
+    elif kind == "tif":
+        tifffile.imwrite(path, data)  # tifffile writes 40 pages of 50 x 5
+    else:
+        pytest.importorskip("zarr").save(str(path), data)
+    with open_image(path) as image:
+        assert (image.info.names, image.info.rgb, image.info.channel_count) == ("yxc", False, 5)
+        assert "channels last" in image.info.notes[0]
+        np.testing.assert_array_equal(image.read_plane(), np.moveaxis(data, -1, 0))
+    with open_image(path, Corrections(axes="zyx")) as image:
+        assert image.stack_shape == (40,)
 
 
 def test_what_nobody_can_guess_is_asked_for(tmp_path):

@@ -245,3 +245,21 @@ def test_regions_are_those_of_the_whole_image_with_one_copy_of_the_network(monke
             found[(slice(None), *region)], whole[(slice(None), *region)], atol=1e-5
         )
     assert np.isnan(found[:, 25, 30]).all()
+
+
+def test_channels_are_taken_from_the_axis_that_has_as_many():
+    rng = np.random.default_rng(0)
+    model = make_unet(in_channels=5, depth=1)
+    last = rng.random((20, 24, 5)).astype(np.float32)
+    first = np.ascontiguousarray(np.moveaxis(last, -1, 0))
+    request = PredictRequest(SourceImage(last, colours=False), precision="fp32")
+    expected = assemble(predict_tiles(model, request), 2, last.shape[:2])
+    np.testing.assert_array_equal(predict(model, last, precision="fp32"), expected)
+    np.testing.assert_array_equal(predict(model, first, precision="fp32"), expected)
+    colours = make_unet(in_channels=3, depth=1)
+    image = rng.random((20, 24, 3)).astype(np.float32)
+    expected = predict(colours, image, precision="fp32")
+    turned = predict(colours, np.moveaxis(image, -1, 0), precision="fp32")
+    np.testing.assert_array_equal(turned, expected)
+    with pytest.raises(InputError):
+        predict(model, rng.random((20, 24, 4)))

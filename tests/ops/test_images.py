@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.images import channel_count, to_channels_first
+from napari_unet.ops.images import channel_count, holds_channels_last, to_channels_first
 
 REAL_TYPES = [
     bool, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64,
@@ -100,3 +100,25 @@ def test_values_beyond_float32_are_refused():
 def test_the_largest_float32_values_are_taken():
     largest = np.finfo(np.float32).max
     np.testing.assert_array_equal(to_channels_first(np.full((9, 9), largest)), largest)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((64, 72, 5), True),
+        ((3, 64, 72, 2), True),
+        ((64, 72, 1), True),
+        ((64, 72, 9), False),  # not many times longer
+        ((10, 512, 5), False),  # few rows: rather planes
+        ((512, 512, 40), False),  # as well planes, turned
+        ((64, 5), False),
+    ],
+)
+def test_channels_are_last_only_where_nothing_else_is_possible(shape, expected):
+    assert holds_channels_last(shape) is expected
+
+
+def test_any_number_of_channels_may_be_last():
+    image = np.random.default_rng(0).random((64, 72, 5))
+    assert channel_count(image) == 5
+    np.testing.assert_allclose(to_channels_first(image), np.moveaxis(image, -1, 0), rtol=1e-6)

@@ -93,6 +93,32 @@ class SourceImage:
         image.__dict__["normalized"] = normalized  # what the cached property would compute
         return image
 
+    @classmethod
+    def for_channels(cls, pixels: Any, channels: int, ndim: int = 2) -> SourceImage:
+        """Make an image of an array for a network that takes so many channels.
+
+        Parameters
+        ----------
+        pixels
+            Shape (Y, X), (Y, X, C) or (C, Y, X); of a stack with planes before the rows. Channels
+            that stand first are moved to the end if they are as many as the network takes, and the
+            last axis is not.
+        channels
+            How many the network takes; 1 and 3 are grey and colours.
+        ndim
+            3 for a stack.
+
+        Raises
+        ------
+        InputError
+            If the shape cannot be used.
+        """
+        if len(pixels.shape) == ndim + 1 and channels > 1:
+            fitting = (3, 4) if channels == 3 else (channels,)
+            if pixels.shape[-1] not in fitting and pixels.shape[0] == channels:
+                pixels = np.moveaxis(pixels, 0, -1)
+        return cls(pixels, ndim, colours=channels in (1, 3))
+
     @property
     def data(self) -> Any:
         """The pixels as they were given."""

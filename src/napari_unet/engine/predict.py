@@ -265,7 +265,8 @@ def predict(
     InputError
         If the image cannot be used or does not fit the network.
     """
-    source = SourceImage(np.asarray(image), model.config.ndim)
+    config = model.config
+    source = SourceImage.for_channels(np.asarray(image), config.in_channels, config.ndim)
     request = PredictRequest(source, tile_size=tile_size, precision=precision, averaging=averaging)
     return assemble(predict_tiles(model, request), model.config.classes, source.shape)
 

@@ -6,6 +6,7 @@ as were put together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from napari_unet.ops.errors import InputError
 
 _RGB = 3
 _RGBA = 4
+# More stains than that in one image are not called its channels by their place alone.
+_MOST_CHANNELS = 16
+_FEWEST_PIXELS = 24
 
 
 def _shape_and_type(image: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -27,6 +31,23 @@ def _shape_and_type(image: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
                 "the image is a ragged list, not an array; give every row the same length"
             ) from error
     return tuple(image.shape), np.dtype(image.dtype)
+
+
+def holds_channels_last(shape: Sequence[int]) -> bool:
+    """Say whether the last axis of an image can only be one of channels.
+
+    It is if it is short, and rows and columns before it are many times longer: no image of a
+    microscope is a few pixels wide.
+
+    Parameters
+    ----------
+    shape
+        Of the whole array, at least three axes; or the answer is no.
+    """
+    if len(shape) < 3:
+        return False
+    *_, rows, columns, last = shape
+    return 0 < last <= _MOST_CHANNELS and min(rows, columns) >= max(_FEWEST_PIXELS, 8 * last)
 
 
 # What an image of so many spatial axes is called, and its axes.
@@ -42,7 +63,8 @@ def channel_count(image: Any, ndim: int = 2, *, colours: bool = True) -> int:
     Parameters
     ----------
     image
-        Shape (Y, X), or (Y, X, C) with C = 1, 3 or 4. Lazy arrays are not computed.
+        Shape (Y, X), or (Y, X, C) with C = 1, 3 or 4, or any other that is far shorter than rows
+        and columns. Lazy arrays are not computed.
     ndim
         3 for a stack, shape (Z, Y, X) or (Z, Y, X, C).
     colours
@@ -51,7 +73,7 @@ def channel_count(image: Any, ndim: int = 2, *, colours: bool = True) -> int:
     Returns
     -------
     int
-        1 for grey images, 3 for RGB and RGBA; C if it does not hold colours.
+        1 for grey images, 3 for RGB and RGBA; else C.
 
     Raises
     ------
@@ -70,10 +92,13 @@ def channel_count(image: Any, ndim: int = 2, *, colours: bool = True) -> int:
     channels = 1 if len(shape) == ndim else shape[ndim]
     if not colours:
         return int(channels)
+    if channels not in (1, _RGB, _RGBA) and holds_channels_last(shape):
+        return int(channels)
     if channels not in (1, _RGB, _RGBA):
         raise InputError(
             f"the image has {channels} channels in its last axis (shape {shape}); "
-            "pick one channel or one plane, or give RGB"
+            "pick one channel or one plane, give RGB, or say that they are no colours: "
+            "SourceImage(image, colours=False)"
         )
     return 1 if channels == 1 else _RGB
 
@@ -86,7 +111,8 @@ def to_channels_first(
     Parameters
     ----------
     image
-        Shape (Y, X), or (Y, X, C) with C = 1, 3 (RGB) or 4 (RGBA, the alpha channel is dropped).
+        Shape (Y, X), or (Y, X, C) with C = 1, 3 (RGB), 4 (RGBA, the alpha channel is dropped), or
+        any other that is far shorter than rows and columns.
         Boolean, integer or real, of any width and byte order.
     ndim
         3 for a stack, shape (Z, Y, X) or (Z, Y, X, C).
@@ -95,7 +121,7 @@ def to_channels_first(
 
     Returns
     -------
-    ndarray of float32, shape (C, Y, X) or (C, Z, Y, X), where C is 1 or 3 for colours
+    ndarray of float32, shape (C, Y, X) or (C, Z, Y, X); of colours C is 1 or 3
         The grey values unscaled, in native byte order, never a view of the input.
 
     Raises

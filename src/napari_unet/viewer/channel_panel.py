@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_unet.engine.image import ImageKind
 from napari_unet.viewer.channels import Channel, ChannelChoice, level_shape, plain_count
+from napari_unet.viewer.channels_last import bring_channels_first
 from napari_unet.viewer.controller import SegmentationController
 from napari_unet.viewer.form import note
 
@@ -88,6 +89,8 @@ class ChannelPanel(QWidget):
             label, length = str(image.axis_labels[axis]), level_shape(image)[axis]
             name = "" if label.startswith("axis") or label.startswith("-") else f"{label}: "
             self.axis.addItem(f"{name}axis {axis + 1}, {length} long", axis)
+        if leading:
+            self.axis.addItem(f"last axis, {level_shape(image)[-1]} long: move it to the front", -1)
         self.axis.setCurrentIndex(max(self.axis.findData(planes.choice.axis), 0))
         self.axis.setVisible(bool(leading))
         self._axis_title.setVisible(bool(leading))
@@ -116,6 +119,9 @@ class ChannelPanel(QWidget):
         axis, image = self.axis.currentData(), layers.image
         if image is None or kind is None:
             return
+        if axis == -1:  # napari shows the last two axes as rows and columns
+            bring_channels_first(image)
+            axis = 0
         if axis is None and kind.channels == plain_count(image):
             layers.choose_channels(ChannelChoice())
             return

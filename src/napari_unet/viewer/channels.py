@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from napari_unet.engine.image import ImageKind
 
 _COLOURS: Final = ("red", "green", "blue")
-_LABELS: Final = ("c", "channel", "channels")
+#: What an axis of channels is called.
+CHANNEL_LABELS: Final = ("c", "channel", "channels")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,7 +215,7 @@ def _by_name(found: Sequence[Channel], names: Sequence[str]) -> list[Channel] | 
 def _axis(layer: Image, kind: ImageKind) -> int | None:
     """Return the axis that holds channels: the one that is labelled so, or has their number."""
     labels = [str(label).lower() for label in layer.axis_labels[:-2]]
-    labelled = [axis for axis, label in enumerate(labels) if label in _LABELS]
+    labelled = [axis for axis, label in enumerate(labels) if label in CHANNEL_LABELS]
     if labelled and (kind.channels > 1 or kind.ndim > 2):
         return labelled[0]
     if layer.rgb or kind.channels == 1 or layer.ndim <= kind.ndim:

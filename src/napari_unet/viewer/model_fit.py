@@ -49,8 +49,8 @@ def why_unfitting(kind: ImageKind, planes: ImagePlanes, candidates: int) -> str 
     last = planes.shape[-1]
     if last == kind.channels and len(planes.shape) > kind.ndim:
         return (
-            f"{takes} The last axis looks like its channels: open it with the channels first "
-            "(numpy.moveaxis(image, -1, 0))."
+            f"{takes} The last axis looks like its channels: choose it as the channel axis under "
+            "Channels in the Predict dock."
         )
     return (
         f"{takes} Open the other channels as layers of the same shape and pixel size, say which "

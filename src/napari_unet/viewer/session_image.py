@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Image
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import QSignalDebouncer
 
@@ -14,6 +15,7 @@ from napari_unet.engine.image import ImageKind, SourceImage
 from napari_unet.ops.tiling import Box
 from napari_unet.viewer.annotated_layers import AnnotatedLayers
 from napari_unet.viewer.channels import Channel, ChannelChoice, candidates, usual_choice
+from napari_unet.viewer.channels_last import bring_channels_first, has_channels_last
 from napari_unet.viewer.layers import describe_image, result_role
 from napari_unet.viewer.model_fit import why_unfitting
 from napari_unet.viewer.planes import ImagePlanes, Index, planes_of, why_not_usable
@@ -99,6 +101,9 @@ class SessionImage(QObject):
         self._plane_pause.cancel()
         self.image = layer
         self.planes, self.source, self.results, self.plane = None, None, None, ()
+        if layer is not None and has_channels_last(layer):
+            bring_channels_first(layer)
+            show_info(f"The last axis of '{layer.name}' holds channels; it was moved to the front.")
         usable = layer is not None and why_not_usable(layer) is None
         if layer is not None:
             layer.events.data.connect(self._on_image_changed)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.images import holds_channels_last
 
 ORDER: Final = "tczyx"
 MICROMETRE: Final = "µm"
@@ -343,7 +344,8 @@ def guess_names(shape: tuple[int, ...], path: Path) -> tuple[str, bool, tuple[st
     Returns
     -------
     tuple
-        Names, whether the last axis holds colours, and a note on what was guessed.
+        Names, whether the last axis holds colours, and a note on what was guessed. A last axis that
+        is far shorter than rows and columns holds channels.
 
     Raises
     ------
@@ -351,16 +353,17 @@ def guess_names(shape: tuple[int, ...], path: Path) -> tuple[str, bool, tuple[st
         If the guess would be as good as any other.
     """
     rgb = len(shape) > 2 and shape[-1] in _RGB_LENGTHS
-    places = len(shape) - (1 if rgb else 0)
+    last = rgb or holds_channels_last(shape)
+    places = len(shape) - last
     if places not in (2, 3, 4):
         raise InputError(
             f"{path} has {len(shape)} axes (shape {shape}) and does not say which; give their "
             "names with --axes, such as tzcyx"
         )
-    names = "tzyx"[-places:] + ("c" if rgb else "")
-    if places == 2 and not rgb:
+    names = "tzyx"[-places:] + "c" * last
+    if places == 2 and not last:
         return names, rgb, ()
-    kind = f"{names} (shape {shape}{', colours last' if rgb else ''})"
+    kind = f"{names} (shape {shape}{', colours last' if rgb else ', channels last' * last})"
     return names, rgb, (f"the axes are taken as {kind}; --axes says otherwise",)
 
 

@@ -21,11 +21,13 @@ from napari_unet.engine.images.axes import (
     MICROMETRE,
     Corrections,
     ImageInfo,
+    guess_names,
     tidy_unit,
     usable_size,
 )
 from napari_unet.engine.images.lazy import OpenedImage, Stored, describe
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.images import holds_channels_last
 
 # A damaged file is reported once, by InputError; tifffile would also log every damaged tag to the
 # terminal of a program that has not set up logging.
@@ -58,7 +60,7 @@ def open_tiff(path: Path, corrections: Corrections) -> OpenedImage:
             )
         level = series.levels[corrections.level]
         _check_not_cut_off(level, path)
-        names = _names(series.axes.upper())
+        names, notes = _named(series, _kind(tiff), path)
         base = ImageInfo(
             path=path,
             kind=_kind(tiff),
@@ -68,7 +70,7 @@ def open_tiff(path: Path, corrections: Corrections) -> OpenedImage:
             channels=_channel_names(tiff),
             level=corrections.level,
             levels=tuple(levels),
-            notes=_notes(tiff),
+            notes=(*_notes(tiff), *notes),
         )
         sizes = _scaled(_sizes(tiff), names, levels[0], tuple(level.shape))
         stored = _stored(tiff, level)
@@ -120,6 +122,15 @@ def _names(axes: str) -> str:
     if "S" in axes and "C" in axes:  # colours of channels: none of ours
         return "".join(name.lower() if name in "TZYXC" else "?" for name in axes)
     return "".join(name.lower() if name in "TZYXC" else "?" for name in axes.replace("S", "C"))
+
+
+def _named(series: tifffile.TiffPageSeries, kind: str, path: Path) -> tuple[str, tuple[str, ...]]:
+    """Return the names of the axes and what was guessed: channels of plain TIFF may be last."""
+    names, shape = _names(series.axes.upper()), tuple(series.shape)
+    if kind == "TIFF" and "?" in names and "c" not in names and holds_channels_last(shape):
+        names, _, notes = guess_names(shape, path)
+        return names, notes
+    return names, ()
 
 
 def _kind(tiff: tifffile.TiffFile) -> str:
