@@ -20,7 +20,7 @@ def test_a_recording_answers_as_the_function_does(network):
     network.cuda()
     recorded = Recorded(network)
     with torch.inference_mode():
-        for _ in range(3):
+        for _ in range(5):  # the first calls are not recorded
             for side in (60, 76, 92, 108):  # more shapes than are recorded
                 batch = torch.rand(1, 1, side, side, device="cuda")
                 assert torch.allclose(recorded(batch), network(batch), atol=1e-3)
@@ -32,7 +32,8 @@ def test_an_answer_stays_when_the_next_one_is_there(network):
     recorded = Recorded(network)
     with torch.inference_mode():
         batches = [torch.rand(1, 1, 60, 60, device="cuda") for _ in range(2)]
-        first = recorded(batches[0])
+        for _ in range(4):
+            first = recorded(batches[0])
         kept = first.clone()
         recorded(batches[1])
         assert torch.equal(first, kept)
@@ -43,5 +44,5 @@ def test_the_plan_of_a_card_answers_as_the_processor_does(network):
     on_cpu = ExecutionPlan(torch.device("cpu")).for_prediction(network)(batch)
     run = ExecutionPlan(torch.device("cuda"), torch.bfloat16, channels_last=True)
     found = run.for_prediction(network)
-    for _ in range(2):
+    for _ in range(4):
         assert (found(batch) - on_cpu).abs().max() < 0.02

@@ -7,6 +7,7 @@ all its operations. A recording (CUDA graph) asks for all of them at once.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 
 # Each recording keeps the memory of its intermediate results.
 _MOST_SHAPES = 3
-# Runs before a recording: cuDNN looks for its fastest algorithms meanwhile.
-_WARM_UP = 3
+# Calls before a recording: cuDNN looks for its fastest algorithms meanwhile, and recording takes as
+# long as a call, which does not pay where there are only a few.
+_FIRST_CALLS = 2
 
 
 class Recorded:
@@ -36,6 +38,7 @@ class Recorded:
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         self._function = function
         self._recordings: dict[tuple[int, ...], _Recording | None] = {}
+        self._calls: Counter[tuple[int, ...]] = Counter()
         # torch records one function at a time.
         self._lock = threading.Lock()
 
@@ -43,7 +46,9 @@ class Recorded:
         """Return what the function returns."""
         shape = tuple(batch.shape)
         with self._lock:
-            if shape not in self._recordings and len(self._recordings) < _MOST_SHAPES:
+            self._calls[shape] += 1
+            is_due = self._calls[shape] > _FIRST_CALLS and shape not in self._recordings
+            if is_due and len(self._recordings) < _MOST_SHAPES:
                 self._recordings[shape] = self._record(batch)
             recording = self._recordings.get(shape)
             return self._function(batch) if recording is None else recording.replay(batch)
@@ -59,12 +64,11 @@ class Recorded:
 class _Recording:
     def __init__(self, function: Callable[[Tensor], Tensor], batch: Tensor) -> None:
         self._input = batch.clone()
-        # As torch asks for it: work before a recording belongs on another stream than the usual.
+        # As torch asks for it: a run on another stream than the usual comes before a recording.
         aside = torch.cuda.Stream(batch.device)  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream(batch.device))
         with torch.cuda.stream(aside):
-            for _ in range(_WARM_UP):
-                function(self._input)
+            function(self._input)
         torch.cuda.current_stream(batch.device).wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads may use the card meanwhile.
