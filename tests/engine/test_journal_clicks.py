@@ -12,10 +12,13 @@ from napari_unet.engine.journal.changes import Entry
 from napari_unet.engine.journal.clicked import (
     HandState,
     PlaneInHand,
+    Proposed,
     hand_values,
     load_adapted,
     network_values,
+    proposed_values,
     read_hand,
+    read_proposed,
     save_click_network,
 )
 from napari_unet.model.click import CHANNELS
@@ -136,3 +139,39 @@ def test_the_adapted_network_is_kept_when_there_are_too_many(folder, monkeypatch
     monkeypatch.setattr(compaction, "MOST_MODELS", 1)
     assert compaction.compact(folder, state)
     assert [path.name for path in (folder / "models").iterdir()] == [models[0].name]
+
+
+# ---------------------------------------------------------------------------- proposals
+
+
+def proposals():
+    return json.loads(json.dumps(proposed_values(Proposed((1,), (outline(), outline())))))
+
+
+def test_proposals_come_back_in_the_order_of_those_that_are_open():
+    proposed, left = read_proposed(proposals(), [1, 0], SHAPE)
+    assert proposed.index == (1,)
+    assert left == (1, 0)
+    for found in proposed.outlines:
+        assert (found.box, found.overlap) == (outline().box, outline().overlap)
+        np.testing.assert_array_equal(found.mask, outline().mask)
+    assert read_proposed(proposals(), None, SHAPE)[1] == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "left"),
+    [
+        (lambda values: None, [2]),
+        (lambda values: None, [0, 0]),
+        (lambda values: None, "01"),
+        (lambda values: values.update(index=[3]), [0]),
+        (lambda values: values.update(outlines=[None]), [0]),
+        (lambda values: values.update(outlines={}), []),
+        (lambda values: values["outlines"][0].update(box=[0, 99, 0, 4]), [0]),
+    ],
+)
+def test_proposals_that_no_program_wrote_are_refused(spoil, left):
+    values = proposals()
+    spoil(values)
+    with pytest.raises(JournalError):
+        read_proposed(values, left, SHAPE)

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from clicking_help import LONG, Stub, answered, drawn, middle, role
+from clicking_help import LONG, Stub, answered, drawn, middle, role, truth
 from napari.components import ViewerModel
 
 from napari_unet.engine.events import ClicksAdapted
 from napari_unet.engine.image import SourceImage
-from napari_unet.engine.journal import Project
+from napari_unet.engine.journal import Project, SettingsChanged, ViewChanged
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.model.click import CHANNELS
 from napari_unet.model.unet import UNet
-from napari_unet.ops.clicks import Click
+from napari_unet.ops.clicks import Click, known_outlines
 from napari_unet.viewer.clicking import clickers
 from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.controller import SegmentationController
@@ -304,3 +304,77 @@ def test_in_a_real_window_the_outline_is_shown_again(opened, make_napari_viewer,
     np.testing.assert_array_equal(second.outline(), shown)
     assert second.clicks.hand.commit() == 1
     np.testing.assert_array_equal(second.labels > 0, shown)
+
+
+# ---------------------------------------------------------------------------- proposals
+
+
+def outlines(*numbers):
+    """Discs as they are proposed."""
+    return tuple(each for n in numbers for each in known_outlines((truth() == n).astype(np.int32)))
+
+
+@pytest.fixture
+def with_proposals(opened):
+    """Two finished discs, and the four others proposed."""
+    window = opened()
+    for number in (1, 2):
+        window.press(middle(number))
+        window.clicks.commit()
+    window.settle()
+    window.clicks.proposing.index = ()
+    window.clicks.proposing.show(outlines(3, 4, 5, 6))
+    return window
+
+
+def boxes(clicks):
+    return [each.box for each in clicks.proposals]
+
+
+def test_proposals_that_nobody_answered_come_back(opened, with_proposals):
+    first = with_proposals
+    assert first.clicks.proposing.answer((), middle(4), True)
+    assert first.clicks.proposing.answer((), middle(5), False)
+    assert boxes(first.clicks) == [each.box for each in outlines(3, 6)]
+    first.close()
+    second = opened()
+    second.go_on()
+    assert boxes(second.clicks) == [each.box for each in outlines(3, 6)]
+    second.clicks.proposing.accept_all()
+    assert (second.labels > 0)[truth() == 4].all()
+    assert (second.labels > 0)[truth() == 6].all()
+    assert not (second.labels > 0)[truth() == 5].any()
+    assert not second.facts.view["open_proposals"]
+    assert "proposals" not in second.facts.settings
+
+
+def test_an_answer_writes_no_outline_again(with_proposals):
+    project = with_proposals.projects.project
+    written = []
+    append = project.append
+    project.append = lambda change: written.append(change) or append(change)
+    with_proposals.clicks.proposing.answer((), middle(4), False)
+    settings = [change for change in written if isinstance(change, SettingsChanged)]
+    views = [change for change in written if isinstance(change, ViewChanged)]
+    assert (len(settings), len(views)) == (0, 1)
+    assert views[0].values["open_proposals"] == [0, 2, 3]
+
+
+def test_a_view_that_moves_keeps_them(with_proposals):
+    with_proposals.viewer.scene.camera.zoom = 3.5
+    with_proposals.projects.facts.look(at_once=True)
+    assert with_proposals.facts.view["zoom"] == 3.5
+    assert with_proposals.facts.view["open_proposals"] == [0, 1, 2, 3]
+    assert len(with_proposals.facts.settings["proposals"]["outlines"]) == 4
+
+
+def test_a_proposal_that_became_an_object_does_not_come_back(opened, with_proposals):
+    first = with_proposals
+    values = dict(first.facts.view)
+    first.clicks.proposing.answer((), middle(4), True)
+    first.settle()
+    first.projects.project.append(ViewChanged(values))  # as if killed before the note
+    first.close()
+    second = opened()
+    second.go_on()
+    assert boxes(second.clicks) == [each.box for each in outlines(3, 5, 6)]

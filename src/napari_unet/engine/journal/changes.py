@@ -23,6 +23,10 @@ BORDER: Final = "border"
 #: network that was adapted to objects, with what else is known of clicks.
 HAND: Final = "hand"
 CLICKS: Final = "clicks"
+#: Under this name the values of the settings hold outlines that were proposed, and those of the
+#: view the numbers of those that are neither accepted nor rejected.
+PROPOSALS: Final = "proposals"
+OPEN: Final = "open_proposals"
 Role = Literal["annotations", "objects", "borders"]
 ROLES: Final[tuple[Role, ...]] = ("annotations", "objects", "borders")
 #: Of one entry.

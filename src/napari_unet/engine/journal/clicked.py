@@ -36,6 +36,8 @@ from napari_unet.ops.tiling import Box
 # What one object may claim: more than anybody clicks, and less than a machine has.
 _MOST_PLANES: Final = 10_000
 _MOST_ANSWERS: Final = 1000
+#: Of one plane that are recorded.
+MOST_PROPOSALS: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,22 @@ class HandState:
     planes: tuple[PlaneInHand, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """Outlines that were proposed on one plane.
+
+    Attributes
+    ----------
+    index
+        Of the plane.
+    outlines
+        In the order in which they were found.
+    """
+
+    index: tuple[int, ...]
+    outlines: tuple[Outline, ...]
+
+
 # ---------------------------------------------------------------------------- to JSON
 
 
@@ -99,6 +117,12 @@ def hand_values(hand: HandState | None) -> dict[str, Any] | None:
             for plane in hand.planes
         ],
     }
+
+
+def proposed_values(proposed: Proposed) -> dict[str, Any]:
+    """Return proposals as values for JSON."""
+    outlines = [_outline_values(each) for each in proposed.outlines]
+    return {"index": list(proposed.index), "outlines": outlines}
 
 
 def _box_values(box: Box) -> list[int]:
@@ -153,11 +177,49 @@ def read_hand(values: Any, shape: tuple[int, ...]) -> HandState | None:
     return HandState(label, None if box is None else _read_box(box, shape), planes)
 
 
-def _read_plane(values: Checked, shape: tuple[int, ...], budget: list[int]) -> PlaneInHand:
-    index = values.wholes("index")
-    leading = shape[:-2]
+def read_proposed(
+    values: Any, left: Any, shape: tuple[int, ...]
+) -> tuple[Proposed, tuple[int, ...]]:
+    """Read proposals, and the numbers of those that are neither accepted nor rejected.
+
+    Parameters
+    ----------
+    values
+        What `proposed_values` returned, from JSON.
+    left
+        The numbers; None for all.
+    shape
+        Of the image, channels excepted; the last two axes are rows and columns.
+
+    Raises
+    ------
+    JournalError
+        If the values are not those of proposals on such an image.
+    """
+    checked, budget = Checked(values), [LARGEST_BOX]
+    index = _read_index(checked, shape)
+    outlines = []
+    for each in _list(checked, "outlines", MOST_PROPOSALS):
+        if (outline := _read_outline(each, shape, budget)) is None:
+            raise JournalError("a proposal has no outline")
+        outlines.append(outline)
+    numbers = tuple(range(len(outlines)))
+    if left is not None:
+        numbers = Checked({"left": left}).wholes("left")
+        if len(set(numbers)) < len(numbers) or any(n >= len(outlines) for n in numbers):
+            raise JournalError("a proposal is open that was never made")
+    return Proposed(index, tuple(outlines)), numbers
+
+
+def _read_index(values: Checked, shape: tuple[int, ...]) -> tuple[int, ...]:
+    index, leading = values.wholes("index"), shape[:-2]
     if len(index) != len(leading) or any(i >= n for i, n in zip(index, leading, strict=True)):
         raise JournalError("an object is on a plane that the image does not have")
+    return index
+
+
+def _read_plane(values: Checked, shape: tuple[int, ...], budget: list[int]) -> PlaneInHand:
+    index = _read_index(values, shape)
     clicks = tuple(_read_click(each, shape) for each in _list(values, "clicks"))
     answers, replaced = (
         tuple(_read_outline(each, shape, budget) for each in _list(values, name))
@@ -168,9 +230,9 @@ def _read_plane(values: Checked, shape: tuple[int, ...], budget: list[int]) -> P
     return PlaneInHand(index, clicks, answers, replaced)
 
 
-def _list(values: Checked, name: str) -> list[Any]:
+def _list(values: Checked, name: str, most: int = _MOST_ANSWERS) -> list[Any]:
     found = values.get(name)
-    if not isinstance(found, list) or len(found) > _MOST_ANSWERS:
+    if not isinstance(found, list) or len(found) > most:
         raise JournalError(f"{name!r} is no list, or too long")
     return found
 

@@ -51,6 +51,8 @@ class ObjectInHand(QObject):
 
     #: It is another one, or is seen otherwise.
     changed = Signal()
+    #: There is another click, which is not answered yet.
+    asked = Signal()
     #: It will be finished or dropped: nothing further is to be found out about it.
     leaving = Signal()
     #: An object was finished.
@@ -195,6 +197,7 @@ class ObjectInHand(QObject):
             replaces="click",
         )
         self._asked[ticket] = (index, len(state.clicks))
+        self.asked.emit()
         self._later.start(_PATIENCE)
 
     def _request(

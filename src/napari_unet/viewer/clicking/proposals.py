@@ -18,6 +18,8 @@ from napari_unet.viewer.lane import JobLane, JobTicket
 from napari_unet.viewer.planes import Index
 
 _NONE_FOUND: Final = "No other objects like these were found on this plane."
+# A kill may come between an object and the note that its proposal was accepted.
+_TAKEN: Final = 0.5
 _STOPPED: Final = "Stopped before any object like these was found."
 
 
@@ -180,6 +182,18 @@ class Proposals(QObject):
             place = image.data_to_world((*self.index, *middle_of(first)))
             viewer.scene.camera.center = tuple(np.asarray(place)[-2:])
         self.changed.emit()
+
+    def resume(self, index: Index, outlines: tuple[Outline, ...]) -> None:
+        """Go on with proposals of an earlier session, less those where objects lie by now."""
+        objects = self._scene.objects
+        labels = None if objects is None else objects.plane(index)
+        free = (
+            each
+            for each in outlines
+            if labels is None or np.mean(labels[each.box][each.mask] > 0) < _TAKEN
+        )
+        self.index = index
+        self.show(tuple(free))
 
     def show(self, outlines: tuple[Outline, ...]) -> None:
         """Take these for all that is proposed, and show what is on the plane that is looked at."""

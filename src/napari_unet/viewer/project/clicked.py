@@ -1,4 +1,4 @@
-"""Records what clicks leave behind: the object in hand, and the network that was adapted."""
+"""Records what clicks leave behind: the object in hand, proposals, the network that was adapted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_unet.engine.journal import (
     SettingsChanged,
     ViewChanged,
 )
-from napari_unet.engine.journal.changes import CLICKS, HAND
+from napari_unet.engine.journal.changes import CLICKS, HAND, PROPOSALS
 from napari_unet.engine.journal.checked import Checked
 from napari_unet.engine.journal.clicked import (
     HandState,
@@ -35,6 +35,7 @@ from napari_unet.viewer.clicking.current import CurrentObject, PlaneState
 from napari_unet.viewer.clicking.session import ClickSession, click_session_for
 from napari_unet.viewer.lane import JobTicket, Priority
 from napari_unet.viewer.project.bound import BoundProject
+from napari_unet.viewer.project.proposed import ProposalsRecorder
 
 if TYPE_CHECKING:
     from napari_unet.viewer.controller import SegmentationController
@@ -62,6 +63,7 @@ class ClicksRecorder:
         self._seen: tuple[Path, HandState | None, Any] | None = None
         # By the folder of the project: which network is in which file.
         self._files: dict[Path, tuple[UNet, ModelFile]] = {}
+        self._proposals = ProposalsRecorder()
         self._saving: JobTicket | None = None
         self._loading: JobTicket | None = None
         controller.lane.finished.connect(self._on_ended)
@@ -81,8 +83,18 @@ class ClicksRecorder:
         if bound.project is None or not bound.project.can_append():
             return
         self._record_hand(bound, clicks)
+        self._proposals.look(bound.project, clicks)
         self._save_network(bound, clicks)
         self._record_settings(bound, clicks)
+
+    def _on_asked(self) -> None:
+        """Record a click before it is answered, and nothing else: the network needs the cores."""
+        clicks = self._found()
+        bound = None if clicks is None else self._projects.bound_of(clicks.image)
+        if clicks is None or bound is None or self._loading is not None or not self._projects.is_on:
+            return
+        if bound.project is not None and bound.project.can_append():
+            self._record_hand(bound, clicks)
 
     def _found(self) -> ClickSession | None:
         """Return the session of clicks, if there is one by now, and listen to it."""
@@ -91,6 +103,7 @@ class ClicksRecorder:
             self._clicks = controller.findChild(ClickSession)
             if self._clicks is not None:
                 self._clicks.changed.connect(self.look)
+                self._clicks.hand.asked.connect(self._on_asked)
         return self._clicks
 
     # ------------------------------------------------------------------ what is recorded
@@ -193,7 +206,7 @@ class ClicksRecorder:
             What the project held when it was opened.
         """
         hand, settings = state.view.get(HAND), state.settings.get(CLICKS)
-        if hand is None and not isinstance(settings, dict):
+        if hand is None and not isinstance(settings, dict) and PROPOSALS not in state.settings:
             return
         clicks = click_session_for(controller)
         if clicks.image is not bound.image:
@@ -207,6 +220,8 @@ class ClicksRecorder:
             sizes = _take_settings(clicks, settings)
         with suppress(JournalError):
             current = _current_of(read_hand(hand, planes.shape), clicks)
+        with suppress(JournalError):
+            self._proposals.restore(bound.project.folder, state, clicks)
         if isinstance(settings, dict) and settings.get("network") is not None:
             self._load(controller, clicks, bound.project.folder, settings["network"])
         clicks.hand.resume(current, sizes)

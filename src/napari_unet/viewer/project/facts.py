@@ -15,7 +15,7 @@ from napari_unet.engine.journal import (
     SettingsChanged,
     ViewChanged,
 )
-from napari_unet.engine.journal.changes import CLICKS, HAND
+from napari_unet.engine.journal.changes import CLICKS, HAND, OPEN, PROPOSALS
 from napari_unet.viewer.project.bound import BoundProject
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ class FactsRecorder:
         if controller is None or project is None or not project.can_append():
             return
         settings = _settings(controller, self._projects.bound)
-        settings |= _kept(project.facts.settings, CLICKS)
+        settings |= _kept(project.facts.settings, CLICKS, PROPOSALS)
         if settings != dict(project.facts.settings):
             project.append(SettingsChanged(settings))
         if at_once or time.monotonic() - self._viewed > _BETWEEN_VIEWS:
-            view = view_of(controller.viewer) | _kept(project.facts.view, HAND)
+            view = view_of(controller.viewer) | _kept(project.facts.view, HAND, OPEN)
             if view != dict(project.facts.view):
                 with suppress(JournalError):  # a camera may be where no number says
                     project.append(ViewChanged(view))
@@ -95,9 +95,9 @@ class FactsRecorder:
         self._projects.changed.emit()
 
 
-def _kept(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _kept(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Return what `ClicksRecorder` wrote beside them, to be written with them again."""
-    return {name: values[name]} if name in values else {}
+    return {name: values[name] for name in names if name in values}
 
 
 def _settings(controller: SegmentationController, bound: BoundProject | None) -> dict[str, Any]:
