@@ -93,7 +93,7 @@ class Seen:
     def _on_drawn(self, _event: Any) -> None:
         roles = {layer.metadata.get(ROLE_KEY): layer for layer in self._viewer.layers}
         layer = roles.get("clicked object")
-        if layer is None or not layer.visible:
+        if layer is None or not layer.visible or not layer.data.any():
             return
         now = time.perf_counter()
         self.first = self.first or now

@@ -153,9 +153,9 @@ def numbers(session, index=...):
 
 
 def role(viewer, name):
-    """The preview layer of that role, if it is shown."""
+    """The preview layer of that role, if it shows anything."""
     found = [each for each in viewer.layers if each.metadata.get("napari-unet") == name]
-    return next((each for each in found if each.visible), None)
+    return next((each for each in found if each.visible and np.any(each.data)), None)
 
 
 def in_world(layer, index=()):

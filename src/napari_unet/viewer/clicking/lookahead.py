@@ -18,8 +18,10 @@ from napari_unet.viewer.clicking.scene import ClickScene, Place
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.planes import Index
 
-# Milliseconds after which a pointer that does not move rests.
+# Milliseconds after which a pointer that does not move rests. While something else is computed,
+# a training say, it has to rest for longer: each look costs that a tenth of a second.
 _REST: Final = 60
+_REST_IF_BUSY: Final = 150
 
 
 class LookAhead(QObject):
@@ -47,7 +49,6 @@ class LookAhead(QObject):
         self._under: tuple[Index, Place] | None = None
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
-        self._rest.setInterval(_REST)
         self._rest.timeout.connect(self._on_rested)
         scene.image_leaving.connect(self.give_up)
 
@@ -57,14 +58,14 @@ class LookAhead(QObject):
         self._under = index, at
         # Of an object in hand there is an outline already: the next one takes a tenth of the time.
         if self._hand.current is None:
-            self._rest.start()
+            self._rest.start(_REST_IF_BUSY if self._lane.is_busy() else _REST)
 
     def press(self, index: Index, at: Place, positive: bool = True) -> None:
         """Take it that a button is held there; what is looked at is clicked on, most likely."""
         self._rest.stop()
         click = Click(*at, positive)
         if click != self._looked_at:
-            self._look(index, click, Priority.CLICK)
+            self._look(index, click, piecewise=False)
 
     def give_up(self) -> None:
         """Look no further."""
@@ -75,23 +76,21 @@ class LookAhead(QObject):
             self._ticket = None
 
     def _on_rested(self) -> None:
-        # What the user waits for needs both cores.
-        if self._under is not None and not self._lane.is_busy():
+        if self._under is not None:
             index, at = self._under
-            self._look(index, Click(*at), Priority.PREVIEW)
+            self._look(index, Click(*at), piecewise=True)
 
-    def _look(self, index: Index, click: Click, priority: Priority) -> None:
+    def _look(self, index: Index, click: Click, *, piecewise: bool) -> None:
         planes, clickers = self._scene.planes, self._clickers
         request = self._hand.expected(index, click)
         if planes is None or request is None or self._scene.why_not_click() is not None:
             return
         self._looked_at = click
-        guessed = priority is not Priority.CLICK
         self._ticket = self._lane.submit(
             lambda stop: look_ahead_job(
-                clickers.of(planes, index), request, stop, piecewise=guessed
+                clickers.of(planes, index), request, stop, piecewise=piecewise
             ),
             name="Looking ahead",
-            priority=priority,
+            priority=Priority.CLICK,
             replaces="ahead",
         )

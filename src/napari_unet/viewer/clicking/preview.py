@@ -54,16 +54,17 @@ class Preview:
             return
         if outline is None:
             if layer is not None:
-                layer.visible = False
+                layer.data = np.zeros((1, 1), np.uint8)
             return
         data = outline.mask.astype(np.uint8)
         if layer is None or not self._is_there(layer):
             layer = self._marks("clicked object", _OUTLINE, data)
             self._add("outline", layer, index, outline.box)
-        layer.data = data
-        layer.contour = 2 if outline.extent >= _LARGE_EXTENT else 1
-        self._place(layer, index, outline.box)
-        layer.visible = True
+        with layer._block_refresh():  # each of these would draw the layer anew
+            layer.data = data
+            layer.contour = 2 if outline.extent >= _LARGE_EXTENT else 1
+            self._place(layer, index, outline.box)
+        _show(layer)
 
     def show_clicks(self, index: Index, clicks: Sequence[Click]) -> None:
         """Show where was clicked on a plane."""
@@ -86,7 +87,7 @@ class Preview:
             layer.symbol = ["disc" if c.positive else "x" for c in clicks]
             layer.selected_data = set()
             self._place(layer, index, (slice(0, 0), slice(0, 0)))
-        layer.visible = bool(clicks)
+            _show(layer)
 
     def show_proposals(self, index: Index, proposals: Sequence[Outline]) -> None:
         """Show outlines that were proposed on a plane."""
@@ -151,7 +152,18 @@ class Preview:
         viewer.layers.append(layer)
         self._adding = None
         viewer.layers.selection.active = active
+        # What is shown lies on the image: there is no need to lay out the viewer's axes anew.
+        for event in (layer.events.data, layer.events.translate):
+            event.disconnect(viewer._on_layers_change)
 
     def _is_there(self, layer: Layer | None) -> bool:
         viewer = self._viewer()
         return viewer is not None and (layer in viewer.layers or layer is self._adding)
+
+
+def _show(layer: Layer) -> None:
+    """Draw a layer anew. It is left visible when it is emptied: to hide it lays out all layers."""
+    if layer.visible:
+        layer.refresh()
+    else:
+        layer.visible = True
