@@ -139,6 +139,30 @@ def test_the_dock_of_the_manifest_outlines_what_is_clicked_on(make_napari_viewer
     page.controller.close()
 
 
+def test_a_pointer_that_rests_and_a_button_that_is_held_are_heard_of(page, monkeypatch):
+    heard = []
+    ahead = page.session.ahead
+    monkeypatch.setattr(ahead, "point", lambda *at: heard.append(("rests", at)))
+    monkeypatch.setattr(ahead, "press", lambda *at: heard.append(("held", at)))
+    monkeypatch.setattr(ahead, "give_up", lambda: heard.append(("left", ())))
+    page.point(middle(1))
+    page.outline(middle(1))
+    kinds = [kind for kind, _ in heard]
+    assert kinds[0] == "rests"
+    assert kinds[-1] == "held"
+    index, at, positive = heard[-1][1]
+    assert (index, positive) == ((), True)
+    clicked = page.clicks[0]
+    assert at == (clicked.row, clicked.column), "what is looked at is what is clicked on"
+    assert heard[0][1] == ((), at)
+    heard.clear()
+    page.click(middle(2), keys=SHIFT)
+    assert heard[-1][1][2] is False
+    heard.clear()
+    page.drag([middle(1), middle(2)], keys=CONTROL)
+    assert "held" not in [kind for kind, _ in heard], "a box is drawn"
+
+
 def test_mouse_and_keys_correct_an_object_and_take_clicks_back(page):
     row, column = middle(1)
     page.outline((row, column))
