@@ -243,6 +243,27 @@ def test_a_new_model_has_as_many_classes_as_labels(run, fine_tune, folder, tmp_p
     assert json.loads(result.stdout)["classes"] == 3
 
 
+def test_a_new_model_may_begin_from_random_weights_of_a_width(run, fine_tune):
+    from napari_unet.model.checkpoint import load_model
+
+    result = run(*fine_tune, "--starter", "none", "--channels", 4, "--json")
+    assert load_model(json.loads(result.stdout)["model"]).config.base_channels == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--channels", 4), "starter has"),
+        (("--channels", "wide"), "wide"),
+        (("--starter", "none", "--channels", 100_000), "channels"),
+        (("--starter", "missing"), "missing"),
+        (("--channels", "auto", "-m", "small.safetensors"), "--model"),
+    ],
+)
+def test_fine_tune_refuses_another_width(refuses, fine_tune, options, said):
+    assert said in refuses(*fine_tune, *options)
+
+
 def test_strokes_may_be_json(run, fine_tune, folder, tmp_path):
     (tmp_path / "strokes.json").write_text(
         json.dumps(

@@ -9,6 +9,7 @@ from networks import make_unet
 
 from napari_unet import Segmenter, UNet, save_model
 from napari_unet.engine import instant
+from napari_unet.engine.beginning import Beginning
 from napari_unet.engine.exchange.export import ExportRequest, export_model
 from napari_unet.engine.exchange.foreign import predict_foreign
 from napari_unet.engine.exchange.graph import graph_axes
@@ -113,7 +114,7 @@ def test_a_training_from_before_goes_on_with_one_look(image, strokes):
     """A project holds its tensors alone; the network is made anew."""
     once = adapted(starter().network, 1, 2, second_look=False)
     state = Trainer(once, CONFIG, settled=True).state()
-    network = LearningNetwork(2, starter())
+    network = LearningNetwork(Beginning(2, starter()))
     network.prepare(image)
     assert network.model.config.second_look
     network.go_on(state, 7, "network", CONFIG)
@@ -126,7 +127,7 @@ def test_a_training_from_before_goes_on_with_one_look(image, strokes):
 
 def test_a_training_of_another_network_is_still_refused(image):
     other = UNet(1, 2, 4, 3, batch_norm=True, hypercolumns=True, hidden=8)
-    network = LearningNetwork(2, starter())
+    network = LearningNetwork(Beginning(2, starter()))
     network.prepare(image)
     with pytest.raises(InputError, match="another training"):
         network.go_on(Trainer(other, CONFIG).state(), 7, "network", CONFIG)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_unet.engine.image import SourceImage
     from napari_unet.engine.images.axes import PixelSize
     from napari_unet.engine.segmenter import Segmenter
+    from napari_unet.engine.trainer import FinetuneConfig
 
 # Long enough that a few strokes are learned on two cores, short enough to wait for.
 _DEFAULT_SECONDS = 60.0
@@ -26,6 +27,16 @@ _DEFAULT_SECONDS = 60.0
 # what patches of the usual side would have.
 _PATCH_OF_STACKS: Final = 24
 _BATCH_OF_STACKS: Final = 2
+
+
+class _Channels(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """A number of channels, or auto."""
+
+    name = "NUMBER|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or the word."""
+        return "auto" if value == "auto" else click.INT.convert(value, param, ctx)
 
 
 @click.command("fine-tune", short_help="Learn from the annotations of an image.")
@@ -39,6 +50,19 @@ _BATCH_OF_STACKS: Final = 2
     help="Where to save the model, such as cells.safetensors.",
 )
 @click.option("-m", "--model", type=click.Path(path_type=Path), help="Model to start from.")
+@click.option(
+    "--starter",
+    default="small",
+    show_default=True,
+    help="What a new model begins from: a bundled starter, the file of another one, or none for "
+    "random weights.",
+)
+@click.option(
+    "--channels",
+    type=_Channels(),
+    help="Width of a new model with random weights; auto measures which is quick enough here. A "
+    "starter has its own.  [default: 16]",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
@@ -148,19 +172,15 @@ def _read_annotations(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
 def _make_segmenter(labels: NDArray[Any], options: dict[str, Any]) -> Segmenter:
     from napari_unet.engine.segmenter import Segmenter
     from napari_unet.engine.trainer import FinetuneConfig
-    from napari_unet.ops.labels import as_label_image
 
     config = FinetuneConfig(optimizer=options["optimizer"], seed=options["seed"])
     if options["ndim"] == "3":
         config = replace(config, patch_size=_PATCH_OF_STACKS, batch=_BATCH_OF_STACKS)
     classes = options["classes"]
     if options["model"] is None:
-        ndim = int(options["ndim"])
-        highest = int(as_label_image(labels, "annotation image", ndim).max())
-        try:
-            return Segmenter(None, classes or max(highest, 2), seed=options["seed"], config=config)
-        except InputError as error:
-            raise InputError(f"the annotations have labels up to {highest}; {error}") from error
+        return _new_segmenter(labels, options, config)
+    if options["channels"] is not None:
+        raise InputError("the model has its own width; leave out --channels or --model")
     segmenter = Segmenter(options["model"], seed=options["seed"], config=config)
     if segmenter.guest is not None:
         raise InputError(
@@ -173,3 +193,29 @@ def _make_segmenter(labels: NDArray[Any], options: dict[str, Any]) -> Segmenter:
             "start without --model"
         )
     return segmenter
+
+
+def _new_segmenter(
+    labels: NDArray[Any], options: dict[str, Any], config: FinetuneConfig
+) -> Segmenter:
+    from napari_unet.engine.beginning import MOST_CLASSES
+    from napari_unet.engine.segmenter import Segmenter
+    from napari_unet.ops.labels import as_label_image
+
+    highest = int(as_label_image(labels, "annotation image", int(options["ndim"])).max())
+    classes = options["classes"] or max(highest, 2)
+    if classes > MOST_CLASSES:
+        raise InputError(
+            f"the annotations have labels up to {highest}; classes must be 2 to {MOST_CLASSES}, "
+            "background included"
+        )
+    # There is no starter for stacks.
+    at_random = options["starter"] == "none" or options["ndim"] == "3"
+    return Segmenter(
+        None,
+        classes,
+        starter=None if at_random else options["starter"],
+        channels=options["channels"],
+        seed=options["seed"],
+        config=config,
+    )

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_unet.engine.beginning import Beginning
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import (
     JobEvent,
@@ -38,18 +39,11 @@ from napari_unet.engine.rounds import (
 )
 from napari_unet.engine.scoring import cross_validate
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
-from napari_unet.model.config import pooling_for
 from napari_unet.model.head import set_head
-from napari_unet.model.starter import Starter, adapted
-from napari_unet.model.unet import UNet, UNetConfig
+from napari_unet.model.starter import adapted
+from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import check_annotations
 from napari_unet.ops.tiling import Box
-
-# A new network with random weights is narrower and flatter than the paper's and has BatchNorm: it
-# gets further in the first minute on two cores. Figures: docs/architecture.md.
-_NEW_BASE_CHANNELS = 16
-# By the number of axes: in three, every level more multiplies the context that is read in vain.
-_NEW_DEPTH = {2: 3, 3: 2}
 
 # Held-out strokes of each class that tell which of two answers is better.
 _FEWEST_TO_TELL = 3
@@ -92,14 +86,10 @@ class LearningNetwork:
 
     Parameters
     ----------
-    classes
-        How many classes it tells apart.
-    starter
-        What it begins from; None: random weights, and no answer before it was fine-tuned.
+    beginning
+        What it begins from. With random weights there is no answer before it was fine-tuned.
     model
-        A network that was trained before, to go on with in place of a starter.
-    seed
-        Of random weights and of the choice among many pixels.
+        A network that was trained before, to go on with in place of a new one.
 
     Attributes
     ----------
@@ -109,18 +99,13 @@ class LearningNetwork:
         Whose answer is better, see the top of this file.
     """
 
-    def __init__(
-        self,
-        classes: int,
-        starter: Starter | None = None,
-        model: UNet | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.classes = classes if model is None else model.config.classes
+    def __init__(self, beginning: Beginning, model: UNet | None = None) -> None:
+        self.classes = beginning.classes if model is None else model.config.classes
         self.speaker: Speaker = "network"
-        self._starter = starter if model is None else None
+        self._beginning = beginning
+        self._starter = beginning.starter if model is None else None
+        self._seed = beginning.seed
         self._model = model
-        self._seed = seed
         self._is_loaded = model is not None
         self._has_stepped = False
         self._instant: InstantLearner | None = None
@@ -180,23 +165,9 @@ class LearningNetwork:
                 return
         self._trainer = None
         self._instant = None
+        self._model = self._beginning.network_for(image, device)
         if self._starter is not None and image.ndim == 2:
-            self._model = adapted(self._starter.network, image.channels, self.classes)
             self._instant = InstantLearner(self._starter, device)
-            return
-        depth = _NEW_DEPTH[image.ndim]
-        config = UNetConfig(
-            in_channels=image.channels,
-            classes=self.classes,
-            base_channels=_NEW_BASE_CHANNELS,
-            depth=depth,
-            batch_norm=True,
-            ndim=image.ndim,
-            pooling=pooling_for(image.spacing, depth) if image.ndim == 3 else (),
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
-            self._model = UNet.from_config(config)
 
     def speaking_model(self) -> UNet:
         """Return whoever speaks as one network.

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet.engine.beginning import Beginning, Channels
 from napari_unet.engine.click import Clicker
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import (
@@ -25,9 +26,6 @@ from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import check_annotations
 from napari_unet.ops.clicks import Outline
 from napari_unet.ops.errors import InputError
-
-# Labels are stored in 8 bits and shown in colours that can be told apart.
-_MOST_CLASSES = 16
 
 
 class Segmenter(SessionModel):
@@ -52,6 +50,10 @@ class Segmenter(SessionModel):
         What a new network begins from: the name of a bundled starter, the path of another one, or
         None for random weights. Only with a starter is there an answer before anything was
         fine-tuned.
+    channels
+        Width of the first level of a network with random weights: a number, 64 in the paper; None
+        is 16; "auto" measures once which width this machine makes quick steps with. A starter has
+        its own width, and "auto" is that one.
     seed
         Of the new network's weights and of everything random in training. Same seed, same steps,
         same weights, on one machine and in one precision.
@@ -70,7 +72,8 @@ class Segmenter(SessionModel):
     Raises
     ------
     InputError
-        If the model cannot be loaded or `classes` is not 2 to 16.
+        If the model or starter cannot be loaded, `classes` is not 2 to 16, or `channels` is not
+        possible or named beside a starter.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Segmenter(SessionModel):
         classes: int = 2,
         *,
         starter: Starter | str | Path | None = USUAL,
+        channels: Channels = None,
         seed: int = 0,
         config: FinetuneConfig | None = None,
     ) -> None:
@@ -86,7 +90,7 @@ class Segmenter(SessionModel):
         self._clicker: Clicker | None = None
         # After which change of the model the clicker was told what it says of the image.
         self._hinted_after = -1
-        super().__init__(model, classes, starter=starter, seed=seed, config=config)
+        super().__init__(Beginning.chosen(classes, starter, channels, seed), model, config)
 
     @property
     def annotations(self) -> NDArray[np.uint8] | None:

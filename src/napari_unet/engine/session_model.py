@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet.engine.beginning import MOST_CLASSES, Beginning
 from napari_unet.engine.events import JobEvent, RoundUndone
 from napari_unet.engine.exchange.foreign import check_fits
 from napari_unet.engine.exchange.open import open_model
@@ -19,14 +21,10 @@ from napari_unet.engine.predict import PredictRequest, check_channels, predict_t
 from napari_unet.engine.rounds import Accepted
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.engine.usage import Usage
-from napari_unet.model.starter import USUAL, Starter, load_starter
 from napari_unet.model.unet import UNet
 from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box
-
-# Labels are stored in 8 bits and shown in colours that can be told apart.
-_MOST_CLASSES = 16
 
 
 class SessionModel:
@@ -36,8 +34,12 @@ class SessionModel:
 
     Parameters
     ----------
-    model, classes, starter, seed, config
-        As for `napari_unet.engine.segmenter.Segmenter`.
+    beginning
+        What a new network begins from.
+    model
+        A network to go on with, or the path of one that was saved; None: a new one.
+    config
+        How to learn.
 
     Attributes
     ----------
@@ -55,24 +57,18 @@ class SessionModel:
     Raises
     ------
     InputError
-        If the model cannot be loaded or `classes` is not 2 to 16.
+        If the model cannot be loaded.
     """
 
     def __init__(
         self,
+        beginning: Beginning,
         model: UNet | str | Path | None = None,
-        classes: int = 2,
-        *,
-        starter: Starter | str | Path | None = USUAL,
-        seed: int = 0,
         config: FinetuneConfig | None = None,
     ) -> None:
-        if not 2 <= classes <= _MOST_CLASSES:
-            raise InputError(f"classes must be 2 to {_MOST_CLASSES}, background included")
-        self.config = config or FinetuneConfig(seed=seed)
-        self._starter = load_starter(starter) if isinstance(starter, (str, Path)) else starter
-        self._seed = seed
-        self._network = LearningNetwork(classes, self._starter, seed=seed)
+        self.config = config or FinetuneConfig(seed=beginning.seed)
+        self._beginning = beginning
+        self._network = LearningNetwork(beginning)
         self.image: SourceImage | None = None
         self.accepted: tuple[Accepted, ...] = ()
         self.usage = Usage()
@@ -127,6 +123,11 @@ class SessionModel:
         return ImageKind(config.in_channels, config.ndim, names if fit else ())
 
     @property
+    def begins_from_starter(self) -> bool:
+        """Whether a new network would begin from a starter."""
+        return self._beginning.starter is not None
+
+    @property
     def answers_at_once(self) -> bool:
         """Whether strokes are answered before anything was fine-tuned."""
         return self.guest is None and self._network.answers_at_once
@@ -154,7 +155,7 @@ class SessionModel:
             network, usage = opened.network, opened.usage
         if self.image is not None:
             check_channels(network, self.image)
-        self._network = LearningNetwork(self.classes, model=network, seed=self._seed)
+        self._network = LearningNetwork(self._beginning, network)
         self.guest = None
         self.changes += 1
         self.usage = usage
@@ -163,18 +164,18 @@ class SessionModel:
         """Let a model of another program predict, until something is learned again."""
         if self.image is not None:
             check_fits(guest, self.image.channels, self.image.ndim)
-        if guest.classes > _MOST_CLASSES:
+        if guest.classes > MOST_CLASSES:
             raise InputError(
-                f"the package's model has {guest.classes} classes; {_MOST_CLASSES} can be shown"
+                f"the package's model has {guest.classes} classes; {MOST_CLASSES} can be shown"
             )
-        self._network = LearningNetwork(guest.classes, self._starter, seed=self._seed)
+        self._network = LearningNetwork(replace(self._beginning, classes=guest.classes))
         self.guest, self.usage = guest, usage
         self.changes += 1
 
     def start_anew(self, classes: int | None = None) -> None:
         """Forget the network and what was accepted; the next image gets a new one."""
         count = self.classes if classes is None else classes
-        self._network = LearningNetwork(count, self._starter, seed=self._seed)
+        self._network = LearningNetwork(replace(self._beginning, classes=count))
         self.guest, self.usage = None, Usage()
         self.accepted = ()
         self.changes += 1

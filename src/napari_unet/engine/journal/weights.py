@@ -197,7 +197,7 @@ def _load_state(path: Path, segmenter: Segmenter, image: SourceImage | None) -> 
         notes = json.loads(metadata["notes"])
         config = read_config(notes["config"], segmenter.config)
         # Without a starter the network's own shape is not known from the state.
-        if not notes["starter"] or segmenter._starter is None:
+        if not notes["starter"] or not segmenter.begins_from_starter:
             return False
         _start_anew(segmenter, int(notes["classes"]))
         network = segmenter._network
