@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.device import is_out_of_memory
-from napari_unet.engine.events import Noticed, ScoreMeasured, StepCompleted, TrainingFinished
+from napari_unet.engine.events import (
+    Noticed,
+    PieceDone,
+    ScoreMeasured,
+    StepCompleted,
+    TrainingFinished,
+)
 from napari_unet.engine.finetune_request import FinetuneRequest, Mailbox
 from napari_unet.engine.image import AnnotatedImage, fitting
 from napari_unet.engine.predict import check_channels
@@ -36,7 +42,7 @@ def finetune(
     inbox: Mailbox[tuple[AnnotatedImage, ...]] | None = None,
     stop: threading.Event | None = None,
     rival: Rival | None = None,
-) -> Iterator[StepCompleted | ScoreMeasured | Noticed | TrainingFinished]:
+) -> Iterator[StepCompleted | ScoreMeasured | PieceDone | Noticed | TrainingFinished]:
     """Fine-tune on strokes, one patch a step.
 
     Parameters
@@ -59,6 +65,8 @@ def finetune(
         After every step.
     ScoreMeasured
         Now and then: Dice on strokes that were held out, or why there is none.
+    PieceDone
+        Before it, after each tile that is predicted for it.
     Noticed
         When new annotations could not be used, or memory ran out.
     TrainingFinished
@@ -79,12 +87,10 @@ def finetune(
         yield stepped
         if isinstance(stepped, Noticed) or not scoring.is_due():
             continue
-        if (score := scoring.measure(learning.painted)) is not None:
-            yield score
+        yield from scoring.measure(learning.painted)
     # Who presses Stop does not wait for a score; a round that was learned to the end has its own.
     if learning.losses and learning.is_over:
-        if (score := scoring.measure(learning.painted)) is not None:
-            yield score
+        yield from scoring.measure(learning.painted)
     yield learning.finished()
 
 

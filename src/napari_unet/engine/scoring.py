@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet.engine.events import ScoreMeasured, TilePredicted
+from napari_unet.engine.events import PieceDone, ScoreMeasured, TilePredicted
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.predict import PredictRequest, predict_regions
 from napari_unet.engine.trainer import Trainer
@@ -63,7 +63,7 @@ class Scoring:
     def _is_stopped(self) -> bool:
         return self._stop is not None and self._stop.is_set()
 
-    def measure(self, annotations: NDArray[np.uint8]) -> ScoreMeasured | None:
+    def measure(self, annotations: NDArray[np.uint8]) -> Iterator[PieceDone | ScoreMeasured]:
         """Predict around the held-out strokes and compare.
 
         Parameters
@@ -71,36 +71,39 @@ class Scoring:
         annotations
             Shape (Y, X), the strokes as they are now.
 
-        Returns
-        -------
-        ScoreMeasured or None
-            Without a score, and with the reason, if there are too few strokes to know. None if it
-            was stopped meanwhile.
+        Yields
+        ------
+        PieceDone
+            After each tile: a click need not wait for all of them.
+        ScoreMeasured
+            Last. Without a score, and with the reason, if there are too few strokes to know. None
+            if it was stopped meanwhile.
         """
         started = time.monotonic()
-        score = self._measure(annotations)
+        yield from self._measure(annotations)
         spent = time.monotonic() - started
         pause = max(_SECONDS_BETWEEN_SCORES, spent * (1 / _SHARE_OF_SCORING - 1))
         self._next = time.monotonic() + pause
-        return score
 
-    def _measure(self, annotations: NDArray[np.uint8]) -> ScoreMeasured | None:
+    def _measure(self, annotations: NDArray[np.uint8]) -> Iterator[PieceDone | ScoreMeasured]:
         trainer = self._trainer
         held_out = trainer.held_out.get(self._image)
         if held_out is None or not held_out.enough:
             reason = held_out.reason if held_out is not None else ""
-            return ScoreMeasured(trainer.step, None, (), reason)
+            yield ScoreMeasured(trainer.step, None, (), reason)
+            return
         prediction = np.zeros(self._image.shape, np.uint8)
         request = PredictRequest(self._image, precision="fast", device=trainer.config.device)
         regions = stroke_boxes(held_out.mask)
         for event in predict_regions(trainer.shown_model(), request, regions, self._stop):
             if isinstance(event, TilePredicted):
                 prediction[event.inner] = class_labels(event.probability)
+                yield PieceDone()
         mask, classes = held_out.mask, trainer.model.config.classes
         if self._is_stopped():
-            return None
+            return
         score = score_strokes(prediction[mask], annotations, mask, classes)
-        return ScoreMeasured(
+        yield ScoreMeasured(
             trainer.step,
             score.dice,
             score.per_class,

@@ -21,8 +21,10 @@ from napari_unet.engine.events.general import (
     ExportAdvanced,
     FileSaved,
     Noticed,
+    PieceDone,
 )
 from napari_unet.engine.events.learning import (
+    LearningPlanned,
     ModelMeasured,
     RoundChecked,
     RoundUndone,
@@ -52,10 +54,12 @@ __all__ = [
     "ImageEvaluated",
     "InstancesFound",
     "JobEvent",
+    "LearningPlanned",
     "ModelMeasured",
     "Noticed",
     "ObjectOutlined",
     "ObjectsProposed",
+    "PieceDone",
     "PlaneFinished",
     "PredictionFinished",
     "RegionsSuggested",
@@ -74,6 +78,7 @@ __all__ = [
 JobEvent = (
     TilePredicted
     | Noticed
+    | LearningPlanned
     | StepCompleted
     | ObjectOutlined
     | ObjectsProposed
@@ -93,6 +98,7 @@ JobEvent = (
     | EvaluationFinished
     | ExportAdvanced
     | FileSaved
+    | PieceDone
     | RegionsSuggested
     | RoundChecked
     | RoundUndone

@@ -14,6 +14,11 @@ class Noticed:
 
 
 @dataclass(frozen=True, slots=True)
+class PieceDone:
+    """A piece of work is done of which there is nothing to say; what is more urgent goes first."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExportAdvanced:
     """A part of an export is done, `done` of `total`."""
 
