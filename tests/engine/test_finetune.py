@@ -7,6 +7,7 @@ import torch
 from networks import make_unet
 
 from napari_unet.engine.events import (
+    LearningPlanned,
     Noticed,
     PieceDone,
     ScoreMeasured,
@@ -15,7 +16,9 @@ from napari_unet.engine.events import (
 )
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox, finetune
 from napari_unet.engine.image import AnnotatedImage, SourceImage
+from napari_unet.engine.patch_plan import PatchPlan
 from napari_unet.engine.predict import predict
+from napari_unet.engine.segmenter import Segmenter
 from napari_unet.engine.stroke_patches import ErrorMap, StrokePatches
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.ops.errors import InputError
@@ -409,3 +412,25 @@ def test_learning_tells_where_it_is_wrong(two_halves):
     assert len(trainer.patch_losses) == trainer.patches.batch
     known = [~np.isnan(trainer.patch_losses_on(source_image, label)) for label in (1, 2)]
     assert 1 <= np.sum(known) <= trainer.patches.batch
+
+
+def test_a_session_says_first_how_it_learns(two_halves):
+    image, annotations = two_halves
+    segmenter = Segmenter(make_unet(), config=QUICK).set_image(image)
+    request = FinetuneRequest(segmenter.image, annotations, steps=1)
+    planned, *events = segmenter.fine_tune_job(request)
+    assert isinstance(planned, LearningPlanned)
+    assert not any(isinstance(event, LearningPlanned) for event in events)
+    patches = StrokePatches(Trainer(make_unet(), QUICK), request)
+    assert patches.input_size == make_unet().config.geometry.input_size(planned.side)
+    assert patches.draw().image.shape[0] == planned.patches
+    assert (planned.precision, planned.threads) == ("float32", torch.get_num_threads())
+
+
+def test_what_was_measured_is_told():
+    trainer = Trainer(make_unet(), QUICK)
+    trainer.patches = PatchPlan(48, 2, (("2 patches of 48", 0.1), ("2 patches of 64", 0.5)))
+    trainer.plan = replace(trainer.plan, dtype=torch.bfloat16)
+    assert trainer.planned.words.startswith("2 patches of 48 pixels a step, bfloat16")
+    assert "most useful pixels a second" in trainer.planned.reason
+    assert "2 patches of 64: 500 ms" in trainer.planned.reason

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QScrollBar,
 )
 
+from napari_unet.engine.events import LearningPlanned
 from napari_unet.engine.results import InstanceSettings
 from napari_unet.engine.usage import Usage
 from napari_unet.model.checkpoint import save_model
@@ -289,6 +290,19 @@ def test_the_score_is_shown_with_what_it_rests_on(dock):
     assert dock.score.text() == "too few strokes to know"
     status.speaker = "Answered at once"
     assert dock.score.text() == "Answered at once<br>too few strokes to know"
+
+
+def test_how_it_learns_is_shown_once_it_is_known(dock):
+    assert not dock.setup.isVisibleTo(dock)
+    dock.options.patch_size.setValue(0)
+    assert dock.options.patch_size.text() == "measured"
+    dock.controller.status.setup = LearningPlanned(2, 96, "bfloat16", 3, "Patches: measured.")
+    assert dock.setup.isVisibleTo(dock)
+    assert "2 patches of 96 pixels a step, bfloat16, 3 threads" in dock.setup.text()
+    assert dock.setup.toolTip() == "Patches: measured."
+    assert dock.options.patch_size.text() == "measured: 96 px"
+    dock.controller.status.setup = None
+    assert not dock.setup.isVisibleTo(dock)
 
 
 def test_options_reach_the_engine(dock):

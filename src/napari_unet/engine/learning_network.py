@@ -249,7 +249,8 @@ class LearningNetwork:
         Yields
         ------
         JobEvent
-            Those of `finetune`, and `RoundChecked` last if anything is accepted.
+            `LearningPlanned` first, then those of `finetune`, and `RoundChecked` last if anything
+            is accepted.
         """
         trainer = self._trainer_with(config)
         request = replace(
@@ -261,6 +262,7 @@ class LearningNetwork:
             self._prepare_to_speak(request, self._instant, trainer)
         self._rounds.begin(trainer, is_first=not self._has_stepped)
         rival = None if self._instant is None else partial(self._rival, request.others)
+        yield trainer.planned
         for event in finetune(trainer, request, inbox=inbox, stop=stop, rival=rival):
             self._has_stepped = self._has_stepped or isinstance(event, StepCompleted)
             if isinstance(event, ScoreMeasured):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from napari_unet.engine.events.learning import LearningPlanned
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.patch_plan import choose_patches
 from napari_unet.engine.plan import Precision, choose_plan
@@ -232,6 +234,25 @@ class Trainer:
         """Return the network to predict with: of a settled one, its weights' average."""
         return self.model if self._average is None else self._average.network()
 
+    @property
+    def planned(self) -> LearningPlanned:
+        """How it computes, and why so."""
+        stride = max(geometry.stride for geometry in self.model.config.geometries)
+        on_cpu = self.plan.device.type == "cpu"
+        threads = "as many as the processor's cores that may be used, unless OMP_NUM_THREADS is set"
+        reasons = [
+            f"Patches: {self.patches.reason}{_times(self.patches.seconds)}.",
+            f"Precision: {self.plan.reason}{_times(self.plan.seconds)}.",
+            f"Threads: {threads}." if on_cpu else f"Device: {self.plan.device}.",
+        ]
+        return LearningPlanned(
+            self.patches.batch,
+            -(-self.patches.side // stride) * stride,
+            str(self.plan.dtype).removeprefix("torch."),
+            torch.get_num_threads() if on_cpu else 0,
+            "\n".join(reasons),
+        )
+
     def begin_from_here(self) -> None:
         """Take the weights as they are for the beginning: they were changed by somebody else."""
         if self._average is not None:
@@ -319,6 +340,12 @@ class Trainer:
         each = sums.detach() / weights.clamp(min=_NO_WEIGHT)
         self.patch_losses = each.tolist()
         return float(loss.detach())
+
+
+def _times(seconds: Sequence[tuple[str, float]]) -> str:
+    """Return what was measured, in parentheses; nothing if nothing was."""
+    words = "; ".join(f"{name}: {1000 * each:.0f} ms" for name, each in seconds)
+    return f" ({words})" if words else ""
 
 
 def copy_losses(losses: PatchLosses) -> PatchLosses:

@@ -22,10 +22,10 @@ from napari_unet.viewer.form import Dock, RunButton, action_reason, folded, note
 from napari_unet.viewer.guidance_panel import GuidancePanel
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker
+from napari_unet.viewer.learning_notes import ScoreNote, SetupNote
 from napari_unet.viewer.learning_options import LearningOptions
 from napari_unet.viewer.model_files import ModelFiles
 from napari_unet.viewer.project.strip import ProjectStrip
-from napari_unet.viewer.score_text import describe_score
 from napari_unet.viewer.session_layers import unwrap
 from napari_unet.viewer.shortcuts import bind_keys, key_table
 from napari_unet.viewer.status import Phase
@@ -75,12 +75,9 @@ class FinetuneWidget(Dock):
             self.draw_borders,
             self.paint_class,
         )
-        for name in ("score", "score_reason", "speaker", "kept"):
-            self.links.connect(getattr(self.controller.status.events, name), self._show_score)
         if self.controller.layers.image is None:
             self.image.pick_first()
         self.refresh()
-        self._show_score()
 
     # ------------------------------------------------------------------ the page
 
@@ -162,13 +159,9 @@ class FinetuneWidget(Dock):
         self.rows.addLayout(row)
         self.panel = JobPanel(controller.status)
         self.curve = CurvePlot(controller.history, viewer.theme)
-        self.score = QLabel()
-        self.score.setWordWrap(True)
-        self.score.setToolTip(
-            "Measured on whole strokes that are kept out of learning: every fifth of a class with "
-            "three or more."
-        )
-        for part in (self.panel, self.curve, self.score):
+        self.score = ScoreNote(controller.status, self)
+        self.setup = SetupNote(controller.status, self)
+        for part in (self.panel, self.curve, self.score, self.setup):
             self.rows.addWidget(part)
         self.annotated = AnnotatedTable(controller.layers)
         self.rows.addWidget(self.annotated)
@@ -183,6 +176,9 @@ class FinetuneWidget(Dock):
     def _add_folded_parts(self) -> None:
         self.options = LearningOptions(self.controller.segmenter.config)
         self.options.changed.connect(self._on_options)
+        status = self.controller.status
+        self.links.connect(status.events.setup, self.options.show_setup)
+        self.options.show_setup(status.setup)
         self.rows.addWidget(folded("Advanced", "How it learns.", self.options))
         self.model_files = ModelFiles(self.controller)
         self.rows.addWidget(self.model_files)
@@ -218,11 +214,6 @@ class FinetuneWidget(Dock):
     def _show_brush(self, _event: Any = None) -> None:
         layer = self._brush_layer
         self.class_list.set_picked(None if layer is None else int(layer.selected_label))
-
-    def _show_score(self, _value: object = None) -> None:
-        text = describe_score(self.controller.status)
-        self.score.setText(text)
-        self.score.setVisible(bool(text))
 
     def _current_image(self) -> Any:
         return self.controller.layers.image

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet.engine.events.learning import LearningPlanned
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.augment import AugmentConfig
 
@@ -62,6 +63,11 @@ class LearningOptions(QWidget):
         self.augment.setChecked(config.augment != AugmentConfig.none())
         self._lay_out()
         self._watch()
+
+    def show_setup(self, setup: LearningPlanned | None) -> None:
+        """Show which side was measured, in place of the word alone."""
+        side = "" if setup is None else f": {setup.side} px"
+        self.patch_size.setSpecialValueText(f"measured{side}")
 
     def config(self) -> FinetuneConfig:
         """Return what is chosen."""

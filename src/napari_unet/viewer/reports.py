@@ -14,6 +14,7 @@ from napari_unet.engine.events import (
     FileSaved,
     InstancesFound,
     JobEvent,
+    LearningPlanned,
     Noticed,
     PlaneFinished,
     PredictionFinished,
@@ -81,7 +82,7 @@ class JobReports:
     def forget(self) -> None:
         """Take away what was measured on a network that is gone."""
         self._history.clear()
-        self._status.step, self._status.loss = 0, None
+        self._status.step, self._status.loss, self._status.setup = 0, None, None
         self._status.score, self._status.score_reason = None, ""
         self._status.score_interval, self._status.scores = None, ()
         self._status.score_at_once = None
@@ -106,6 +107,10 @@ class JobReports:
     @singledispatchmethod
     def show(self, event: JobEvent) -> None:
         """Show an event; what nobody needs to see is passed over."""
+
+    @show.register
+    def _(self, event: LearningPlanned) -> None:
+        self._status.setup = event
 
     @show.register
     def _(self, event: StepCompleted) -> None:

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from psygnal import Signal, SignalGroupDescriptor
 
+from napari_unet.engine.events.learning import LearningPlanned
+
 
 class Phase(StrEnum):
     """What the session is doing."""
@@ -34,6 +36,8 @@ class JobStatus:
         How much of the job is done, 0 to 1; None if it has no known end.
     seconds_left
         Expected seconds to the end; None if that is not known.
+    setup
+        How the network learns on this machine; None before it did.
     step
         Training steps made on the present weights.
     loss
@@ -60,6 +64,7 @@ class JobStatus:
     message: str = ""
     fraction: float | None = None
     seconds_left: float | None = None
+    setup: LearningPlanned | None = None
     step: int = 0
     loss: float | None = None
     score: float | None = None

@@ -12,6 +12,39 @@ from napari_unet.ops.tiling import Box
 
 
 @dataclass(frozen=True, slots=True)
+class LearningPlanned:
+    """How a round of fine-tuning computes, told before its first step.
+
+    Attributes
+    ----------
+    patches
+        How many patches are in a step.
+    side
+        Their output side in pixels, rounded up to the network's pooling grid.
+    precision
+        Of the convolutions, such as "bfloat16"; weights are float32.
+    threads
+        How many compute; 0 where a graphics card does.
+    reason
+        Sentences: how each was chosen, with what was measured.
+    """
+
+    patches: int
+    side: int
+    precision: str
+    threads: int
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """All of it in one line."""
+        patches = f"{self.patches} patches" if self.patches > 1 else "a patch"
+        threads = {0: "on the graphics card", 1: "one thread"}
+        who = threads.get(self.threads, f"{self.threads} threads")
+        return f"{patches} of {self.side} pixels a step, {self.precision}, {who}"
+
+
+@dataclass(frozen=True, slots=True)
 class StepCompleted:
     """One training step is done.
 
