@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.click import Clicker
-from napari_unet.engine.events import JobEvent, ObjectOutlined, ObjectsProposed, TilePredicted
+from napari_unet.engine.events import (
+    JobEvent,
+    ObjectOutlined,
+    ObjectsProposed,
+    PieceDone,
+    TilePredicted,
+)
 from napari_unet.engine.image import AnnotatedImage
 from napari_unet.engine.instant import InstantLearner
 from napari_unet.model.starter import load_starter
@@ -124,8 +130,8 @@ def look_ahead_job(
 
     Yields
     ------
-    ObjectsProposed
-        None, after each piece.
+    PieceDone
+        After each piece.
     """
     with suppress(InputError):  # whoever clicks is told
         for _ in clicker.outlines(
@@ -133,7 +139,7 @@ def look_ahead_job(
         ):
             if stop.is_set():
                 return
-            yield ObjectsProposed((), 0, 0)
+            yield PieceDone()
 
 
 def propagate_job(

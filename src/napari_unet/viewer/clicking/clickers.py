@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.click import Clicker
-from napari_unet.engine.events import ClicksAdapted, JobEvent, ObjectsProposed, TilePredicted
+from napari_unet.engine.events import ClicksAdapted, JobEvent, PieceDone, TilePredicted
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.model.unet import UNet
@@ -92,8 +92,8 @@ class PlaneClickers:
 
         Yields
         ------
-        ObjectsProposed
-            None, after each tile of the U-Net, so that clicks need not wait for all of them.
+        PieceDone
+            After each tile of the U-Net, so that clicks need not wait for all of them.
         """
         known = unet.probability
         try:
@@ -154,5 +154,5 @@ def _predicted(
             if found is None:
                 found = np.full((len(event.probability), *clicker.image.shape), 0.5, np.float32)
             found[:, *event.inner] = event.probability
-            yield ObjectsProposed((), 0, 0)
+            yield PieceDone()
     return found
