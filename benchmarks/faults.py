@@ -27,6 +27,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from faults_first import first_strokes
 from faults_session import LAYERS, SHAPE, Player, Session, header, play_until_killed, played
 
 from napari_unet.engine.journal import LayerAdded, Project, ViewChanged
@@ -59,6 +60,7 @@ def main() -> None:
         folder = Path(name)
         faults: list[tuple[str, Callable[[], object]]] = [
             *_kills_at_each_pace(folder / "kills", options.kills, options.seed),
+            ("kill -9 in the first strokes", lambda: _first(folder / "first", options)),
             ("damage", lambda: damages(folder / "damages", options.damages, options.seed)),
             ("full disk", lambda: full_disk(folder / "full")),
             ("full disk, really", really_full_disk),
@@ -89,6 +91,13 @@ def _kills_at_each_pace(root: Path, count: int, seed: int) -> list[tuple[str, Ca
         (f"kill -9, a change every {name}", partial(kills, root, count, seed, paces))
         for name, paces in _PACES.items()
     ]
+
+
+def _first(root: Path, options: argparse.Namespace) -> str:
+    try:
+        return first_strokes(root, max(options.kills // 10, 10), options.seed)
+    except AssertionError as error:
+        raise Failed(str(error)) from error
 
 
 def kills(root: Path, count: int, seed: int, paces: tuple[float, ...]) -> str:

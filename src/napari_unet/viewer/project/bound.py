@@ -11,6 +11,7 @@ from napari.layers import Image, Labels
 from napari_unet.engine.journal import LayerAdded, Painted, Project
 from napari_unet.engine.journal.changes import Role
 from napari_unet.engine.journal.format import DTYPES
+from napari_unet.viewer.project.background import Work
 from napari_unet.viewer.project.places import Looked
 from napari_unet.viewer.project.watch import LayerWatch
 
@@ -37,6 +38,8 @@ class BoundProject:
         Its layers that are painted on.
     accepted
         Accepted predictions, as the engine has them, by the numbers of their changes.
+    making
+        The project that is being made; None if none is.
     """
 
     image: Image
@@ -47,6 +50,7 @@ class BoundProject:
     problem: str | None = None
     watches: list[LayerWatch] = field(default_factory=list)
     accepted: dict[int, Any] = field(default_factory=dict)
+    making: Work | None = None
 
     @property
     def is_saved(self) -> bool:

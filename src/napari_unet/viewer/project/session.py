@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 # How often what could not be written is tried again, and the view is looked at.
 _TICK_MS: Final = 1000
+# Seconds that the first stroke waits for the folder at most, and closing a window.
+_PATIENCE: Final = 0.1
+_LAST_WAIT: Final = 10.0
 
 
 class ProjectSession(QObject):
@@ -181,8 +184,8 @@ class ProjectSession(QObject):
 
         def record(change: Painted, undoes: int, redoes: int) -> int:
             number = bound.record(role, change, undoes, redoes)
-            if not number:
-                self.need_project(bound)
+            if not number and self.need_project(bound):
+                number = bound.record(role, change, undoes, redoes)
             self.changed.emit()
             return number
 
@@ -192,10 +195,14 @@ class ProjectSession(QObject):
 
     # ------------------------------------------------------------------ projects
 
-    def need_project(self, bound: BoundProject) -> None:
-        """Begin a project for the first change, without keeping who paints from it."""
+    def need_project(self, bound: BoundProject) -> bool:
+        """Begin a project for the first change; whether there is one now.
+
+        Its folder takes milliseconds. Who paints waits for it, so that the first stroke outlives
+        the program; but on a slow disk only for a moment, and only once.
+        """
         if bound.project is not None or bound.is_busy or bound.looked is None or not self.is_on:
-            return
+            return False
         looked = bound.looked
         bound.is_busy = True
 
@@ -203,17 +210,28 @@ class ProjectSession(QObject):
             folder = new_folder(looked.parent, looked.header.name, looked.header.fingerprint)
             return Project.create(folder, looked.header, self._written.emit)
 
-        self._background.run(make, lambda made: self._take_project(bound, made))
+        bound.making = self._background.run(make, lambda made: self._take_made(bound, made))
+        return self._await_project(bound, _PATIENCE)
+
+    def _await_project(self, bound: BoundProject, seconds: float) -> bool:
+        made = None if bound.making is None else bound.making.take(seconds)
+        if made is not None:
+            self._take_project(bound, made)
+            QTimer.singleShot(0, self._on_ticked)
+        return bound.project is not None
+
+    def _take_made(self, bound: BoundProject, project: Project | Exception) -> None:
+        self._take_project(bound, project)
+        self._on_ticked()
 
     def _take_project(self, bound: BoundProject, project: Project | Exception) -> None:
-        bound.is_busy = False
+        bound.is_busy, bound.making = False, None
         if isinstance(project, Exception):
             bound.problem = str(project)
         elif not self.is_on or bound.image not in self._bound:
             project.close()
         else:
             bound.project, bound.problem = project, project.read_only
-            self._on_ticked()
         self.changed.emit()
 
     def go_on(self, folder: Path | None = None) -> None:
@@ -301,6 +319,8 @@ class ProjectSession(QObject):
         self.learned.keep_now()
         self.clicked.keep_now()
         self.facts.look(at_once=True)
+        for bound in self._bound.values():
+            self._await_project(bound, _LAST_WAIT)
         self._background.close()
         for bound in self._bound.values():
             bound.close()

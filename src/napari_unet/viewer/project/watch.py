@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
 from napari_unet.engine.journal import BoxChange, Painted, diff_box
+from napari_unet.engine.journal.changes import pixel_bytes
 
 Box = tuple[slice, ...]
 #: (change, undoes, redoes) -> its number, 0 if it cannot be taken now.
@@ -19,11 +21,24 @@ Record = Callable[[Painted, int, int], int]
 
 # A stroke's dabs are taken as one box if that is at most so many times as large as they are.
 _LOOSE: Final = 8
+# Bytes of changes that wait by themselves, while there is no folder or the disk is full; what comes
+# then is put together.
+_MOST_WAITING: Final = 16 * 2**20
 # Bytes up to which a layer is compared as a whole when something may have been written into it.
 _COMPARED: Final = 4 * 2**20
 # Bytes of the pieces that a larger one is compared in, and milliseconds between two of them.
 _PIECE: Final = 2**20
 _PAUSE_MS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """A change that cannot be taken yet, what stands for its number, and what it takes back."""
+
+    change: Painted
+    ticket: int
+    undoes: int
+    redoes: int
 
 
 class LayerWatch:
@@ -60,9 +75,13 @@ class LayerWatch:
         # Of zeros, memory is taken only where something is written.
         empty = np.zeros(self._shape, layer.data.dtype)
         self._known: NDArray[Any] = empty if known is None else known
-        # Numbers of the changes in napari's own history; 0 for one that has none.
+        # Numbers of the changes in napari's own history; 0 for one that has none, below 0 for one
+        # that waits.
         self._undo = [0] * len(layer._undo_history)
         self._redo = [0] * len(layer._redo_history)
+        self._waiting: list[_Waiting] = []
+        self._tickets = 0
+        self._numbers: dict[int, int] = {}
         self._pending: list[Box] = []
         self._late: list[Box] = []
         self._is_closed = False
@@ -87,12 +106,12 @@ class LayerWatch:
     @property
     def latest(self) -> int:
         """The number of the change that napari's own undo would take back; 0 if unknown."""
-        return self._undo[-1] if self._undo and self.layer._undo_history else 0
+        return max(self._undo[-1], 0) if self._undo and self.layer._undo_history else 0
 
     @property
     def latest_undone(self) -> int:
         """The number of the change that napari's own redo would make again; 0 if unknown."""
-        return self._redo[-1] if self._redo and self.layer._redo_history else 0
+        return max(self._redo[-1], 0) if self._redo and self.layer._redo_history else 0
 
     def write(self, boxes: tuple[BoxChange, ...], undoes: int = 0, redoes: int = 0) -> None:
         """Write pixels into the layer, past napari's own history."""
@@ -102,9 +121,9 @@ class LayerWatch:
         self.layer.refresh()
 
     def catch_up(self) -> None:
-        """Record what could not be taken before."""
+        """Record what could not be taken before, each change by itself and in their order."""
         self.look()
-        if self._pending:
+        if self._send() and self._pending:
             boxes, self._pending = self._pending, []
             self._take(boxes, "stroke")
 
@@ -198,12 +217,42 @@ class LayerWatch:
         changes = [change for box in boxes if (change := self._difference(box)) is not None]
         if not changes:
             return 0
-        number = self._record(Painted(self.name, why, tuple(changes)), undoes, redoes)
-        if not number:
-            self._pending.extend(change.index for change in changes)
-            for change in reversed(changes):
+        painted = Painted(self.name, why, tuple(changes))
+        self._send()
+        undoes, redoes = self._number(undoes), self._number(redoes)
+        if not self._waiting and (number := self._record(painted, undoes, redoes)):
+            return number
+        return self._keep(painted, undoes, redoes)
+
+    def _keep(self, painted: Painted, undoes: int, redoes: int) -> int:
+        """Let a change wait, and return what stands for its number; 0 if too much waits."""
+        room = _MOST_WAITING - sum(pixel_bytes(each.change) for each in self._waiting)
+        if self._pending or pixel_bytes(painted) > room:
+            self._pending.extend(change.index for change in painted.boxes)
+            for change in reversed(painted.boxes):
                 self._known[change.index] = change.before
-        return number
+            return 0
+        self._tickets -= 1
+        self._waiting.append(_Waiting(painted, self._tickets, undoes, redoes))
+        return self._tickets
+
+    def _send(self) -> bool:
+        """Record what waits, in its order; whether nothing does any more."""
+        while self._waiting:
+            first = self._waiting[0]
+            undoes, redoes = self._number(first.undoes), self._number(first.redoes)
+            number = self._record(first.change, undoes, redoes)
+            if not number:
+                return False
+            del self._waiting[0]
+            self._numbers[first.ticket] = number
+            for history in (self._undo, self._redo):
+                history[:] = [number if each == first.ticket else each for each in history]
+        return True
+
+    def _number(self, number: int) -> int:
+        """Return the number of a change that waited before."""
+        return self._numbers.get(number, number)
 
     def _difference(self, box: Box) -> BoxChange | None:
         now = np.asarray(self.layer.data[box])
