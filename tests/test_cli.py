@@ -426,7 +426,7 @@ def test_info_shows_what_was_measured_and_measures_again(run, tmp_path, monkeypa
     patch_plan.forget_patches()
     first = json.loads(run("info", "--json").stdout)
     assert {each["purpose"] for each in first["measurements"]} == {"predict", "train", "fine-tune"}
-    assert first["fine-tune"]["plan"] == "2 patches of 96"
+    assert first["fine-tune"]["plan"] == "2 patches of 128"
     assert all(each["current"] for each in first["measurements"])
     plan._measured_plan.cache_clear()  # as in another process
     assert json.loads(run("info", "--json").stdout)["predict"] == first["predict"]
