@@ -30,6 +30,7 @@ from napari_unet.engine.click_looks import (
     most_credible,
     read,
     sides,
+    wider,
     window_around,
     with_clicks,
     within,
@@ -351,7 +352,12 @@ class Clicker:
         for piece in windows if piecewise else ():
             self._first_looks([piece], clicks)
             yield
-        return most_credible(self._first_looks(windows, clicks), self.image.shape, usual)
+        looks = self._first_looks(windows, clicks)
+        found = most_credible(looks, usual)
+        while found is looks[-1] and (window := wider(found, self.image.shape)) is not None:
+            looks = self._first_looks([window], clicks)
+            found = looks[0] if looks[0].extent else found
+        return found
 
     def _first_looks(self, windows: Sequence[Window], clicks: tuple[Click, ...]) -> list[Look]:
         """Look at windows, each of them once as long as the clicks are the same."""

@@ -36,10 +36,9 @@ NEXT_SIDE: Final = 84
 EXTENT: Final = 40
 #: No object is magnified more than this: there is nothing more to see.
 LARGEST_ZOOM: Final = 8.0
-# Zooms of the first look; each window shows twice as much as the one before. In one of them objects
-# of 8 to 400 pixels have the size that is believed most. More zooms mislead more often than they
-# help, fewer cost overlap, see docs/explanation/clicks.md.
-_ZOOMS: Final = (2.0, 1.0, 0.5, 0.25, 0.125)
+# Zooms of the first look; each window shows twice as much as the one before, the last 464 pixels.
+# More zooms mislead more often than they help, see docs/explanation/clicks.md.
+_ZOOMS: Final = (2.0, 1.0, 0.5, 0.25)
 # How much agreement and the expected overlap count. Found with one click on 40 objects of each of
 # seven sets of docs/benchmarks.md.
 _AGREEMENT_POWER: Final = 2.0
@@ -51,9 +50,8 @@ _USUAL_WIDTH: Final = 0.7
 # as much overlap with the truth.
 _AS_USUAL: Final = 1.6
 _SURE: Final = 0.7
-# Where an outline leaves the window, most of the object lies beyond.
-_CUT_OFF: Final = 0.3
-_CUT_OFF_PIXELS: Final = 8
+# An outline leaves the window if it has so many pixels of the window's border.
+_CUT_OFF_PIXELS: Final = 4
 # Pixels of the window around an outline that are looked at again at the image's resolution.
 _AROUND: Final = 2
 
@@ -125,17 +123,13 @@ def judge(window: Window, probability: NDArray[np.float32], prompt: NDArray[np.f
     return Look(window, probability, regions_that_meet(mask, begun))
 
 
-def most_credible(
-    looks: Sequence[Look], shape: tuple[int, ...], usual: float | None = None
-) -> Look:
+def most_credible(looks: Sequence[Look], usual: float | None = None) -> Look:
     """Choose among windows around one place, each of which shows twice as much as the one before.
 
     Parameters
     ----------
     looks
         The finest first.
-    shape
-        Of the image.
     usual
         The usual larger side of objects of the image, in pixels; None if it is not known.
     """
@@ -143,7 +137,7 @@ def most_credible(
     scores = []
     for number, look in enumerate(looks):
         agreement = max(alike[max(number - 1, 0) : number + 1], default=1.0)
-        scores.append((agreement + 1e-3) ** _AGREEMENT_POWER * _belief(look, shape, usual))
+        scores.append((agreement + 1e-3) ** _AGREEMENT_POWER * _belief(look, usual))
     return looks[int(np.argmax(scores))]
 
 
@@ -163,17 +157,15 @@ def is_usual(look: Look, shape: tuple[int, ...], usual: float) -> bool:
     return (
         usual / _AS_USUAL < extent < usual * _AS_USUAL
         and look.overlap > _SURE
-        and not _share_cut_off(look, shape)
+        and not _cut_off(look, shape)
     )
 
 
-def _belief(look: Look, shape: tuple[int, ...], usual: float | None) -> float:
+def _belief(look: Look, usual: float | None) -> float:
     extent = look.extent
     if not extent:
         return 0.0
-    belief = float(look.overlap**_OVERLAP_POWER) * (
-        1 - (1 - _CUT_OFF) * _share_cut_off(look, shape)
-    )
+    belief = float(look.overlap**_OVERLAP_POWER)
     if usual is not None:
         ratio = extent / look.window.zoom / usual
         belief *= math.exp(-0.5 * (math.log(ratio) / _USUAL_WIDTH) ** 2)
@@ -191,14 +183,30 @@ def _common_share(finer: Look, coarser: Look) -> float:
     return int((placed & coarser.mask).sum()) / union if union else 0.0
 
 
-def _share_cut_off(look: Look, shape: tuple[int, ...]) -> float:
-    """Return how much of the window's border the object crosses, within the image; 0 to 1."""
+def wider(look: Look, shape: tuple[int, ...]) -> Window | None:
+    """Return the window that shows twice as much, if the object goes on beyond this one.
+
+    Parameters
+    ----------
+    look
+        In the coarsest window so far.
+    shape
+        Of the image.
+    """
+    window = look.window
+    if window.side / window.zoom > max(shape) or _cut_off(look, shape) < _CUT_OFF_PIXELS:
+        return None
+    return Window(window.row, window.column, window.zoom / 2, window.side)
+
+
+def _cut_off(look: Look, shape: tuple[int, ...]) -> int:
+    """Count the pixels of the window's border that the object has, within the image."""
     edge = np.zeros_like(look.mask)
     edge[[0, -1]] = edge[:, [0, -1]] = True
     rows, columns = look.window.outside(*np.nonzero(edge & look.mask))
     height, width = shape
     real = (rows > 1) & (rows < height - 2) & (columns > 1) & (columns < width - 2)
-    return min(1.0, float(real.sum()) / _CUT_OFF_PIXELS)
+    return int(real.sum())
 
 
 def read(look: Look, clicks: Sequence[Click], shape: tuple[int, ...]) -> Outline:
