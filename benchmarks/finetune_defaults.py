@@ -1,8 +1,9 @@
 """What a network from random weights learns from a few strokes, setting by setting.
 
-The choice of the defaults in `napari_unet.engine.finetune` and `napari_unet.engine.segmenter` rests
+The network in `napari_unet.engine.beginning` and the settings in `napari_unet.engine.trainer` rest
 on this table: every setting learns from the same strokes for the same number of seconds and is
-measured on all pixels of the image.
+measured on all pixels of the image. Each differs in one thing from the first, whose patches are
+written down here; "measured patches" are what a new session takes on this machine.
 
 Usage: NAPARI_UNET_DATA=folder python benchmarks/finetune_defaults.py [--seconds 30] [--seeds 1]
        [--settings NAME ...] [--output FILE]
@@ -23,8 +24,12 @@ from numpy.typing import NDArray
 from report import publish, table
 from skimage.io import imread
 
-from napari_unet import Segmenter, UNet
-from napari_unet.engine.trainer import FinetuneConfig
+from napari_unet import UNet
+from napari_unet.engine.events import StepCompleted
+from napari_unet.engine.finetune import FinetuneRequest, finetune
+from napari_unet.engine.image import SourceImage
+from napari_unet.engine.predict import predict
+from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.model.augment import AugmentConfig
 from napari_unet.ops.annotations import draw_strokes
 from napari_unet.ops.synthetic import random_strokes, touching_cells
@@ -38,10 +43,12 @@ class Setting:
     training: dict[str, Any] = field(default_factory=dict)
 
 
-# The network that a new Segmenter starts with.
+# The network that a new Segmenter starts with, and patches that are the same on every machine.
 _NETWORK = {"base_channels": 16, "depth": 3, "batch_norm": True}
+_TRAINING = {"batch": 4, "patch_size": 48}
 SETTINGS = {
-    "default": Setting(),
+    "4 patches of 48": Setting(),
+    "measured patches": Setting(training={"batch": None, "patch_size": None}),
     "depth 4": Setting({"depth": 4}),
     "8 channels": Setting({"base_channels": 8}),
     "32 channels": Setting({"base_channels": 32}),
@@ -90,18 +97,20 @@ def iou(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
 
 def measure(
     setting: Setting, image: NDArray[Any], truth: NDArray[np.uint8], duration: float, seed: int
-) -> tuple[float, int]:
-    """Learn from five strokes a class and return the IoU of class 2 and the steps made."""
+) -> tuple[float, int, str]:
+    """Learn from five strokes a class; return the IoU of class 2, the steps, and their patches."""
     strokes = random_strokes(truth, per_class=5, seed=seed)
     annotations = draw_strokes(strokes, truth.shape)
     torch.manual_seed(seed)
     channels = 1 if image.ndim == 2 else 3
     model = UNet(**{**_NETWORK, "in_channels": channels, **setting.network})
-    segmenter = Segmenter(model, config=FinetuneConfig(seed=seed, **setting.training))
-    segmenter.set_image(image)
-    segmenter.annotate(annotations)
-    finished, _ = segmenter.fine_tune(seconds=duration)
-    return iou(segmenter.predict()[1] > 0.5, truth == 2), finished.steps
+    # Not through a Segmenter, to which a network that it is given has learned already.
+    config = FinetuneConfig(seed=seed, **{**_TRAINING, **setting.training})
+    trainer = Trainer(model, config)
+    request = FinetuneRequest(SourceImage(image), annotations, seconds=duration)
+    steps = sum(isinstance(event, StepCompleted) for event in finetune(trainer, request))
+    answer = predict(trainer.shown_model(), image)
+    return iou(answer[1] > 0.5, truth == 2), steps, trainer.patches.name
 
 
 def main() -> None:
@@ -124,17 +133,18 @@ def main() -> None:
                 measure(SETTINGS[name], image, truth, arguments.seconds, seed)
                 for seed in range(arguments.seeds)
             ]
-            scores.append(float(np.mean([score for score, _ in results])))
-            steps.append(float(np.mean([count for _, count in results])))
+            scores.append(float(np.mean([score for score, *_ in results])))
+            steps.append(float(np.mean([count for _, count, _ in results])))
         row = [
             name,
             *(f"{s:.2f}" for s in scores),
             f"{np.mean(scores):.3f}",
             f"{np.mean(steps):.0f}",
+            results[0][2],
         ]
         print(row, file=sys.stderr, flush=True)
         rows.append(row)
-    text = table(["setting", *sets, "mean IoU", "steps"], rows)
+    text = table(["setting", *sets, "mean IoU", "steps", "a step"], rows)
     title = f"Five strokes a class, {arguments.seconds:g} s, from random weights"
     publish(title, text, arguments.output)
 
