@@ -5,8 +5,9 @@ import pytest
 from scipy import ndimage
 
 from napari_unet.engine.samples import SAMPLES, find_sample
-from napari_unet.ops.annotations import check_annotations, draw_strokes, hold_out_strokes
+from napari_unet.ops.annotations import check_annotations, draw_strokes
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.held_out import hold_out_strokes
 from napari_unet.ops.synthetic import touching_cells
 
 every_sample = pytest.mark.parametrize("name", SAMPLES)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from napari_unet.model import fused as module
+from napari_unet.model.folding import fold_batch_norm
 from napari_unet.model.fused import MaxOfSlices, PixelLayers, can_fuse, fuse
-from napari_unet.model.unet import UNet, fold_batch_norm
+from napari_unet.model.unet import UNet
 
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 from napari_unet import UNet
 from napari_unet.model.checkpoint import load_model, save_model
 from napari_unet.model.config import UNetConfig
-from napari_unet.model.unet import fold_batch_norm
+from napari_unet.model.folding import fold_batch_norm
 from napari_unet.ops.errors import InputError
 
 # Depth 3: a look has a halo of 44 and a stride of 8, so both have 4 * 44 + 6 and 4 * 8.

@@ -5,9 +5,9 @@ import torch
 
 from napari_unet import UNet
 from napari_unet.model.checkpoint import load_model, save_model
+from napari_unet.model.folding import fold_batch_norm
 from napari_unet.model.head import HIDDEN_UNITS, Head, HiddenUnits, set_head
 from napari_unet.model.starter import adapted
-from napari_unet.model.unet import fold_batch_norm
 
 # Responses of a grey image at depth 3: four at each of four widths.
 FILTERS = 16

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from napari_unet.model.unet import UNet, UNetConfig, blank, fold_batch_norm
+from napari_unet.model.folding import fold_batch_norm
+from napari_unet.model.unet import UNet, UNetConfig, blank
 from napari_unet.ops.errors import InputError
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)

@@ -8,8 +8,9 @@ from torch import nn
 
 from napari_unet.model.checkpoint import load_model, save_model
 from napari_unet.model.config import pooling_for
+from napari_unet.model.folding import fold_batch_norm
 from napari_unet.model.losses import weighted_cross_entropy
-from napari_unet.model.unet import BATCH_NORMS, UNet, UNetConfig, fold_batch_norm
+from napari_unet.model.unet import BATCH_NORMS, UNet, UNetConfig
 from napari_unet.ops.errors import InputError
 
 FLAT_FIRST = ((1, 2, 2), (2, 2, 2))

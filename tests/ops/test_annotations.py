@@ -9,12 +9,12 @@ from napari_unet.ops.annotations import (
     annotated_box,
     check_annotations,
     draw_strokes,
-    hold_out_strokes,
     stroke_boxes,
     strokes_from_json,
     strokes_to_json,
 )
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.held_out import hold_out_strokes
 
 quick = settings(max_examples=30, deadline=None)
 

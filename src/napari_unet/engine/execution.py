@@ -12,8 +12,9 @@ from scipy.special import softmax
 from torch import nn
 
 from napari_unet.engine.graphs import Recorded
+from napari_unet.model.folding import fold_batch_norm
 from napari_unet.model.fused import PixelLayers, can_fuse, fuse
-from napari_unet.model.unet import UNet, fold_batch_norm
+from napari_unet.model.unet import UNet
 
 _NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 

@@ -19,8 +19,8 @@ from napari_unet.engine.plan import Precision, choose_plan
 from napari_unet.model.augment import AugmentConfig, Patch
 from napari_unet.model.losses import weighted_entropies, weighted_mean
 from napari_unet.model.unet import BATCH_NORMS, UNet, blank
-from napari_unet.ops.annotations import HeldOut, hold_out_strokes
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.held_out import HeldOut, hold_out_strokes
 
 # Learning rates that went furthest in 30 s on a few strokes; see docs/architecture.md.
 _LEARNING_RATE = {"adamw": 1e-3, "sgd": 1e-3}

@@ -35,7 +35,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from napari_unet.model.config import SECOND_LOOK_SCALE, UNetConfig
 from napari_unet.model.filters import filter_responses
@@ -45,11 +44,11 @@ from napari_unet.ops.errors import InputError
 __all__ = [
     "BATCH_NORMS",
     "CONVOLUTIONS",
+    "UP_CONVOLUTIONS",
     "TwoConvolutions",
     "UNet",
     "UNetConfig",
     "blank",
-    "fold_batch_norm",
 ]
 
 # The layers for images and for stacks, by their number of axes.
@@ -59,6 +58,7 @@ _BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _MAX_POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 #: Every kind of layer of the name that a network may have, for `isinstance`.
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+UP_CONVOLUTIONS = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 # How much the maps of a second look vary, compared with those of the first: of a quarter, a half,
@@ -356,45 +356,6 @@ def _replica(module: Any) -> Any:
     return copy
 
 
-def fold_batch_norm(model: UNet) -> UNet:
-    """Fold BatchNorm into the convolutions before it: the same answer, computed with less.
-
-    Parameters
-    ----------
-    model
-        Any network; it is not changed.
-
-    Returns
-    -------
-    UNet
-        A copy without BatchNorm in evaluation mode, on the same device and of the same dtype. Its
-        answer is that of `model` in evaluation mode, up to rounding.
-    """
-    folded = blank(replace(model.config, batch_norm=False))
-    pairs = zip(_convolutions(folded), _convolutions(model), strict=True)
-    for (target, _), (convolution, norm) in pairs:
-        weight, bias = convolution.weight, convolution.bias
-        if norm is not None:
-            weight, bias = fuse_conv_bn_weights(
-                weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-            )
-        target.weight = nn.Parameter(weight.detach().clone())
-        if bias is not None:
-            target.bias = nn.Parameter(bias.detach().clone())
-    return folded.eval()
-
-
-def _convolutions(model: UNet) -> list[tuple[Any, Any]]:
-    """Every convolution with the BatchNorm that follows it, or None, always in the same order."""
-    found: list[tuple[Any, Any]] = []
-    for module in model.modules():
-        if isinstance(module, (*CONVOLUTIONS, *_UP_CONVOLUTION.values())):
-            found.append((module, None))
-        elif isinstance(module, BATCH_NORMS):
-            found[-1] = (found[-1][0], module)
-    return found
-
-
 def _crop(features: Tensor, like: Tensor) -> Tensor:
     """Cut the middle out of `features`, as large as `like` (the grey arrows of the figure).
 
@@ -417,7 +378,7 @@ def _initialise(module: nn.Module) -> None:
         return
     if isinstance(module, CONVOLUTIONS):
         incoming = module.in_channels * math.prod(module.kernel_size)
-    elif isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
+    elif isinstance(module, UP_CONVOLUTIONS):
         incoming = module.in_channels
     else:
         return

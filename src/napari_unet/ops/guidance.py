@@ -125,14 +125,25 @@ def suggest(
     error = expected_error(probability)
     unknown = ~np.isfinite(error) | ~np.isfinite(known).all(axis=0)
     usable = windows.mean(unknown[np.newaxis])[:, 0] == 0
-    wrong = windows.mean(np.where(unknown, 0, error)[np.newaxis])[:, 0]
-    described = windows.mean(np.where(unknown, 0, known))
     if not usable.any():
         return []
+    wrong = windows.mean(np.where(unknown, 0, error)[np.newaxis])[:, 0]
+    described = windows.mean(np.where(unknown, 0, known))
     described = described / np.maximum(described[usable].std(axis=0), 1e-6)
     painted = windows.mean((annotations > 0)[np.newaxis])[:, 0] > 0
+    return _unlike_each_other(windows, wrong, described, usable, described[painted & usable], count)
+
+
+def _unlike_each_other(
+    windows: _Windows,
+    wrong: NDArray[np.float64],
+    described: NDArray[np.float64],
+    usable: NDArray[np.bool_],
+    reference: NDArray[np.float64],
+    count: int,
+) -> list[Suggestion]:
+    """Choose windows one by one: what is wrong and unlike `reference` and those before it."""
     usual = max(float(np.median(_distances(described[usable], described[usable]))), 1e-6)
-    reference = described[painted & usable]
     found: list[Suggestion] = []
     while usable.any() and len(found) < count:
         novelty = np.ones(len(wrong))
@@ -142,7 +153,7 @@ def suggest(
         use = np.where(usable, wrong * (0.5 + 0.5 * novelty), -1)
         best = int(np.argmax(use))
         found.append(Suggestion(windows.box(best), float(wrong[best]), float(novelty[best])))
-        usable &= ~windows.overlapping(best)
+        usable = usable & ~windows.overlapping(best)
         reference = np.concatenate([reference, described[best : best + 1]])
     return found
 

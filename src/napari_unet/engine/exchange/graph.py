@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_unet.model.unet import UNet, UNetConfig, fold_batch_norm
+from napari_unet.model.folding import fold_batch_norm
+from napari_unet.model.unet import UNet, UNetConfig
 from napari_unet.model.zoo.extra import needed
 from napari_unet.model.zoo.onnx_file import METADATA_KEY
 

@@ -26,8 +26,8 @@ from napari_unet.engine.segmenter import Segmenter
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.model.augment import AugmentConfig
 from napari_unet.model.checkpoint import load_notes, save_model
-from napari_unet.ops.annotations import HeldOut
 from napari_unet.ops.errors import InputError
+from napari_unet.ops.held_out import HeldOut
 
 _STATE: Final = "napari-unet training state 1"
 # Under this name the notes of the model file hold the SHA-256 of the state beside it.
