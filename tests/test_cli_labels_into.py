@@ -13,7 +13,7 @@ from napari_unet.engine.images.batch import BatchItem, BatchRequest, predict_bat
 from napari_unet.engine.images.label_axes import nearest
 from napari_unet.engine.images.labels_into import LabelsInImage
 from napari_unet.engine.images.opening import open_image
-from napari_unet.engine.images.predict import FileSettings
+from napari_unet.engine.images.settings import FileSettings
 from napari_unet.ops.errors import InputError
 
 zarr = pytest.importorskip("zarr")
@@ -212,7 +212,7 @@ def test_another_job_begins_anew(image, model, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(predicting._FileJob, "_cut_out", interrupted)
+        patch.setattr(predicting._FileJob, "_hand_over", interrupted)
         with pytest.raises(KeyboardInterrupt):
             list(predict_batch(request_for(image, model)))
     other = request_for(image, model)

@@ -381,7 +381,7 @@ def test_stop_and_going_on(run, folder, images, tmp_path, monkeypatch):
 
 
 def test_a_fault_of_the_program_does_not_stop_the_rest(predict, folder, images, monkeypatch):
-    from napari_unet.engine.images import predict as predicting
+    from napari_unet.engine import planes as predicting
 
     whole = predicting.find_instances
     calls = []

@@ -3,9 +3,20 @@ import threading
 import numpy as np
 import pytest
 
-from napari_unet.engine.events import InstancesFound, Noticed, PredictionFinished, TilePredicted
+from napari_unet.engine.events import (
+    InstancesFound,
+    Noticed,
+    PlanePredicted,
+    PredictionFinished,
+    TilePredicted,
+)
 from napari_unet.engine.image import SourceImage
-from napari_unet.engine.planes import PlanesRequest, find_stack_instances, predict_planes
+from napari_unet.engine.planes import (
+    PlaneObjects,
+    PlanesRequest,
+    find_stack_instances,
+    predict_planes,
+)
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.results import InstanceSettings
 
@@ -118,3 +129,45 @@ def test_stopping_keeps_the_objects_of_the_planes_before(stopped):
     *_, found = job
     assert found.instances[1].any()
     assert bool(found.instances[2].any()) is not stopped
+
+
+def test_without_anything_on_screen_planes_come_in_their_order_and_each_is_told_whole():
+    request = planes_request(None)
+    told = []
+    for event in predict_planes(predict, request):
+        if isinstance(event, TilePredicted):
+            told.append(event.plane)
+        if isinstance(event, PlanePredicted):
+            assert told == [event.plane, event.plane]
+            told.clear()
+    assert told == []
+
+
+def test_a_plane_that_was_stopped_is_not_told_whole():
+    stop = threading.Event()
+
+    def stopped(request):
+        yield TilePredicted((slice(0, 1), slice(0, 3)), np.zeros((1, 1, 3), np.float32), 1, 2)
+        stop.set()
+        yield PredictionFinished(1, 0.0, True)
+
+    events = list(predict_planes(stopped, planes_request(None), stop))
+    assert not any(isinstance(event, PlanePredicted) for event in events)
+    assert events[-1].stopped
+
+
+def test_objects_of_a_later_plane_go_on_where_an_earlier_run_ended():
+    probability = np.zeros((2, 3, 20, 20), np.float32)
+    probability[1, :, 5:12, 5:12] = 1  # through all planes
+    probability[1, 2, 15:19, 15:19] = 1
+    probability[0] = 1 - probability[1]
+    settings = InstanceSettings(min_size=0)
+    whole = PlaneObjects(settings)
+    found = [whole.cut_out((z,), probability[:, z]) for z in range(3)]
+    rest = PlaneObjects(settings)
+    rest.go_on_after((1,), found[1], 1)
+    np.testing.assert_array_equal(rest.cut_out((2,), probability[:, 2]), found[2])
+    assert rest.count == whole.count == 2
+    apart = PlaneObjects(settings)  # the plane before is missing: nothing goes on
+    apart.go_on_after((0,), found[0], 1)
+    assert apart.cut_out((2,), probability[:, 2]).max() == 3

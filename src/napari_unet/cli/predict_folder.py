@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_unet.engine.images.axes import Corrections
     from napari_unet.engine.images.batch import BatchItem, BatchRequest
     from napari_unet.engine.images.events import BatchFinished, BatchRow
-    from napari_unet.engine.images.predict import FileSettings
+    from napari_unet.engine.images.settings import FileSettings
 
 _INSTANCE_OPTIONS: Final = ("method", "threshold", "seed_threshold", "min_size", "fill_holes")
 
@@ -91,7 +91,7 @@ def _find_items(
 def _settings(model: Path, options: Mapping[str, Any], corrections: Corrections) -> FileSettings:
     from napari_unet.engine.exchange.open import usage_of
     from napari_unet.engine.images.axes import parse_size_of_plane
-    from napari_unet.engine.images.predict import FileSettings
+    from napari_unet.engine.images.settings import FileSettings
 
     given = {name: options[name] for name in _INSTANCE_OPTIONS if options[name] is not None}
     text = options["model_pixel_size"]

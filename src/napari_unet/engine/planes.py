@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,19 +15,15 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.device import free_memory
 from napari_unet.engine.events import (
-    FileSaved,
     InstancesFound,
     JobEvent,
     Noticed,
     PlaneFinished,
+    PlanePredicted,
     PredictionFinished,
     TilePredicted,
 )
 from napari_unet.engine.image import SourceImage
-from napari_unet.engine.images.axes import Corrections, ImageInfo
-from napari_unet.engine.images.lazy import OpenedImage
-from napari_unet.engine.images.opening import open_image
-from napari_unet.engine.images.storing import LabelsIntoImage, ResultStore, result_store
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.results import InstanceSettings, find_instances
 from napari_unet.ops.errors import InputError
@@ -58,14 +53,15 @@ class PlanesRequest:
     planes
         All of them.
     shown
-        Returns the plane that is on screen by now; the nearest ones come first.
+        Returns the plane that is on screen by now; the nearest ones come first. None: they come in
+        their order.
     like
         How to predict each; its image is not looked at.
     """
 
     source: Callable[[Plane], SourceImage]
     planes: Sequence[Plane]
-    shown: Callable[[], Plane]
+    shown: Callable[[], Plane] | None
     like: PredictRequest
 
 
@@ -75,6 +71,8 @@ def predict_planes(
     stop: threading.Event | None = None,
 ) -> Iterator[JobEvent]:
     """Predict a stack plane by plane, the one on screen first and then those nearest to it.
+
+    Of stacks that are looked at as a whole the same is done stack by stack.
 
     Parameters
     ----------
@@ -89,6 +87,8 @@ def predict_planes(
     ------
     TilePredicted
         With its plane; `done` and `total` count the tiles of all planes.
+    PlanePredicted
+        After the last tile of each plane.
     Noticed
         Each notice once, not plane after plane. The precision is checked on the first plane.
     PredictionFinished
@@ -99,7 +99,7 @@ def predict_planes(
     noticed: set[str] = set()
     like, tiles, stopped = request.like, 0, False
     while left and not stopped and not (stop is not None and stop.is_set()):
-        plane = _nearest(left, request.shown())
+        plane = left[0] if request.shown is None else _nearest(left, request.shown())
         done, remaining = tiles, len(left)
         for event in predict(replace(like, image=request.source(plane))):
             match event:
@@ -117,6 +117,8 @@ def predict_planes(
                         like = replace(like, precision="fp32" if event.exact else "fast")
                 case _:
                     yield event
+        if not stopped:
+            yield PlanePredicted(plane)
         left.remove(plane)
     yield PredictionFinished(tiles, time.monotonic() - started, stopped or bool(left))
 
@@ -129,6 +131,63 @@ def _nearest(planes: Sequence[Plane], shown: Plane) -> Plane:
         return away, plane < shown, plane
 
     return min(planes, key=steps)
+
+
+class PlaneObjects:
+    """Cuts objects out of one plane after the other; what goes on keeps its number.
+
+    Parameters
+    ----------
+    settings
+        As for `find_instances`.
+    joins
+        Whether objects go on from a plane to the next one along the last axis before rows and
+        columns. Else those of each plane are numbered from 1, and stacks may be given as well.
+
+    Attributes
+    ----------
+    count
+        How many objects there are.
+    """
+
+    def __init__(self, settings: InstanceSettings, *, joins: bool = True) -> None:
+        self.count = 0
+        self._settings = settings
+        self._joins = joins
+        self._last: tuple[Plane, NDArray[np.int32]] | None = None
+
+    def go_on_after(self, plane: Plane, objects: NDArray[np.int32], count: int) -> None:
+        """Take it that the objects of this plane, and so many in all, are known."""
+        self._last, self.count = (plane, objects), count
+
+    def cut_out(
+        self,
+        plane: Plane,
+        probability: NDArray[np.float32],
+        spacing: Sequence[float] | None = None,
+    ) -> NDArray[np.int32]:
+        """Return the objects of a plane, shape (Y, X), 0 is none.
+
+        Parameters
+        ----------
+        plane
+            Its position; the one before it along the last axis was given last, or was left out.
+        probability
+            Shape (classes, Y, X), or (classes, Z, Y, X) of a stack.
+        spacing
+            Of a stack the size of a voxel.
+        """
+        objects = find_instances(probability, self._settings, spacing)
+        if not self._joins:
+            self.count += int(objects.max(initial=0))
+            return objects
+        before = np.zeros_like(objects)
+        if self._last is not None and self._last[0] == (*plane[:-1], plane[-1] - 1):
+            before = self._last[1]
+        joined = continue_objects(before, objects, self.count + 1)
+        self.count = max(self.count, int(joined.max(initial=0)))
+        self._last = plane, joined
+        return joined
 
 
 def find_stack_instances(
@@ -160,21 +219,15 @@ def find_stack_instances(
     InstancesFound
         Last; shape (..., Y, X), 0 on planes that were not asked for.
     """
-    shape = probability.shape[1:]
-    found: NDArray[np.int32] = np.zeros(shape, np.int32)
-    count = 0
+    found: NDArray[np.int32] = np.zeros(probability.shape[1:], np.int32)
+    objects = PlaneObjects(settings)
     for number, plane in enumerate(sorted(planes), start=1):
         if stop is not None and stop.is_set():
             break
         where: tuple[Any, ...] = (slice(None), *plane)
-        objects = find_instances(probability[where], settings)
-        before: NDArray[Any] = np.zeros(shape[-2:], np.int32)
-        if plane[-1] > 0:
-            before = found[(*plane[:-1], plane[-1] - 1)]
-        found[plane] = continue_objects(before, objects, count + 1)
-        count = max(count, int(found[plane].max(initial=0)))
+        found[plane] = objects.cut_out(plane, probability[where])
         yield PlaneFinished(number, len(planes))
-    yield InstancesFound(found, count)
+    yield InstancesFound(found, objects.count)
 
 
 def find_volume_instances(
@@ -236,138 +289,3 @@ def check_room(stack: SourceImage) -> None:
             f"{free / 2**30:.1f} GiB are free; crop it, take a coarser level, or predict it in "
             "blocks with napari-unet predict-array"
         )
-
-
-def save_stack(
-    stem: Path,
-    info: ImageInfo,
-    probability: NDArray[np.float32],
-    planes: Sequence[Plane],
-    instances: NDArray[np.int32] | None = None,
-    stop: threading.Event | None = None,
-    names: Sequence[str] = (),
-) -> Iterator[PlaneFinished | FileSaved]:
-    """Write the results of an image or a stack as TIFF files, with its axes and pixel sizes.
-
-    Parameters
-    ----------
-    stem
-        Folder and name without an ending; a missing folder is made.
-    info
-        The image.
-    probability
-        Shape (classes, ..., Y, X).
-    planes
-        Those that were predicted; the others stay 0 in all files.
-    instances
-        Shape (..., Y, X), 0 is background; None if no objects were cut out.
-    stop
-        Checked before every plane; nothing is written then.
-    names
-        What the classes are called, background first; empty numbers them.
-
-    Yields
-    ------
-    PlaneFinished
-        After every plane.
-    FileSaved
-        Last, unless it was stopped.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be written.
-    """
-    with_objects, classes = instances is not None, len(probability)
-    names = names if len(names) == classes else ()
-    store = result_store(stem, info, classes, with_objects=with_objects, names=names)
-    yield from _store_planes(store, probability, planes, instances, stop)
-
-
-def save_into_image(
-    path: Path,
-    name: str,
-    probability: NDArray[np.float32],
-    planes: Sequence[Plane],
-    instances: NDArray[np.int32] | None = None,
-    stop: threading.Event | None = None,
-    *,
-    replace: bool = False,
-    names: Sequence[str] = (),
-) -> Iterator[PlaneFinished | FileSaved]:
-    """Write objects and classes into the OME-Zarr that the image is, as its labels.
-
-    Parameters
-    ----------
-    path
-        The folder of the image.
-    name
-        Of the objects; the classes are called NAME_classes.
-    probability, planes, instances, stop
-        As for `save_stack`; of the level of the image that has these sides.
-    replace
-        Whether labels of these names are replaced.
-    names
-        What the classes are called, background first; empty numbers them.
-
-    Yields
-    ------
-    PlaneFinished
-        After every plane.
-    FileSaved
-        Last, unless it was stopped.
-
-    Raises
-    ------
-    InputError
-        If the image has other sides, cannot take them in, or has labels of that name.
-    """
-    shape = probability.shape[1:]
-    long = [axis for axis, length in enumerate(shape[:-2]) if length > 1]
-    with _level_of(path, (*(shape[axis] for axis in long), *shape[-2:])) as image:
-        classes = len(probability)
-        store = LabelsIntoImage(
-            image,
-            name,
-            classes,
-            replace=replace,
-            with_objects=instances is not None,
-            names=names if len(names) == classes else (),
-        )
-        yield from _store_planes(store, probability, planes, instances, stop, long)
-
-
-def _level_of(path: Path, shape: tuple[int, ...]) -> OpenedImage:
-    """Open an image at the level that has these sides."""
-    level, levels = 0, 1
-    while level < levels:
-        image = open_image(path, Corrections(level=level))
-        if (*image.stack_shape, *image.plane_shape) == shape:
-            return image
-        levels = len(image.info.levels)
-        image.close()
-        level += 1
-    raise InputError(
-        f"no level of {path} has the sides of what was predicted, {' x '.join(map(str, shape))}; "
-        "save the result as files"
-    )
-
-
-def _store_planes(
-    store: ResultStore,
-    probability: NDArray[np.float32],
-    planes: Sequence[Plane],
-    instances: NDArray[np.int32] | None,
-    stop: threading.Event | None,
-    axes: Sequence[int] | None = None,
-) -> Iterator[PlaneFinished | FileSaved]:
-    """Hand planes to a store; `axes` are those of a plane's position that the store knows."""
-    for number, plane in enumerate(planes, start=1):
-        if stop is not None and stop.is_set():
-            store.discard()
-            return
-        where: tuple[Any, ...] = (slice(None), *plane)
-        place = plane if axes is None else tuple(plane[axis] for axis in axes)
-        store.add(place, probability[where], None if instances is None else instances[plane])
-        yield PlaneFinished(number, len(planes))
-    yield FileSaved(store.finish())

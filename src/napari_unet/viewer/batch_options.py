@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QLineEdit, QWidget
 
 from napari_unet.engine.images.axes import Corrections, parse_pixel_size
 from napari_unet.engine.images.labels_into import check_label_name
-from napari_unet.engine.images.predict import FileSettings
+from napari_unet.engine.images.settings import FileSettings
 from napari_unet.viewer.form import choice
 
 _FORMATS = {

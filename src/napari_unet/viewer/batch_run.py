@@ -19,7 +19,7 @@ from napari_unet.engine.images.events import (
     ImageProgressed,
     ImageStarted,
 )
-from napari_unet.engine.images.predict import FileSettings
+from napari_unet.engine.images.settings import FileSettings
 from napari_unet.viewer.background import BackgroundWork
 from napari_unet.viewer.batch_table import BatchModel
 from napari_unet.viewer.status import Phase

@@ -12,6 +12,7 @@ from napari.layers import Image
 
 from napari_unet.engine.events import JobEvent
 from napari_unet.engine.images.axes import spacing_of
+from napari_unet.engine.images.plane_saving import save_into_image, save_stack
 from napari_unet.engine.planes import (
     PlanesRequest,
     check_room,
@@ -19,8 +20,6 @@ from napari_unet.engine.planes import (
     find_volume_instances,
     on_plane,
     predict_planes,
-    save_into_image,
-    save_stack,
 )
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.results import (

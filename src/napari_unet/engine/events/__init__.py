@@ -37,6 +37,7 @@ from napari_unet.engine.events.learning import (
 from napari_unet.engine.events.prediction import (
     InstancesFound,
     PlaneFinished,
+    PlanePredicted,
     PredictionFinished,
     RegionsSuggested,
     TilePredicted,
@@ -61,6 +62,7 @@ __all__ = [
     "ObjectsProposed",
     "PieceDone",
     "PlaneFinished",
+    "PlanePredicted",
     "PredictionFinished",
     "RegionsSuggested",
     "RoundChecked",
@@ -92,6 +94,7 @@ JobEvent = (
     | PredictionFinished
     | WeightsComputed
     | PlaneFinished
+    | PlanePredicted
     | InstancesFound
     | ThresholdTried
     | ImageEvaluated

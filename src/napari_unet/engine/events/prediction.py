@@ -35,6 +35,19 @@ class TilePredicted:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanePredicted:
+    """A plane of a stack, or a stack, is predicted whole; all its tiles were told of.
+
+    Attributes
+    ----------
+    plane
+        Its position along the axes before it.
+    """
+
+    plane: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PlaneFinished:
     """A plane of a stack is done.
 

@@ -32,7 +32,8 @@ from napari_unet.engine.images.events import (
 )
 from napari_unet.engine.images.omezarr import is_zarr
 from napari_unet.engine.images.opening import IMAGE_SUFFIXES, first_line, image_name
-from napari_unet.engine.images.predict import FileSettings, Predictor, predict_file
+from napari_unet.engine.images.predict import Predictor, predict_file
+from napari_unet.engine.images.settings import FileSettings
 from napari_unet.engine.images.storing import RESULT_KINDS
 from napari_unet.ops.errors import InputError
 

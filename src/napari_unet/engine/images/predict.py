@@ -4,92 +4,49 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.transform import resize
 
-from napari_unet.engine.averaging import Averaging
-from napari_unet.engine.events import Noticed, PredictionFinished, TilePredicted
+from napari_unet.engine.events import (
+    JobEvent,
+    Noticed,
+    PlanePredicted,
+    PredictionFinished,
+    TilePredicted,
+)
 from napari_unet.engine.image import SourceImage
-from napari_unet.engine.images.axes import Corrections, ImageInfo, PixelSize, spacing_of
+from napari_unet.engine.images.axes import ImageInfo, spacing_of
 from napari_unet.engine.images.events import FileOpened, FilePredicted, FileProgressed
 from napari_unet.engine.images.fitting import EACH, choose_channels, rescaling
 from napari_unet.engine.images.lazy import OpenedImage, PlaneIndex
 from napari_unet.engine.images.opening import UNREADABLE, open_image, unreadable
+from napari_unet.engine.images.settings import FileSettings
 from napari_unet.engine.images.storing import (
     Begun,
     LabelsIntoImage,
-    ResultFormat,
     ResultStore,
     result_store,
 )
-from napari_unet.engine.images.zarr_writing import Version
-from napari_unet.engine.plan import Precision
+from napari_unet.engine.planes import PlaneObjects, PlanesRequest, predict_planes
 from napari_unet.engine.predict import PredictRequest, predict_tiles
-from napari_unet.engine.results import InstanceSettings, find_instances
-from napari_unet.engine.usage import Scaling, Usage
+from napari_unet.engine.results import InstanceSettings
+from napari_unet.engine.usage import Usage
 from napari_unet.model.unet import UNet
 from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.images import to_channels_first
 from napari_unet.ops.normalize import percentile_normalize, sample_range, scale_to_range
-from napari_unet.ops.stitching import continue_objects
 
 # Grey values for the percentiles of a whole stack: so many planes, of each so many pixels.
 _SAMPLED_PLANES: Final = 32
 _SAMPLED_PIXELS: Final = 2**17
-
-
-@dataclass(frozen=True, slots=True)
-class FileSettings:
-    """How image files are predicted; None leaves it to the model.
-
-    Attributes
-    ----------
-    corrections
-        What the user knows better than the files.
-    channels
-        Names or numbers of the channels to use; "each" alone predicts every one by itself.
-    rescale
-        Whether images are brought to the pixel size that the model learned on, and the answer back.
-    model_pixel_size
-        That size, where the model does not say it.
-    scaling
-        Whether grey values are scaled for every plane by itself or for all planes alike.
-    tile_size, precision, averaging
-        As for `PredictRequest`.
-    instances
-        How objects are cut out.
-    result_format, zarr_version
-        How results are stored.
-    labels_into_image
-        Name of label images that are written into the OME-Zarr that the image is, in place of files
-        of results; None: files.
-    """
-
-    corrections: Corrections = field(default_factory=Corrections)
-    channels: tuple[str, ...] = ()
-    rescale: bool = False
-    model_pixel_size: PixelSize | None = None
-    scaling: Scaling | None = None
-    tile_size: int | None = None
-    precision: Precision = "auto"
-    averaging: Averaging | None = None
-    instances: InstanceSettings | None = None
-    result_format: ResultFormat = "tiff"
-    zarr_version: Version = "0.5"
-    labels_into_image: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the values by name, all of them fit for JSON."""
-        values = asdict(self)
-        if self.labels_into_image is None:  # so that what was done before this option stays done
-            del values["labels_into_image"]
-        return values
+# In place of the image of a request that each plane is put into.
+_NO_IMAGE: Final = SourceImage.from_normalized(np.zeros((1, 1, 1), np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,7 +167,6 @@ class _FileJob:
     ) -> None:
         self._label_name = f"{predictor.settings.labels_into_image}{ending}"
         self.files: tuple[Path, ...] | None = None
-        self.objects = 0
         self._predictor = predictor
         self._image = image
         self._channels = channels
@@ -220,9 +176,18 @@ class _FileJob:
         scaling = self._settings.scaling or predictor.usage.learned_from.scaling
         self._ranges: list[tuple[float, float]] | None = None
         self._scale_alike = scaling == "image" and bool(image.stack_shape)
-        self._found = self._instance_settings()
-        self._precision = self._settings.precision
-        self._before: NDArray[np.int32] = np.zeros((0, 0), np.int32)
+        self._objects = PlaneObjects(
+            self._instance_settings(),
+            joins=predictor.ndim == 2 and image.info.axis("z") is not None,
+        )
+        # Of the plane, or the stack, that is being predicted: its sides, and the answer so far.
+        self._sides: tuple[int, ...] = ()
+        self._probability: NDArray[np.float32] = np.zeros((0,), np.float32)
+
+    @property
+    def objects(self) -> int:
+        """How many objects were found."""
+        return self._objects.count
 
     def run(self, stem: Path) -> Iterator[FileProgressed | Noticed]:
         """Predict all planes and write the results; `files` stays None if it was stopped."""
@@ -232,18 +197,51 @@ class _FileJob:
         try:
             places = list(self._image.planes()) if self._predictor.ndim == 2 else self._stacks()
             done = self._go_on(store.begun, places)
-            for number, index in enumerate(places[done:], start=done):
-                for event in self._predict(index, store):
-                    if isinstance(event, FileProgressed):
-                        event = FileProgressed((number + event.fraction) / len(places))
-                    yield event
-                if self._is_stopped():
-                    break
-            else:
-                self.files = store.finish()
+            share = (len(places) - done) / len(places)
+            for event in self._predict(places[done:]):
+                match event:
+                    case TilePredicted():
+                        self._probability[(slice(None), *event.inner)] = event.probability
+                        yield FileProgressed(1 - share + share * event.done / event.total)
+                    case PlanePredicted():
+                        self._hand_over(event.plane, store)
+                    case Noticed():
+                        yield event
+                    case PredictionFinished():
+                        if not event.stopped:
+                            self.files = store.finish()
         finally:
             if self.files is None:
                 store.discard()
+
+    def _predict(self, places: Sequence[PlaneIndex]) -> Iterator[JobEvent]:
+        like = PredictRequest(
+            _NO_IMAGE,
+            tile_size=self._settings.tile_size,
+            precision=self._settings.precision,
+            averaging=self._settings.averaging or self._predictor.usage.averaging,
+        )
+        model, stop = self._predictor.model, self._stop
+        request = PlanesRequest(self._source, places, None, like)
+        return predict_planes(lambda each: predict_tiles(model, each, stop), request, stop)
+
+    def _source(self, index: PlaneIndex) -> SourceImage:
+        """Read a plane, or a stack, and make room for the answer."""
+        channels = self._normalized(self._read(index))
+        self._sides = channels.shape[1:]
+        if self._factors is not None:
+            channels = _resized(channels, self._target(self._sides))
+        classes = self._predictor.model.config.classes
+        self._probability = np.zeros((classes, *channels.shape[1:]), np.float32)
+        return SourceImage.from_normalized(channels, self._spacing(channels.ndim - 1))
+
+    def _hand_over(self, index: PlaneIndex, store: ResultStore) -> None:
+        """Hand an answer that is whole to the store, with the objects in it."""
+        probability = self._probability
+        if self._factors is not None:
+            probability = _resized(probability, self._sides)
+        spacing = self._spacing(probability.ndim - 1)
+        store.add(index, probability, self._objects.cut_out(index, probability, spacing))
 
     def _store(self, stem: Path) -> ResultStore:
         predictor, settings = self._predictor, self._settings
@@ -265,60 +263,16 @@ class _FileJob:
 
     def _go_on(self, begun: Begun, places: Sequence[PlaneIndex]) -> int:
         """Take up what an earlier run has stored; return how many pieces that are."""
-        self.objects = begun.objects
+        self._objects.count = begun.objects
         is_between = 0 < begun.pieces < len(places)
         if is_between and begun.read is not None and self._predictor.ndim == 2:
-            self._before = begun.read(places[begun.pieces - 1])
+            last = places[begun.pieces - 1]
+            self._objects.go_on_after(last, begun.read(last), begun.objects)
         return begun.pieces
-
-    def _is_stopped(self) -> bool:
-        return self._stop is not None and self._stop.is_set()
 
     def _stacks(self) -> list[PlaneIndex]:
         time = self._image.info.axis("t")
         return [()] if time is None else [(number,) for number in range(time.length)]
-
-    def _predict(self, index: PlaneIndex, store: ResultStore) -> Iterator[FileProgressed | Noticed]:
-        """Predict one plane, or one stack, and hand the answer to the store."""
-        channels = self._normalized(self._read(index))
-        sides = channels.shape[1:]
-        if self._factors is not None:
-            channels = _resized(channels, self._target(sides))
-        request = PredictRequest(
-            _Channels(channels, self._spacing(channels.ndim - 1)),
-            tile_size=self._settings.tile_size,
-            precision=self._precision,
-            averaging=self._settings.averaging or self._predictor.usage.averaging,
-        )
-        model = self._predictor.model
-        probability = np.zeros((model.config.classes, *channels.shape[1:]), np.float32)
-        for event in predict_tiles(model, request, self._stop):
-            match event:
-                case TilePredicted():
-                    probability[(slice(None), *event.inner)] = event.probability
-                    yield FileProgressed(event.done / event.total)
-                case Noticed():
-                    yield event
-                case PredictionFinished():
-                    if event.stopped:
-                        return
-                    # What the first plane showed holds for all of them.
-                    if self._precision == "auto":
-                        self._precision = "fp32" if event.exact else "fast"
-        if self._factors is not None:
-            probability = _resized(probability, sides)
-        store.add(index, probability, self._cut_out(index, probability))
-
-    def _cut_out(self, index: PlaneIndex, probability: NDArray[np.float32]) -> NDArray[np.int32]:
-        """Cut out objects; those that go on from the plane before, along z, keep their number."""
-        objects = find_instances(probability, self._found, self._spacing(probability.ndim - 1))
-        if self._predictor.ndim == 3 or self._image.info.axis("z") is None:
-            self.objects += int(objects.max(initial=0))
-            return objects
-        before = self._before if index[-1] > 0 else np.zeros_like(objects)
-        self._before = continue_objects(before, objects, self.objects + 1)
-        self.objects = max(self.objects, int(self._before.max(initial=0)))
-        return self._before
 
     def _spacing(self, ndim: int) -> tuple[float, ...] | None:
         """Return the size of a voxel along z, y and x, in pixels of the plane; None for a plane."""
@@ -385,19 +339,6 @@ class _FileJob:
         # The smallest object is meant in the model's pixels; objects are cut out of the image's.
         area = self._factors[0] * self._factors[1]
         return replace(settings, min_size=round(settings.min_size / area))
-
-
-class _Channels(SourceImage):
-    """An image of any number of channels that is normalised already; (C, Y, X) or (C, Z, Y, X)."""
-
-    def __init__(
-        self, normalized: NDArray[np.float32], spacing: tuple[float, ...] | None = None
-    ) -> None:
-        self.channels = len(normalized)
-        self.ndim = normalized.ndim - 1
-        self.spacing = spacing or (1.0,) * self.ndim
-        self._data = np.moveaxis(normalized, 0, -1)
-        self.__dict__["normalized"] = normalized  # what the cached property would compute
 
 
 def _resized(planes: NDArray[np.float32], sides: Sequence[int]) -> NDArray[np.float32]:
