@@ -162,31 +162,13 @@ def create_store(
     InputError
         If it cannot be written.
     """
-    zarr = zarr_package()
-    from zarr.codecs import BloscCodec
-
-    grid = layout.grid
     with _writing(path):
         # What job it is comes last: without it an output counts as never begun.
         begun: dict[str, Any] = {_KEY: {"format": _FORMAT, "job": None}}
-        group = zarr.create_group(path, overwrite=True, zarr_format=3, attributes=begun)
-        for name, axes in layout.axes.items():
-            is_map = name == "probabilities"
-            dtype = layout.dtype if is_map else "uint8"
-            shuffle: Literal["shuffle", "noshuffle"]
-            shuffle = "noshuffle" if dtype == "uint8" else "shuffle"
-            lengths = array_shape(layout, axes, chunk=False)
-            group.create_array(
-                name,
-                shape=lengths,
-                chunks=array_shape(layout, axes, chunk=True),
-                dtype=dtype,
-                fill_value=0,
-                compressors=BloscCodec(cname="zstd", clevel=1, shuffle=shuffle),
-                chunk_key_encoding={"name": "default", "separator": "/"},
-                dimension_names=list(axes),
-            )
-        counts = grid.counts
+        group = zarr_package().create_group(path, overwrite=True, zarr_format=3, attributes=begun)
+        for name in layout.axes:
+            _create_output(group, name, layout)
+        counts = layout.grid.counts
         group.create_array(
             "done",
             shape=counts,
@@ -195,16 +177,38 @@ def create_store(
             fill_value=0,
             dimension_names=[*layout.leading_axes, *layout.spatial_axes],
         )
-        ranges = np.zeros((*grid.leading_shape, layout.channels, 2))
-        for place, measured in images.items():
-            ranges[place] = measured.ranges
-        stored = group.create_array(
-            "ranges", shape=ranges.shape, dtype="float64", chunks=ranges.shape
-        )
-        stored[...] = ranges
+        _create_ranges(group, layout, images)
         ome = ome_attributes(layout, path.name.split(".")[0])
         group.attrs.update({"ome": ome, _KEY: {"format": _FORMAT, "job": dict(job)}})
     return OutputStore(path, layout)
+
+
+def _create_output(group: Any, name: str, layout: OutputLayout) -> None:
+    """Make the array of the probabilities, or that of the classes."""
+    from zarr.codecs import BloscCodec
+
+    axes = layout.axes[name]
+    dtype = layout.dtype if name == "probabilities" else "uint8"
+    shuffle: Literal["shuffle", "noshuffle"]
+    shuffle = "noshuffle" if dtype == "uint8" else "shuffle"
+    group.create_array(
+        name,
+        shape=array_shape(layout, axes, chunk=False),
+        chunks=array_shape(layout, axes, chunk=True),
+        dtype=dtype,
+        fill_value=0,
+        compressors=BloscCodec(cname="zstd", clevel=1, shuffle=shuffle),
+        chunk_key_encoding={"name": "default", "separator": "/"},
+        dimension_names=list(axes),
+    )
+
+
+def _create_ranges(group: Any, layout: OutputLayout, images: Mapping[Place, Measured]) -> None:
+    ranges = np.zeros((*layout.grid.leading_shape, layout.channels, 2))
+    for place, measured in images.items():
+        ranges[place] = measured.ranges
+    stored = group.create_array("ranges", shape=ranges.shape, dtype="float64", chunks=ranges.shape)
+    stored[...] = ranges
 
 
 def read_job(path: Path) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import io
 import os
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -118,34 +118,58 @@ def export_model(
         another answer; then there is no file.
     """
     path = _with_ending(request.path, ENDINGS[request.format])
-    config = request.model.config
-    image = test_tensor(request.test_image, config)
-    card = request.told
-    card.names_of(config.classes)  # raises before any work is done
+    image = test_tensor(request.test_image, request.model.config)
+    request.told.names_of(request.model.config.classes)  # raises before any work is done
     halted = threading.Event() if stop is None else stop
     steps = _Steps()
+    made = yield from _make(request, image, steps, halted)
+    if made is None:
+        return
+    difference = yield from _put_in_place(path, *made, steps, halted)
+    if difference is None:
+        return
+    yield steps.after(f"opened again, it gives the same answer within {difference:.1g}")
+    if notes := _notes(request.usage):
+        yield Noticed(notes)
+    yield FileSaved((path,))
+
+
+def _make(
+    request: ExportRequest, image: NDArray[np.float32], steps: _Steps, halted: threading.Event
+) -> Generator[ExportAdvanced, None, tuple[bytes, TestTensors] | None]:
+    """Make the contents of the file, and what it has to answer; None if it was stopped."""
+    model, card, usage = request.model, request.told, request.usage
     yield steps.after("the test image is cut")
     if halted.is_set():
-        return
-    tensors = TestTensors(image[None], our_answer(request.model, image)[None])
+        return None
+    tensors = TestTensors(image[None], our_answer(model, image)[None])
     yield steps.after("the test output is computed")
     if halted.is_set():
-        return
-    onnx = to_onnx(request.model, describe(config, card, request.usage.learned_from))
+        return None
+    onnx = to_onnx(model, describe(model.config, card, usage.learned_from))
     yield steps.after("the network is written as ONNX")
     if halted.is_set():
-        return
-    notes = _notes(request.usage)
-    contents = onnx
-    if request.format == "bioimageio":
-        own = _own_file(request.model, replace(request.usage, class_names=card.class_names))
-        contents = _zipped(package_files(config, card, tensors, onnx, own, request.usage, notes))
+        return None
+    if request.format == "onnx":
+        return onnx, tensors
+    own = _own_file(model, replace(usage, class_names=card.class_names))
+    files = package_files(model.config, card, tensors, onnx, own, usage, _notes(usage))
+    return _zipped(files), tensors
+
+
+def _put_in_place(
+    path: Path, contents: bytes, tensors: TestTensors, steps: _Steps, halted: threading.Event
+) -> Generator[ExportAdvanced, None, float | None]:
+    """Write the file, and give it its name if its answers are ours.
+
+    Returns the largest difference; None if it was stopped.
+    """
     with _partial_file(path, contents) as partial:
         yield steps.after("the file is written")
         difference = 0.0
         for largest in _differences(partial, tensors):
             if halted.is_set():
-                return
+                return None
             difference = largest
         if not difference <= TOLERANCE:
             raise InputError(
@@ -153,10 +177,7 @@ def export_model(
                 f"{difference:.3g}; save the model as .safetensors, and report this"
             )
         _rename(partial, path)
-    yield steps.after(f"opened again, it gives the same answer within {difference:.1g}")
-    if notes:
-        yield Noticed(notes)
-    yield FileSaved((path,))
+    return difference
 
 
 def _with_ending(path: Path, ending: str) -> Path:

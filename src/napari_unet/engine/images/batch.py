@@ -113,8 +113,28 @@ def find_images(
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give a folder of images")
     problems: list[OSError] = []
-    found: list[BatchItem] = []
     skipped = None if output is None else output.resolve()
+    found = [
+        BatchItem(path, path.relative_to(folder).parent / image_name(path))
+        for path in _walk(folder, recursive, skipped, problems)
+        if _is_wanted(path.relative_to(folder), patterns) and path.resolve() != skipped
+    ]
+    if problems and not found:
+        raise InputError(
+            f"{folder} may not be read ({(problems[0].strerror or '').lower()}); ask for the right "
+            "to read it, or copy it"
+        )
+    if not found:
+        kinds = " or ".join(patterns) if patterns else ", ".join(IMAGE_SUFFIXES)
+        raise InputError(f"{folder} holds no image ({kinds}); choose another folder or --pattern")
+    found.sort(key=lambda item: item.image)
+    return tuple(found)
+
+
+def _walk(
+    folder: Path, recursive: bool, skipped: Path | None, problems: list[OSError]
+) -> Iterator[Path]:
+    """Go through files and zarr folders, but not into zarr folders, results and hidden ones."""
     for here, folders, files in os.walk(folder, onerror=problems.append):
         place = Path(here)
         images = [name for name in folders if is_zarr(place / name)]
@@ -127,21 +147,7 @@ def find_images(
             and not (place / name / f"{TABLE_NAME}.json").is_file()  # results of an earlier run
             and (place / name).resolve() != skipped
         )
-        for name in sorted([*files, *images]):
-            path = place / name
-            relative = path.relative_to(folder)
-            if _is_wanted(relative, patterns) and path.resolve() != skipped:
-                found.append(BatchItem(path, relative.parent / image_name(path)))
-    if problems and not found:
-        raise InputError(
-            f"{folder} may not be read ({(problems[0].strerror or '').lower()}); ask for the right "
-            "to read it, or copy it"
-        )
-    if not found:
-        kinds = " or ".join(patterns) if patterns else ", ".join(IMAGE_SUFFIXES)
-        raise InputError(f"{folder} holds no image ({kinds}); choose another folder or --pattern")
-    found.sort(key=lambda item: item.image)
-    return tuple(found)
+        yield from (place / name for name in sorted([*files, *images]))
 
 
 def _is_wanted(relative: Path, patterns: Sequence[str]) -> bool:
