@@ -85,7 +85,8 @@ class Pyramid:
     ) -> Tensor:
         """Return where the pixels of a window lie in a level, in the units of grid_sample."""
         steps = torch.arange(window.side, dtype=torch.float32) - (window.side - 1) / 2
-        down, right = torch.meshgrid(steps / window.zoom, steps / window.zoom, indexing="ij")
+        # A column and a row; they are spread out last, unless the window is turned.
+        down, right = (steps / window.zoom)[:, None], (steps / window.zoom)[None]
         if mirrored:
             right = -right
         if turn:
@@ -95,7 +96,7 @@ class Pyramid:
         # grid_sample's coordinates are -1 and 1 at the outer edges of the outer pixels.
         x = (right + (window.column + 0.5)) * (2 / (columns * scale)) - 1
         y = (down + (window.row + 0.5)) * (2 / (rows * scale)) - 1
-        return torch.stack([x, y], dim=-1).to(level.dtype)
+        return torch.stack(torch.broadcast_tensors(x, y), dim=-1).to(level.dtype)
 
     def _level(self, depth: int) -> tuple[Tensor, int]:
         """Return a level of the pyramid, or the coarsest there is, and its pixels' side."""
