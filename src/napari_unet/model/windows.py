@@ -96,7 +96,8 @@ class Pyramid:
         # grid_sample's coordinates are -1 and 1 at the outer edges of the outer pixels.
         x = (right + (window.column + 0.5)) * (2 / (columns * scale)) - 1
         y = (down + (window.row + 0.5)) * (2 / (rows * scale)) - 1
-        return torch.stack(torch.broadcast_tensors(x, y), dim=-1).to(level.dtype)
+        square = window.side, window.side
+        return torch.stack([x.expand(square), y.expand(square)], dim=-1).to(level.dtype)
 
     def _level(self, depth: int) -> tuple[Tensor, int]:
         """Return a level of the pyramid, or the coarsest there is, and its pixels' side."""
