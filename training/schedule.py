@@ -41,6 +41,8 @@ class Pace:
 
     def done(self, step: int) -> float:
         """Return the share that is done before a step, from 0 to 1."""
+        if step >= self._steps:
+            return 1.0
         by_time = self.spent / self._seconds if self._seconds else 0.0
         return min(1.0, max(step / self._steps, by_time))
 

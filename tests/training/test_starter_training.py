@@ -93,6 +93,14 @@ def test_what_is_learned_again_and_again_is_known(sources, tmp_path):
     assert np.mean(found[-5:]) < 0.8 * np.mean(found[:5])
 
 
+def test_no_step_leaves_random_weights(sources, tmp_path):
+    train(dataclasses.replace(SETTINGS, steps=0), sources, tmp_path / "random.safetensors", CPU)
+    torch.manual_seed(SETTINGS.seed)
+    weights = Starter(SETTINGS).network.state_dict()
+    found = load_model(tmp_path / "random.safetensors").state_dict()
+    assert all(torch.equal(found[name], weights[name]) for name in weights)
+
+
 def test_a_training_that_was_stopped_goes_on_where_it_was(sources, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(schedule, "_SAVE_EVERY", 1)
 
