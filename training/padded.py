@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from napari_unet.model.unet import UNet
+from napari_unet.model.unet import UNet, UNetConfig
 
 
 class PaddedUNet(UNet):
@@ -27,7 +27,7 @@ class PaddedUNet(UNet):
                 module.padding, module.padding_mode = (1, 1), "reflect"
                 module._reversed_padding_repeated_twice = [1, 1, 1, 1]
 
-    def _check(self, image: Tensor) -> None:
+    def _check(self, image: Tensor, config: UNetConfig) -> None:
         """Any side that can be halved often enough is welcome."""
 
 
