@@ -1086,6 +1086,8 @@ def adapting(monkeypatch):
 
 
 def test_forgetting_while_it_adapts_forgets(clicks, adapting, settle, qtbot):
+    settle(clicks)
+    clicks.clickers._known.clear()  # the stub may have been made ready
     have(clicks, 1, 2)
     clicks.learning.adapt(())
     qtbot.waitUntil(adapting.within_step.is_set, timeout=LONG)
@@ -1100,6 +1102,8 @@ def test_adapting_on_another_plane_begins_from_the_bundled_network(
     stack, adapting, monkeypatch, settle, model_viewer
 ):
     monkeypatch.setattr(adapting, "endless", False)
+    settle(stack)
+    stack.clickers._known.clear()  # the stub may have been made ready
     for plane in (5, 6):
         model_viewer.dims.set_current_step(0, plane)
         there = np.zeros(ball().shape, bool)

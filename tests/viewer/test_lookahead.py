@@ -15,6 +15,7 @@ from napari_unet.ops.clicks import Outline
 from napari_unet.viewer.clicking import clickers, lookahead
 from napari_unet.viewer.clicking.objects import ObjectsLayer
 from napari_unet.viewer.clicking.session import click_session_for
+from napari_unet.viewer.clicking.tool import ClickTool
 from napari_unet.viewer.controller import SegmentationController
 
 
@@ -194,6 +195,20 @@ def test_what_was_seen_at_first_goes_with_its_click(
     qtbot.waitUntil(lambda: role(model_viewer, "clicked object") is not None, timeout=LONG)
     session.take_back()
     assert role(model_viewer, "clicked object") is None
+
+
+def test_the_layers_of_a_click_are_there_before_it(session, answer_by, model_viewer, qtbot):
+    answer_by(Stub)
+    ClickTool(session).turn_on()
+    before = set(model_viewer.layers)
+    assert role(model_viewer, "clicked object") is None
+    assert role(model_viewer, "clicks") is None
+    assert model_viewer.layers.selection.active is session.objects.layer
+    session.click((), middle(1))
+    for name in ("clicks", "clicked object"):
+        qtbot.waitUntil(lambda name=name: role(model_viewer, name) is not None, timeout=LONG)
+    assert role(model_viewer, "clicked object").data.sum() == (truth() == 1).sum()
+    assert set(model_viewer.layers) == before
 
 
 @pytest.mark.parametrize("seed", range(4))

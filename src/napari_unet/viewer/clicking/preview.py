@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -47,6 +47,11 @@ class Preview:
         # What is seen; to show the same again would cost more than the network's answer does.
         self._shown: dict[str, Any] = {}
 
+    def get_ready(self, index: Index) -> None:
+        """Make the layers of outline and clicks, empty: it takes far longer than to fill them."""
+        self._need("outline", self._outline_layer, index, (slice(0, 1), slice(0, 1)))
+        self._need("clicks", _clicks_layer, index, (slice(0, 0), slice(0, 0)))
+
     def show_outline(self, index: Index, outline: Outline | None) -> None:
         """Show the outline of an object on a plane; None shows none."""
         layer = self._layers.get("outline")
@@ -56,12 +61,9 @@ class Preview:
             if layer is not None:
                 layer.data = np.zeros((1, 1), np.uint8)
             return
-        data = outline.mask.astype(np.uint8)
-        if layer is None or not self._is_there(layer):
-            layer = self._marks("clicked object", _OUTLINE, data)
-            self._add("outline", layer, index, outline.box)
+        layer = self._need("outline", self._outline_layer, index, outline.box)
         with layer._block_refresh():  # each of these would draw the layer anew
-            layer.data = data
+            layer.data = outline.mask.astype(np.uint8)
             layer.contour = 2 if outline.extent >= _LARGE_EXTENT else 1
             self._place(layer, index, outline.box)
         _show(layer)
@@ -71,12 +73,9 @@ class Preview:
         layer = self._layers.get("clicks")
         if self._is_shown("clicks", (index, tuple(clicks))):
             return
-        if layer is None or not self._is_there(layer):
-            if not clicks:
-                return
-            layer = Points(ndim=2, name="clicks", border_color="white", border_width=0.15)
-            layer.metadata[ROLE_KEY] = "clicks"
-            self._add("clicks", layer, index, (slice(0, 0), slice(0, 0)))
+        if not clicks and (layer is None or not self._is_there(layer)):
+            return
+        layer = self._need("clicks", _clicks_layer, index, (slice(0, 0), slice(0, 0)))
         viewer = self._viewer()
         scale = 1.0 if viewer is None else float(viewer.scene.camera.zoom)
         pixel = abs(float(self._planes.layer.scale[-1])) or 1.0
@@ -133,6 +132,17 @@ class Preview:
         layer.editable = False
         return layer
 
+    def _outline_layer(self) -> Labels:
+        return self._marks("clicked object", _OUTLINE, np.zeros((1, 1), np.uint8))
+
+    def _need(self, role: str, make: Callable[[], Layer], index: Index, box: Box) -> Any:
+        """Return the layer of a role; a new one if there is none, or if it was taken away."""
+        layer = self._layers.get(role)
+        if layer is None or not self._is_there(layer):
+            layer = make()
+            self._add(role, layer, index, box)
+        return layer
+
     def _place(self, layer: Layer, index: Index, box: tuple[slice, ...]) -> None:
         corner = (*index, box[0].start, box[1].start)
         for key, value in placement_of(self._planes.layer, corner).items():
@@ -159,6 +169,12 @@ class Preview:
     def _is_there(self, layer: Layer | None) -> bool:
         viewer = self._viewer()
         return viewer is not None and (layer in viewer.layers or layer is self._adding)
+
+
+def _clicks_layer() -> Points:
+    layer = Points(ndim=2, name="clicks", border_color="white", border_width=0.15)
+    layer.metadata[ROLE_KEY] = "clicks"
+    return layer
 
 
 def _show(layer: Layer) -> None:

@@ -83,6 +83,9 @@ class ClickTool(QObject):
         objects.layer.visible = True
         objects.layer.mode = "pan_zoom"
         objects.layer.cursor = "cross"
+        scene = self._session.scene
+        if scene.preview is not None and scene.index is not None:
+            scene.preview.get_ready(scene.index)
         viewer.layers.selection.active = objects.layer
         self._tell()
 
