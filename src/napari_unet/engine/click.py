@@ -242,18 +242,14 @@ class Clicker:
         *,
         piecewise: bool = False,
     ) -> Generator[Outline | None, None, Outline]:
-        """Outline as `outline` does, and say what is seen at first.
-
-        To ask once more what was asked last, or to go on where one did not wait for the answer,
-        takes no time.
+        """Outline as `outline` does, and say what is seen at first; go on where one left off.
 
         Parameters
         ----------
         clicks, previous, box, usual
             As for `outline`.
         piecewise
-            Look at one window at a time, so that what is more urgent can go between; together they
-            take less.
+            Look at one window at a time, to let go first what is more urgent.
 
         Yields
         ------
