@@ -1041,7 +1041,8 @@ def test_the_network_is_adapted_to_five_objects_and_forgets_them_again(
     assert real.clickers.network is not None
     finish(real, 6)
     # After two steps it is asked no more than to answer: how well it does is no subject here.
-    assert labels_of(real)[middle(6)] == 6
+    row, column = middle(6)
+    assert labels_of(real)[round(row), round(column)] == 6
     real.learning.forget()
     settle(real)
     assert real.adapted is None
