@@ -319,12 +319,21 @@ def test_the_answer_of_another_network_counts_at_the_first_look_alone(two_discs)
     clicks = [((70, 60), True), ((70, 75), True)]
     first = eye.outline(clicks[:1])
     second = eye.outline(clicks, first)
-    eye.set_hint(np.zeros(image.shape, np.float32))
+    eye.set_hint(np.full(image.shape, 0.9, np.float32))
     np.testing.assert_array_equal(eye.outline(clicks, first).mask, second.mask)
     misled = eye._looks([window_around(first.box)], checked_clicks(clicks[:1], image.shape))
     eye.set_hint(None)
     plain = eye._looks([window_around(first.box)], checked_clicks(clicks[:1], image.shape))
     assert not np.array_equal(misled[0].probability, plain[0].probability)
+
+
+def test_another_network_that_denies_the_object_is_not_believed(two_discs):
+    image = photograph(*two_discs)
+    eye = clicker(image)
+    click = [((70, 60), True)]
+    plain = eye.outline(click)
+    eye.set_hint(np.zeros(image.shape, np.float32))
+    np.testing.assert_array_equal(eye.outline(click).mask, plain.mask)
 
 
 def test_getting_ready_changes_no_answer(two_discs):

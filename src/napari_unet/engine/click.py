@@ -58,6 +58,8 @@ from napari_unet.ops.tiling import Box
 # what has less in common with its outline on the plane before is something else.
 _LEAST_OVERLAP: Final = 0.5
 _LEAST_SHARED: Final = 0.3
+# A hint below this where an object was clicked on is wrong, and would take the object away.
+_DENIED: Final = 0.3
 # Clicks, an earlier outline, a box, and the usual size of objects.
 _Question = tuple[tuple[Click, ...], Outline | None, Box | None, float | None]
 
@@ -384,6 +386,12 @@ class Clicker:
             for window, answer, prompt in zip(windows, answers, prompts, strict=True)
         ]
 
+    def _is_denied(self, clicks: Iterable[Click]) -> bool:
+        """Say whether the hint denies that there is an object where one was clicked on."""
+        places = [Window(c.row, c.column, 1.0, 1) for c in clicks if c.positive]
+        hint = self._hint
+        return hint is not None and any(float(hint.cut(p)) < _DENIED for p in places)
+
     def _input(
         self,
         window: Window,
@@ -393,7 +401,7 @@ class Clicker:
     ) -> Tensor:
         side = (window.side, window.side)
         before = torch.zeros(side) if earlier is None else earlier.cut(window)
-        known = self._hint if earlier is None else None
+        known = self._hint if earlier is None and not self._is_denied(clicks) else None
         hint = torch.full(side, 0.5) if known is None else known.cut(window)[0]
         discs = torch.from_numpy(click_discs(clicks, window))
         # Whatever is asked for, contrast is that of a window of the side that was trained with.
