@@ -13,15 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_unet.engine.click_learning import Sample
+from napari_unet.engine.click_learning import ASKED_AGAIN, WORTH_A_CLICK, Sample
 from napari_unet.ops.clicks import DISC_RADIUS
 
 # Channels of what the network sees, see `napari_unet.model.click`.
 _POSITIVE, _NEGATIVE, _EARLIER = 3, 4, 5
-# How often the same clicks are answered again, with the answer as the earlier one.
-_ASKED_AGAIN = 0.15
-# Specks of an error of fewer pixels are not worth a click.
-_WORTH_A_CLICK = 4
 # Steps by which a region grows from its seed; what is farther along its ways counts as another.
 _GROWTH = 48
 # Deeper places of a region are all alike.
@@ -89,7 +85,7 @@ class ClickBatch:
         region, area = regions[larger, number], areas[larger, number]
         row, column = _place_inside(region, generator)
         chance = torch.rand(len(answer), generator=generator, device=answer.device)
-        clicked = (area >= _WORTH_A_CLICK) & (chance >= _ASKED_AGAIN)
+        clicked = (area >= WORTH_A_CLICK) & (chance >= ASKED_AGAIN)
         steps = torch.arange(answer.shape[1], device=answer.device)
         down = (steps[None, :] - row[:, None])[:, :, None]
         right = (steps[None, :] - column[:, None])[:, None, :]

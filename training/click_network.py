@@ -25,7 +25,7 @@ from click_data import DrawnObjects, Objects, photographs
 from numpy.typing import NDArray
 from padded import PaddedUNet, follow_statistics
 from pool import Pool
-from schedule import Pace, carry_out, drawn_ahead, rate
+from schedule import Pace, carry_out, descend, drawn_ahead, keep, rate
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
@@ -315,16 +315,11 @@ class Training:
         settings, done = self._settings, self.pace.done(number)
         follow = not settings.begin and done < _SHARE_WITH_STATISTICS
         follow_statistics(self._learner, number, _STEPS_OF_STATISTICS, follow)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate(number, done, settings.rate)
         rng = np.random.default_rng((settings.seed, number, 1))
         self._generator.manual_seed(int(rng.integers(1 << 62)))
         rounds = int(rng.choice(len(_ROUNDS), p=_ROUNDS))
         loss, overlap = train_step(self._learner, batch, rounds, self._generator)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._learner.parameters(), 1.0)
-        self._optimizer.step()
+        descend(loss, self._learner, self._optimizer, rate(number, done, settings.rate))
         part = 1 / min(number + 1, _AVERAGED_STEPS)
         weights = self._learner.network.state_dict()
         floating = [name for name, tensor in weights.items() if tensor.is_floating_point()]
@@ -342,8 +337,7 @@ class Training:
             "step": steps,
             "spent": self.pace.spent,
         }
-        torch.save(state, self._state.with_suffix(".part"))
-        self._state.with_suffix(".part").replace(self._state)
+        keep(state, self._state)
         network = UNet.from_config(self._learner.network.config)
         network.load_state_dict(self._average)
         settings = {**asdict(self._settings), "begin": Path(self._settings.begin).name}

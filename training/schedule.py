@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 # Steps in which the learning rate rises.
@@ -51,6 +52,35 @@ def rate(step: int, done: float, highest: float) -> float:
     """Return the learning rate of a step: a short rise, then half a cosine."""
     rise = min(1.0, (step + 1) / _RISE)
     return highest * rise * 0.5 * (1 + math.cos(math.pi * done)) + 1e-6
+
+
+def descend(
+    loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer, step: float
+) -> None:
+    """Take a step down a loss, with gradients of a norm of 1 at most.
+
+    Parameters
+    ----------
+    loss
+        A scalar.
+    network, optimizer
+        Changed in place.
+    step
+        The learning rate.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = step
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+
+
+def keep(state: dict[str, Any], path: Path) -> None:
+    """Write a state of which nothing is lost if the machine goes down meanwhile."""
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
 
 
 class Training(Protocol):

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from padded import PaddedUNet, follow_statistics
 from photographs import Photographs
 from pool import Pool, Scene
-from schedule import Pace, carry_out, drawn_ahead, rate
+from schedule import Pace, carry_out, descend, drawn_ahead, keep, rate
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
@@ -320,13 +320,9 @@ class Training:
         settings, done = self._settings, self.pace.done(number)
         follow = not settings.start and done < _SHARE_WITH_STATISTICS
         follow_statistics(self._starter, number, _STEPS_OF_STATISTICS, follow)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate(number, done, settings.rate)
         answered, wrong = losses(self._starter, episodes)
-        self._optimizer.zero_grad(set_to_none=True)
-        (settings.episodes * answered + settings.auxiliary * wrong).backward()
-        nn.utils.clip_grad_norm_(self._starter.parameters(), 1.0)
-        self._optimizer.step()
+        loss = settings.episodes * answered + settings.auxiliary * wrong
+        descend(loss, self._starter, self._optimizer, rate(number, done, settings.rate))
         return answered.detach(), wrong.detach()
 
     def save(self, steps: int) -> None:
@@ -338,8 +334,7 @@ class Training:
             "step": steps,
             "spent": self.pace.spent,
         }
-        torch.save(state, self._state.with_suffix(".part"))
-        self._state.with_suffix(".part").replace(self._state)
+        keep(state, self._state)
         network = UNet.from_config(starter.network.config)
         network.load_state_dict(starter.network.state_dict())
         settings = {**asdict(self._settings), "start": Path(self._settings.start).name}

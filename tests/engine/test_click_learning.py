@@ -55,7 +55,7 @@ def rng():
 
 @pytest.fixture
 def always_clicks(monkeypatch):
-    monkeypatch.setattr(click_learning, "_ASKED_AGAIN", 0.0)
+    monkeypatch.setattr(click_learning, "ASKED_AGAIN", 0.0)
 
 
 # ---------------------------------------------------------------------- samples

@@ -5,7 +5,6 @@ import math
 
 import click_network
 import numpy as np
-import pool
 import pytest
 import schedule
 import torch
@@ -22,16 +21,6 @@ from napari_unet.model.click import CHANNELS, load_click_network
 SIDE = 48
 CPU = torch.device("cpu")
 SETTINGS = Settings(steps=2, batch=2, side=SIDE, largest=40, photographs=False)
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    """Six scenes of 96 pixels on disk."""
-    folder = tmp_path_factory.mktemp("pool")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "_PER_FILE", 6)
-        pool.fill(folder, 6, 0, 96)
-    return folder
 
 
 @pytest.fixture

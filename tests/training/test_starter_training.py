@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-import pool
 import pytest
 import schedule
 import torch
@@ -14,16 +13,6 @@ from napari_unet.model.checkpoint import load_model, load_notes
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(channels=4, depth=2, steps=2, batch=2, side=64)
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    """Six scenes of 96 pixels on disk."""
-    folder = tmp_path_factory.mktemp("pool")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "_PER_FILE", 6)
-        pool.fill(folder, 6, 0, 96)
-    return folder
 
 
 @pytest.fixture

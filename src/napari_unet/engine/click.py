@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_unet.engine.click_hint import Hint, no_hint
 from napari_unet.engine.click_learning import Adaptation, KnownObject
 from napari_unet.engine.click_looks import (
     EXTENT,
@@ -58,8 +59,6 @@ from napari_unet.ops.tiling import Box
 # what has less in common with its outline on the plane before is something else.
 _LEAST_OVERLAP: Final = 0.5
 _LEAST_SHARED: Final = 0.3
-# A hint below this where an object was clicked on is wrong, and would take the object away.
-_DENIED: Final = 0.3
 # Clicks, an earlier outline, a box, and the usual size of objects.
 _Question = tuple[tuple[Click, ...], Outline | None, Box | None, float | None]
 
@@ -107,7 +106,7 @@ class Clicker:
         self._device = device
         self._answer: Outline
         self._pyramid: Pyramid | None = None
-        self._hint: Pyramid | None = None
+        self._hint: Hint | None = None
         self.use_network(adapted or self._given)
 
     def use_network(self, network: UNet) -> None:
@@ -194,10 +193,8 @@ class Clicker:
         probability
             Shape of the image, in [0, 1]; held by reference.
         """
-        self._hint = None
+        self._hint = None if probability is None else Hint(probability)
         self._forget_answers()
-        if probability is not None:
-            self._hint = Pyramid(torch.from_numpy(np.asarray(probability, np.float32))[None])
 
     def outline(
         self,
@@ -386,12 +383,6 @@ class Clicker:
             for window, answer, prompt in zip(windows, answers, prompts, strict=True)
         ]
 
-    def _is_denied(self, clicks: Iterable[Click]) -> bool:
-        """Say whether the hint denies that there is an object where one was clicked on."""
-        places = [Window(c.row, c.column, 1.0, 1) for c in clicks if c.positive]
-        hint = self._hint
-        return hint is not None and any(float(hint.cut(p)) < _DENIED for p in places)
-
     def _input(
         self,
         window: Window,
@@ -399,10 +390,9 @@ class Clicker:
         earlier: DrawnMask | None,
         margin: int,
     ) -> Tensor:
-        side = (window.side, window.side)
-        before = torch.zeros(side) if earlier is None else earlier.cut(window)
-        known = self._hint if earlier is None and not self._is_denied(clicks) else None
-        hint = torch.full(side, 0.5) if known is None else known.cut(window)[0]
+        before = torch.zeros(window.side, window.side) if earlier is None else earlier.cut(window)
+        known = self._hint if earlier is None else None
+        hint = no_hint(window) if known is None else known.cut(window, clicks)
         discs = torch.from_numpy(click_discs(clicks, window))
         # Whatever is asked for, contrast is that of a window of the side that was trained with.
         around = margin - (SIDE - (window.side - 2 * margin)) // 2

@@ -31,10 +31,10 @@ from napari_unet.ops.clicks import Click, Mask, Window, click_discs
 _LEAST_REAL = 0.4
 # Smaller objects, in pixels of the window, cannot be told from noise.
 _FEWEST_PIXELS = 9
-# How often the same clicks are answered again, with the answer as the earlier one.
-_ASKED_AGAIN = 0.15
-# Specks of an error of fewer pixels are not worth a click.
-_WORTH_A_CLICK = 4
+#: How often the same clicks are answered again, with the answer as the earlier one.
+ASKED_AGAIN = 0.15
+#: Specks of an error of fewer pixels are not worth a click.
+WORTH_A_CLICK = 4
 # Of further rounds of clicks in a step: none, one, two, three.
 _ROUNDS = (0.4, 0.3, 0.2, 0.1)
 
@@ -139,14 +139,14 @@ def click_again(
     earlier = np.zeros(sample.truth.shape, np.float32)
     earlier[inside_margin(margin)] = answer
     sample.earlier = torch.from_numpy(earlier)
-    if rng.random() < _ASKED_AGAIN:
+    if rng.random() < ASKED_AGAIN:
         return
     wrong = ((earlier > 0.5) != sample.truth) & sample.real
     covered = np.zeros_like(wrong)
     covered[inside_margin(margin)] = True
     labels, count = ndimage.label(wrong & covered)
     areas = np.bincount(labels.ravel(), minlength=1)[1:].astype(float)
-    shares = np.where(areas >= _WORTH_A_CLICK, areas**2, 0)
+    shares = np.where(areas >= WORTH_A_CLICK, areas**2, 0)
     if count == 0 or shares.sum() == 0:
         return
     region = labels == 1 + rng.choice(count, p=shares / shares.sum())
