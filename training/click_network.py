@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from click_batch import ClickBatch
 from click_data import DrawnObjects, Objects, photographs
+from loop import Pace, carry_out, descend, drawn_ahead, keep, rate
 from numpy.typing import NDArray
 from padded import PaddedUNet, follow_statistics
 from pool import Pool
-from schedule import Pace, carry_out, descend, drawn_ahead, keep, rate
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional

@@ -28,11 +28,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from episodes import Question, ask, outline, scribble
+from loop import Pace, carry_out, descend, drawn_ahead, keep, rate
 from numpy.typing import NDArray
 from padded import PaddedUNet, follow_statistics
 from photographs import Photographs
 from pool import Pool, Scene
-from schedule import Pace, carry_out, descend, drawn_ahead, keep, rate
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional

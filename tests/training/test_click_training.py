@@ -4,15 +4,15 @@ import dataclasses
 import math
 
 import click_network
+import loop
 import numpy as np
 import pytest
-import schedule
 import torch
 from click_batch import ClickBatch
 from click_data import DrawnObjects, Objects
 from click_network import Learner, Settings, Sources, train, train_step
+from loop import Pace, rate
 from pool import Pool
-from schedule import Pace, rate
 from scipy import ndimage
 
 from napari_unet.model.checkpoint import load_notes
@@ -112,7 +112,7 @@ def test_the_rate_rises_and_then_falls_to_almost_nothing():
 def test_a_training_that_was_stopped_goes_on_where_it_was(
     scenes, sources, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(schedule, "_SAVE_EVERY", 1)
+    monkeypatch.setattr(loop, "_SAVE_EVERY", 1)
 
     class Interrupted(Sources):
         def batch(self, step):

@@ -2,9 +2,9 @@
 
 import dataclasses
 
+import loop
 import numpy as np
 import pytest
-import schedule
 import torch
 from pool import Pool
 from starter import Episodes, Settings, Sources, Starter, Training, losses, train
@@ -91,7 +91,7 @@ def test_no_step_leaves_random_weights(sources, tmp_path):
 
 
 def test_a_training_that_was_stopped_goes_on_where_it_was(sources, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(schedule, "_SAVE_EVERY", 1)
+    monkeypatch.setattr(loop, "_SAVE_EVERY", 1)
 
     class Interrupted(Sources):
         def __getitem__(self, step):

@@ -11,7 +11,7 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
-from napari_unet.engine.graphs import Recorded
+from napari_unet.engine.recorded import Recorded
 from napari_unet.model.folding import fold_batch_norm
 from napari_unet.model.fused import PixelLayers, can_fuse, fuse
 from napari_unet.model.unet import UNet

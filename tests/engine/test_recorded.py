@@ -5,7 +5,7 @@ import torch
 
 from napari_unet import UNet
 from napari_unet.engine.execution import ExecutionPlan
-from napari_unet.engine.graphs import Recorded
+from napari_unet.engine.recorded import Recorded
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a graphics card")
 
