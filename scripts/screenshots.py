@@ -19,6 +19,7 @@ from napari_unet.engine.samples import find_sample
 from napari_unet.ops.annotations import Stroke, strokes_from_json
 from napari_unet.viewer.app import open_window
 from napari_unet.viewer.controller import controller_for
+from napari_unet.viewer.results import save_as_tiff
 from napari_unet.viewer.status import Phase
 
 
@@ -58,8 +59,8 @@ def take(robot: Robot, strokes: list[Stroke], folder: Path, prefix: str, seconds
     settle(robot)
     robot.screenshot(folder / f"{prefix}-4-objects.png")
     with TemporaryDirectory() as results:
-        controller.save_result(results)
-        controller.save_model(Path(results) / "model")
+        save_as_tiff(controller, results)
+        controller.network.save(Path(results) / "model")
         settle(robot)
         print(*sorted(path.name for path in Path(results).iterdir()))
     image = controller.layers.image.name

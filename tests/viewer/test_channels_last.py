@@ -36,7 +36,7 @@ def test_what_can_only_be_channels_comes_to_the_front(session, qtbot, tmp_path, 
     assert layer.data.shape == (4, 40, 50)
     np.testing.assert_array_equal(layer.scale, (3, 0.5, 0.25))
     assert layer.axis_labels[0] == "channel"
-    session.load_model(path)
+    session.network.load(path)
     wait(session, qtbot)
     assert session.why_not(Action.PREDICT) is None
     session.predict(precision="fp32")
@@ -78,7 +78,7 @@ def test_what_may_be_either_is_asked_in_the_dock(session, qtbot, tmp_path, monke
     assert layer.data.shape == (20, 30, 5)
     dock = PredictWidget(session.viewer)
     qtbot.addWidget(dock)
-    session.load_model(path)
+    session.network.load(path)
     wait(session, qtbot)
     assert "choose it as the channel axis" in session.why_not(Action.PREDICT)
     field: QComboBox = dock.channels.axis

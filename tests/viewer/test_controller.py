@@ -15,6 +15,7 @@ from napari_unet.model.starter import Starter
 from napari_unet.viewer.actions import Action
 from napari_unet.viewer.controller import SegmentationController, controller_for
 from napari_unet.viewer.reports import SPEAKERS
+from napari_unet.viewer.results import find_objects, save_as_tiff
 from napari_unet.viewer.status import Phase
 
 
@@ -216,10 +217,10 @@ def test_instances_result_and_model_are_saved(session, qtbot, tmp_path, notices)
     session.layers.image.units = ("um", "um")
     session.learn(seconds=1.0)
     wait_idle(session, qtbot)
-    session.make_instances(InstanceSettings(min_size=50))
+    find_objects(session, InstanceSettings(min_size=50))
     qtbot.waitUntil(lambda: "halves: instances" in names(session))
-    session.save_result(tmp_path)
-    session.save_model(tmp_path / "model")
+    save_as_tiff(session, tmp_path)
+    session.network.save(tmp_path / "model")
     wait_idle(session, qtbot)
     saved = {path.name for path in tmp_path.iterdir()}
     assert saved == {
@@ -237,7 +238,7 @@ def test_a_folder_that_cannot_be_written_is_told(session, qtbot, tmp_path, notic
     session.learn(seconds=0.3)
     wait_idle(session, qtbot)
     (tmp_path / "file").write_text("in the way")
-    session.save_result(tmp_path / "file" / "folder")
+    save_as_tiff(session, tmp_path / "file" / "folder")
     wait_idle(session, qtbot)
     assert notices[-1][0] == "error"
     assert "choose another folder" in notices[-1][1]
@@ -246,11 +247,11 @@ def test_a_folder_that_cannot_be_written_is_told(session, qtbot, tmp_path, notic
 def test_a_model_is_loaded_and_predicts(session, qtbot, tmp_path, notices):
     session.learn(seconds=0.3)
     wait_idle(session, qtbot)
-    session.save_model(tmp_path / "model.safetensors")
+    session.network.save(tmp_path / "model.safetensors")
     wait_idle(session, qtbot)
     other = SegmentationController(session.viewer)
     other.layers.set_image(session.layers.image)
-    other.load_model(tmp_path / "model.safetensors")
+    other.network.load(tmp_path / "model.safetensors")
     wait_idle(other, qtbot)
     assert other.why_not(Action.PREDICT) is None
     other.predict()
@@ -263,7 +264,7 @@ def test_a_model_is_loaded_and_predicts(session, qtbot, tmp_path, notices):
 
 def test_a_file_that_is_no_model_is_told(session, qtbot, tmp_path, notices):
     (tmp_path / "fake.safetensors").write_text("hello")
-    session.load_model(tmp_path / "fake.safetensors")
+    session.network.load(tmp_path / "fake.safetensors")
     wait_idle(session, qtbot)
     assert notices[-1][0] == "error"
     assert session.status.phase is Phase.IDLE
@@ -272,9 +273,9 @@ def test_a_file_that_is_no_model_is_told(session, qtbot, tmp_path, notices):
 def test_more_classes_start_a_new_network(session, qtbot):
     session.learn(seconds=0.3)
     wait_idle(session, qtbot)
-    session.set_class_count(3)
+    session.network.set_class_count(3)
     wait_idle(session, qtbot)
-    assert session.classes == 3
+    assert session.network.classes == 3
     assert session.segmenter.classes == 3
     assert session.history.losses == []
     assert session.why_not(Action.PREDICT) is not None
@@ -310,7 +311,7 @@ def test_an_image_with_other_channels_needs_a_new_model_and_gets_one(session, qt
     session.learn(seconds=0.3)
     wait_idle(session, qtbot)
     assert "start a new model" in notices[-1][1]
-    session.new_model()
+    session.network.begin_anew()
     wait_idle(session, qtbot)
     assert session.why_not(Action.PREDICT) is not None
     session.learn(seconds=0.3)
@@ -473,7 +474,7 @@ def test_the_answer_to_strokes_has_a_score_and_no_place_on_the_curve(
 def test_what_was_answered_can_be_saved(quick_session, qtbot, two_halves, tmp_path):
     paint_halves(quick_session, two_halves[1])
     wait_idle(quick_session, qtbot)
-    quick_session.save_model(tmp_path / "model.safetensors")
+    quick_session.network.save(tmp_path / "model.safetensors")
     wait_idle(quick_session, qtbot)
     again = Segmenter(tmp_path / "model.safetensors")
     again.set_image(two_halves[0])

@@ -19,7 +19,7 @@ def wait(session, qtbot):
 
 def test_a_package_of_another_program_predicts_in_the_session(session, qtbot, tmp_path):
     package = write_folder(tmp_path, package_files())
-    session.load_model(package / "bioimageio.yaml")
+    session.network.load(package / "bioimageio.yaml")
     wait(session, qtbot)
     assert "mean filter" in guest_in_words(session.segmenter)
     assert "another program" in session.why_not(Action.SAVE_MODEL)
@@ -36,7 +36,7 @@ def test_a_package_with_foreign_code_is_refused_and_the_session_goes_on(session,
     weights = {"pytorch_state_dict": {"source": "w.pt", "architecture": {"source": "net.py"}}}
     package = write_folder(tmp_path, package_files(changes={"weights": weights}))
     before = session.segmenter.model.state_dict()
-    session.load_model(package / "bioimageio.yaml")
+    session.network.load(package / "bioimageio.yaml")
     wait(session, qtbot)
     assert "foreign code" in session.status.last_error
     assert guest_in_words(session.segmenter) is None
@@ -70,6 +70,6 @@ def test_the_dialog_asks_until_the_card_can_be_used(qtbot):
 @pytest.mark.parametrize("name", ["broken.zip", "broken.onnx", "bioimageio.yaml"])
 def test_a_broken_file_is_named(session, qtbot, tmp_path, name):
     (tmp_path / name).write_bytes(b"PK\3\4 nothing")
-    session.load_model(tmp_path / name)
+    session.network.load(tmp_path / name)
     wait(session, qtbot)
     assert session.status.last_error

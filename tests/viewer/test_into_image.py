@@ -12,6 +12,7 @@ from napari_unet.viewer.batch_layers import open_with_results
 from napari_unet.viewer.controller import SegmentationController
 from napari_unet.viewer.opening import image_layers
 from napari_unet.viewer.predict_widget import PredictWidget
+from napari_unet.viewer.results import find_objects
 
 pytest.importorskip("zarr")
 
@@ -80,7 +81,7 @@ def test_objects_and_classes_go_into_the_image(dock, path, qtbot, monkeypatch):
     assert not dock.save_into.isHidden()
     assert not dock.save_into.isEnabled()
     predict_all(dock, qtbot)
-    dock.controller.make_instances(dock.object_settings.settings())
+    find_objects(dock.controller, dock.object_settings.settings())
     qtbot.waitUntil(lambda: not dock.controller.lane.is_busy(), timeout=20_000)
     asked = answer(monkeypatch, "a/b", "cells")
     press(dock, qtbot)

@@ -309,7 +309,7 @@ def test_accepted_views_come_back_and_are_taken_back(opened):
 def test_settings_and_the_view_come_back(opened):
     first = opened()
     first.paint(10, 10, 1)
-    first.session.set_class_count(4)
+    first.session.network.set_class_count(4)
     first.session.segmenter.config = FinetuneConfig(learning_rate=3e-3, precision="fp32")
     wait_idle(first.session, first.qtbot)
     first.viewer.scene.camera.zoom = 7.5
@@ -317,7 +317,7 @@ def test_settings_and_the_view_come_back(opened):
     first.close()
     second = opened()
     second.go_on()
-    assert second.session.classes == 4
+    assert second.session.network.classes == 4
     assert second.session.segmenter.config.learning_rate == 3e-3
     assert second.viewer.scene.camera.zoom == 7.5
     assert tuple(second.viewer.scene.camera.center)[-2:] == (11, 12)

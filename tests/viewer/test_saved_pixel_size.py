@@ -11,7 +11,7 @@ LEARNED = LearnedFrom(pixel_size=(2.0, 2.0), unit="µm")
 
 
 def save(session, qtbot, path):
-    session.save_model(path)
+    session.network.save(path)
     qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
     return load_usage(path).learned_from
 
@@ -39,7 +39,7 @@ def test_a_network_from_a_file_keeps_its_own(session, qtbot, tmp_path):
     qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
     save(session, qtbot, tmp_path / "first.safetensors")
     layer.scale = (2.0, 2.0)
-    session.load_model(tmp_path / "first.safetensors")
+    session.network.load(tmp_path / "first.safetensors")
     qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
     assert save(session, qtbot, tmp_path / "again.safetensors").pixel_size == (0.5, 0.5)
 
@@ -52,7 +52,7 @@ def test_the_predict_dock_tells_of_another_pixel_size(session, qtbot, tmp_path, 
     layer.scale, layer.units = (0.5, 0.5), ("um", "um")
     model = UNet(1, 2, base_channels=4, depth=1)
     save_model(model, tmp_path / "m.safetensors", Usage(learned_from=LEARNED).to_dict())
-    session.load_model(tmp_path / "m.safetensors")
+    session.network.load(tmp_path / "m.safetensors")
     qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
     dock.refresh()
     assert "0.5 µm" in dock.description.text()

@@ -9,6 +9,7 @@ from napari_unet.engine.results import InstanceSettings
 from napari_unet.viewer.actions import Action
 from napari_unet.viewer.controller import SegmentationController
 from napari_unet.viewer.planes import LazyPlane
+from napari_unet.viewer.results import find_objects, save_as_tiff
 from napari_unet.viewer.status import Phase
 from napari_unet.viewer.weight_preview import WeightSettings
 
@@ -146,14 +147,14 @@ def test_all_planes_are_predicted_and_objects_run_through_them(
     wait_idle(session, qtbot)
     everything = session.layers.results.everything
     assert everything.planes(complete=True) == [(0,), (1,), (2,), (3,)]
-    session.make_instances(InstanceSettings(min_size=50))
+    find_objects(session, InstanceSettings(min_size=50))
     wait_idle(session, qtbot)
     objects = session.viewer.layers["stack: instances"].data
     assert objects.shape == (4, 64, 80)
     right = objects[:, 32, 70]
     assert right[0] > 0
     assert right[0] == right[1] == right[2]
-    session.save_result(tmp_path)
+    save_as_tiff(session, tmp_path)
     wait_idle(session, qtbot)
     with open_image(tmp_path / "stack_instances.tif") as saved:
         assert saved.info.names == "zyx"

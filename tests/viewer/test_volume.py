@@ -24,6 +24,7 @@ from napari_unet.viewer.channels import ChannelChoice
 from napari_unet.viewer.controller import SegmentationController
 from napari_unet.viewer.exchange import export_network
 from napari_unet.viewer.predict_widget import PredictWidget
+from napari_unet.viewer.results import find_objects, save_as_tiff
 from napari_unet.viewer.status import Phase
 
 SCALE = (3.0, 0.5, 0.5)
@@ -57,7 +58,7 @@ def saved(tmp_path, usage=None, **options):
 
 
 def load(session, qtbot, path):
-    session.load_model(path)
+    session.network.load(path)
     wait(session, qtbot)
     assert session.status.last_error == ""
 
@@ -117,12 +118,12 @@ def test_objects_of_a_stack_are_cut_out_and_saved_with_its_axes(session, qtbot, 
     ball[0, 2:12, 2:12] = ball[4, 2:12, 2:12] = 1
     ball[2:4, 14:20, 20:28] = 1
     everything.probability[:] = 1 - ball, ball
-    session.make_instances(InstanceSettings(min_size=20))
+    find_objects(session, InstanceSettings(min_size=20))
     wait(session, qtbot)
     objects = session.viewer.layers["stack: instances"].data
     assert objects.max() == 3  # nothing joins the planes 0 and 4, as planes alone would not either
     assert len(np.unique(objects[2:4, 14:20, 20:28])) == 1
-    session.save_result(tmp_path)
+    save_as_tiff(session, tmp_path)
     wait(session, qtbot)
     with open_image(tmp_path / "stack_instances.tif") as found:
         assert found.info.names == "zyx"
@@ -193,7 +194,7 @@ def test_learning_from_strokes_says_how_stacks_are_learned(session, qtbot, tmp_p
     load(session, qtbot, path)
     assert "--ndim 3" in session.why_not(Action.LEARN)
     assert "press New" in session.why_not(Action.LEARN)
-    session.new_model()
+    session.network.begin_anew()
     wait(session, qtbot)
     assert "annotation layer" in session.why_not(Action.LEARN)
 
@@ -313,7 +314,7 @@ def test_a_stack_of_channels_goes_through_a_network_of_stacks(session, qtbot, tm
             at = shown.world_to_data((*session.viewer.dims.point[:2], 3, 7))
             value = shown.data[tuple(np.round(at).astype(int))]
             assert value == everything.probability[:, plane, 3, 7].argmax() + 1
-    session.save_result(tmp_path)
+    save_as_tiff(session, tmp_path)
     wait(session, qtbot)
     with open_image(tmp_path / "cells_classes.tif") as found:
         assert found.info.names == "zyx"
@@ -429,7 +430,7 @@ def test_channels_are_chosen_in_the_dock(dock, qtbot, tmp_path):
     wait(session, qtbot)
     wanted = answer(model, images[[2, 0]] ** 2)
     np.testing.assert_allclose(session.layers.results.everything.probability, wanted, atol=1e-5)
-    session.new_model()
+    session.network.begin_anew()
     wait(session, qtbot)
     assert panel.isHidden()
 

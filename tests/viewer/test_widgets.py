@@ -17,6 +17,7 @@ from napari_unet.model.checkpoint import save_model
 from napari_unet.model.unet import UNet
 from napari_unet.viewer import __main__ as command
 from napari_unet.viewer import controller as sessions
+from napari_unet.viewer import predict_widget
 from napari_unet.viewer.class_list import ClassList
 from napari_unet.viewer.clicking.widget import ClickWidget
 from napari_unet.viewer.controller import SegmentationController, controller_for
@@ -214,9 +215,9 @@ def test_the_list_follows_the_brush(dock):
 
 
 def test_the_number_of_classes_reaches_the_session(dock, monkeypatch):
-    calls = record(monkeypatch, dock.controller, "set_class_count")
+    calls = record(monkeypatch, dock.controller.network, "set_class_count")
     dock.class_list.count_changed.disconnect()
-    dock.class_list.count_changed.connect(dock.controller.set_class_count)
+    dock.class_list.count_changed.connect(dock.controller.network.set_class_count)
     dock.class_list.count.setValue(3)
     assert calls == [("set_class_count", (3,), {})]
 
@@ -381,7 +382,10 @@ def test_prediction_options_are_handed_on(open_dock, viewer, two_halves, monkeyp
     session = controller_for(viewer)
     viewer.add_image(two_halves[0])
     monkeypatch.setattr(session, "why_not", lambda action: None)
-    calls = record(monkeypatch, session, "predict", "make_instances")
+    calls = record(monkeypatch, session, "predict")
+    monkeypatch.setattr(
+        predict_widget, "find_objects", lambda *given: calls.append(("find_objects", given, {}))
+    )
     dock = open_dock(PredictWidget)
     calls.clear()
     dock.predict.click()
@@ -399,7 +403,7 @@ def test_prediction_options_are_handed_on(open_dock, viewer, two_halves, monkeyp
     assert calls == [
         ("predict", (False,), usual),
         ("predict", (True,), {**usual, **chosen}),
-        ("make_instances", (InstanceSettings("watershed", 0.5, 40, 2),), {}),
+        ("find_objects", (session, InstanceSettings("watershed", 0.5, 40, 2)), {}),
     ]
 
 

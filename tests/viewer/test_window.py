@@ -14,6 +14,7 @@ from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.unet import UNet
 from napari_unet.viewer import app
 from napari_unet.viewer.controller import controller_for
+from napari_unet.viewer.results import save_as_tiff
 from napari_unet.viewer.status import Phase
 
 STROKES = [(row, start, end) for row in (40, 100, 160) for start, end in ((20, 80), (130, 190))]
@@ -79,8 +80,8 @@ def test_paint_learn_look_and_save(window, tmp_path):
     assert (last[1, :, :95] < 0.5).mean() > 0.95
     np.testing.assert_array_equal(controller.layers.annotations.data, before)
 
-    controller.save_result(tmp_path / "results")
-    controller.save_model(tmp_path / "results" / "model")
+    save_as_tiff(controller, tmp_path / "results")
+    controller.network.save(tmp_path / "results" / "model")
     settle(robot, controller)
     assert {path.suffix for path in (tmp_path / "results").iterdir()} == {".tif", ".safetensors"}
 

@@ -63,7 +63,7 @@ def why_not(action: Action, session: SegmentationController) -> str | None:
     if action is Action.LEARN:
         if session.is_learning:
             return "It is learning already; new strokes are taken in as you paint."
-        return _why_no_learning(session) or session.layers.why_no_strokes(session.classes)
+        return _why_no_learning(session) or session.layers.why_no_strokes(session.network.classes)
     if action is Action.PREDICT:
         if not session.segmenter.has_learned:
             return "Learn from a few strokes first, or load a model."

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from napari.utils.notifications import show_error, show_warning
@@ -17,14 +16,12 @@ from qtpy.QtCore import QEvent, QObject, Signal
 from napari_unet.engine.device import limit_threads
 from napari_unet.engine.events import (
     JobEvent,
-    Noticed,
     ScoreMeasured,
     StepCompleted,
 )
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox
-from napari_unet.engine.image import AnnotatedImage, ImageKind
+from napari_unet.engine.image import AnnotatedImage
 from napari_unet.engine.predict import PredictRequest
-from napari_unet.engine.results import InstanceSettings
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.actions import Action, why_not
 from napari_unet.viewer.corrections import Corrections
@@ -32,15 +29,10 @@ from napari_unet.viewer.guidance import Guidance
 from napari_unet.viewer.instant_answer import InstantAnswer
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.live_preview import LivePreview
+from napari_unet.viewer.prediction_jobs import plane_prediction, stack_prediction
 from napari_unet.viewer.reports import JobReports, as_sentence
-from napari_unet.viewer.result_jobs import (
-    finding_objects,
-    plane_prediction,
-    saving_model,
-    saving_results,
-    stack_prediction,
-)
 from napari_unet.viewer.session_layers import SessionLayers, unwrap
+from napari_unet.viewer.session_network import SessionNetwork
 from napari_unet.viewer.status import JobStatus, Phase, TrainingHistory
 from napari_unet.viewer.weight_preview import WeightPreview
 
@@ -70,6 +62,8 @@ class SegmentationController(QObject):
         Finds where to paint next.
     corrections
         Accepts answers, parts objects, takes learning back.
+    network
+        Puts another network in place of the session's, and writes it to a file.
     weights
         Shows the weight map of a labels layer and keeps it up to date.
     segmenter
@@ -90,12 +84,12 @@ class SegmentationController(QObject):
         self.status = JobStatus()
         self.history = TrainingHistory()
         self.layers = SessionLayers(unwrap(viewer))
-        self.layers.takes = self._takes
-        self._classes = self.segmenter.classes
+        self.layers.takes = lambda: self.segmenter.takes
         self.guidance = Guidance(unwrap(viewer), self.lane, self.layers)
         self.corrections = Corrections(self)
         self.weights = WeightPreview(weakref.proxy(unwrap(viewer)), self.lane)
         self._reports = JobReports(self.status, self.history, self.layers)
+        self.network = SessionNetwork(self, self._reports)
         self._inbox: Mailbox[tuple[AnnotatedImage, ...]] = Mailbox()
         self._training: JobTicket | None = None
         self._preview = LivePreview(self.segmenter, self.lane, self.layers)
@@ -120,35 +114,9 @@ class SegmentationController(QObject):
         return self._viewer()
 
     @property
-    def classes(self) -> int:
-        """How many classes are painted, background (label 1) included."""
-        return self._classes
-
-    @property
     def is_learning(self) -> bool:
         """Whether a training is running or paused."""
         return self._training is not None
-
-    def set_class_count(self, classes: int) -> None:
-        """Paint this many classes; a network with another number of classes starts anew."""
-        if classes == self._classes:
-            return
-        self._classes = classes
-        self._replace_network()
-
-    def _replace_network(self) -> None:
-        classes = self._classes
-        self.lane.stop(silence=True)
-        self._reports.forget()
-        self.submit(
-            "Starting a new network",
-            lambda stop: self._start_anew(classes),
-            then=self.layers.refit,
-        )
-
-    def _start_anew(self, classes: int) -> Iterator[JobEvent]:
-        self.segmenter.start_anew(classes)
-        yield from ()
 
     # ------------------------------------------------------------------ what can be done
 
@@ -232,53 +200,6 @@ class SegmentationController(QObject):
             replaces="prediction",
             phase=Phase.PREDICTING,
         )
-
-    def make_instances(self, settings: InstanceSettings) -> None:
-        """Cut objects out of the prediction and show them."""
-        if self.refuse(Action.INSTANCES) or self.layers.results is None:
-            return
-        if (job := finding_objects(self.layers.results, settings)) is not None:
-            self.submit("Finding objects", job, phase=Phase.PREDICTING)
-
-    def save_result(self, folder: str | Path) -> None:
-        """Write probabilities, classes and objects as TIFF into a folder."""
-        results, image = self.layers.results, self.layers.image
-        if self.refuse(Action.SAVE_RESULT) or results is None or image is None:
-            return
-        if (job := saving_results(results, image, Path(folder))) is not None:
-            self.submit("Saving the result", job)
-
-    def save_model(self, path: str | Path) -> None:
-        """Write the network to a file, between two training steps."""
-        if not self.refuse(Action.SAVE_MODEL):
-            target = Path(path).with_suffix(".safetensors")
-            has_learned = bool(self.status.step or self.status.speaker)
-            image = self.layers.image if has_learned else None
-            self.submit("Saving the model", saving_model(self.segmenter, target, image))
-
-    def new_model(self) -> None:
-        """Forget what was learned and begin with random weights."""
-        if not self.refuse(Action.NEW_MODEL):
-            self._replace_network()
-
-    def load_model(self, path: str | Path) -> None:
-        """Go on with a network from a file."""
-        if not self.refuse(Action.LOAD_MODEL):
-            self.submit(
-                "Loading the model", lambda stop: self._use_model(Path(path)), then=self._on_loaded
-            )
-
-    def _use_model(self, path: Path) -> Iterator[JobEvent]:
-        self.segmenter.use_model(path)
-        yield Noticed(f"loaded {path.name}: {self.segmenter.classes} classes")
-
-    def _on_loaded(self) -> None:
-        self._classes = self.segmenter.classes
-        self._reports.forget()
-        self.layers.refit()
-
-    def _takes(self) -> ImageKind | None:
-        return self.segmenter.takes
 
     def suspend(self) -> None:
         """Stop all jobs and wait for them; nothing more is heard of them."""
@@ -392,7 +313,7 @@ class SegmentationController(QObject):
 
     def answers_at_once(self) -> bool:
         """Whether the strokes as they are can be answered at once, and nothing better speaks."""
-        return self._answer.is_possible(self.classes)
+        return self._answer.is_possible(self.network.classes)
 
     def show_answer(self) -> None:
         """Show at once what is known of the image."""

@@ -114,9 +114,9 @@ class FinetuneWidget(Dock):
         row = QHBoxLayout()
         row.addWidget(self.annotations, stretch=1)
         row.addWidget(self.new_annotations)
-        self.class_list = ClassList(self.controller.classes)
+        self.class_list = ClassList(self.controller.network.classes)
         self.class_list.picked.connect(self.paint_class)
-        self.class_list.count_changed.connect(self.controller.set_class_count)
+        self.class_list.count_changed.connect(self.controller.network.set_class_count)
         self.rows.addLayout(row)
         self.rows.addWidget(self.class_list)
 
@@ -191,7 +191,7 @@ class FinetuneWidget(Dock):
         super().refresh()
         controller = self.controller
         self.description.setText(controller.layers.describe())
-        self.class_list.set_count(controller.classes)
+        self.class_list.set_count(controller.network.classes)
         self.corrections.refresh()
         self.pause.setText("Resume" if controller.status.phase is Phase.PAUSED else "Pause")
         self._follow_brush(controller.layers.annotations)
@@ -232,7 +232,7 @@ class FinetuneWidget(Dock):
 
     def paint_class(self, label: int) -> None:
         """Take the brush for a class; without an annotation layer, one is added."""
-        if label > self.controller.classes or self._why_not_paint() is not None:
+        if label > self.controller.network.classes or self._why_not_paint() is not None:
             return
         layers = self.controller.layers
         if layers.draws_borders:

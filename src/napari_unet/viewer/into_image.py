@@ -15,7 +15,7 @@ from napari_unet.viewer.actions import Action
 from napari_unet.viewer.controller import SegmentationController
 from napari_unet.viewer.form import RunButton, action_reason
 from napari_unet.viewer.project.places import file_of
-from napari_unet.viewer.result_jobs import saving_into_image
+from napari_unet.viewer.results import save_as_labels
 
 _TITLE: Final = "Save into the image"
 
@@ -57,18 +57,7 @@ class SaveIntoImage(RunButton):
             return
         replace = any((path / "labels" / each).exists() for each in (name, f"{name}{CLASSES}"))
         if not replace or _may_replace(self, path, name):
-            save_into_image(self._controller, path, name, replace=replace)
-
-
-def save_into_image(
-    controller: SegmentationController, path: Path, name: str, *, replace: bool = False
-) -> None:
-    """Write what is shown into the OME-Zarr that the image is, as labels of this name; a job."""
-    if controller.refuse(Action.SAVE_RESULT) or controller.layers.results is None:
-        return
-    job = saving_into_image(controller.layers.results, path, name, replace=replace)
-    if job is not None:
-        controller.submit("Saving into the image", job)
+            save_as_labels(self._controller, path, name, replace=replace)
 
 
 def ask_name(parent: QWidget) -> str | None:

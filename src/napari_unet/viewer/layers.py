@@ -12,7 +12,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
 from napari_unet.engine.files import ImageFile
-from napari_unet.engine.images.axes import Axis, ImageInfo
+from napari_unet.engine.images.axes import Axis, ImageInfo, spacing_of
 from napari_unet.ops.errors import InputError
 from napari_unet.viewer.planes import ImagePlanes, Index
 
@@ -110,6 +110,12 @@ def image_info(layer: Image, planes: ImagePlanes) -> ImageInfo:
         axes.append(Axis(name, length, float(size), unit) if known else Axis(name, length))
     path = Path(f"{file_stem(layer)}.tif")
     return ImageInfo(path, "layer", tuple(axes), str(layer.dtype), rgb=bool(layer.rgb))
+
+
+def voxels(planes: ImagePlanes) -> tuple[float, ...]:
+    """Return the size of a voxel along planes, rows and columns, in pixels of the plane."""
+    sizes = spacing_of(image_info(planes.layer, planes))
+    return tuple(size / sizes[-1] for size in sizes)
 
 
 def file_stem(layer: Layer) -> str:

@@ -70,12 +70,12 @@ class ModelFiles(QWidget):
             self, "New model", "Forget what was learned? What was not saved is lost."
         )
         if answer == QMessageBox.StandardButton.Yes:
-            self._controller.new_model()
+            self._controller.network.begin_anew()
 
     def _on_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save model", "model", _MODEL_FILES)
         if path:
-            self._controller.save_model(path)
+            self._controller.network.save(path)
 
     def _on_export(self) -> None:
         ask_and_export(self._controller, self)
@@ -83,4 +83,4 @@ class ModelFiles(QWidget):
     def _on_load(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Load model", "", MODEL_FILES)
         if path:
-            self._controller.load_model(path)
+            self._controller.network.load(path)

@@ -27,6 +27,7 @@ from napari_unet.viewer.model_files import ModelFiles
 from napari_unet.viewer.model_fit import classes_in_words, kind_in_words
 from napari_unet.viewer.object_settings import ObjectSettings
 from napari_unet.viewer.reports import SPEAKERS
+from napari_unet.viewer.results import find_objects, save_as_tiff
 
 if TYPE_CHECKING:
     import napari
@@ -174,7 +175,7 @@ class PredictWidget(Dock):
         self._show_extent()
         self.channels.refresh()
         self._show_model()
-        self.object_settings.show_classes(self.controller.classes)
+        self.object_settings.show_classes(self.controller.network.classes)
         self._show_usage()
 
     def _show_extent(self) -> None:
@@ -188,7 +189,7 @@ class PredictWidget(Dock):
 
     def _show_model(self, _step: object = None) -> None:
         controller, usage = self.controller, self.controller.segmenter.usage
-        classes = classes_in_words(controller.classes, usage.class_names)
+        classes = classes_in_words(controller.network.classes, usage.class_names)
         if (guest := guest_in_words(controller.segmenter)) is not None:
             text = guest
         elif controller.why_not(Action.SAVE_MODEL) is not None:
@@ -242,9 +243,9 @@ class PredictWidget(Dock):
         )
 
     def _on_objects(self) -> None:
-        self.controller.make_instances(self.object_settings.settings())
+        find_objects(self.controller, self.object_settings.settings())
 
     def _on_save(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for the result")
         if folder:
-            self.controller.save_result(folder)
+            save_as_tiff(self.controller, folder)

@@ -106,7 +106,7 @@ def _settings(controller: SegmentationController, bound: BoundProject | None) ->
     config = asdict(controller.segmenter.config)
     del config["device"]  # this machine's own matter
     return {
-        "classes": controller.classes,
+        "classes": controller.network.classes,
         "learning": _plain(config),
         "annotations": None if watch is None else watch.name,
     }

@@ -147,7 +147,7 @@ class LearnedRecorder:
             if not loaded:
                 return
             self._mark, self._before = network_mark(segmenter), model
-            controller._on_loaded()
+            controller.network.take_over()
             then()
             controller.show_answer()
             controller.changed.emit()

@@ -59,8 +59,8 @@ def _take_settings(controller: SegmentationController, state: ProjectState) -> N
     with suppress(InputError):
         segmenter.config = read_config(values.get("learning"), segmenter.config)
     classes = values.get("classes")
-    if isinstance(classes, int) and 2 <= classes <= 16 and classes != controller.classes:
-        controller.set_class_count(classes)
+    if isinstance(classes, int) and 2 <= classes <= 16 and classes != controller.network.classes:
+        controller.network.set_class_count(classes)
 
 
 def _latest(state: ProjectState, role: Role, wanted: Any) -> LayerState | None:

@@ -244,4 +244,4 @@ class TrainWidget(Dock):
 
     def _on_use_model(self) -> None:
         if self.training.model is not None:
-            self.controller.load_model(self.training.model)
+            self.controller.network.load(self.training.model)
