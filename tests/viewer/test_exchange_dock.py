@@ -8,7 +8,8 @@ from napari_unet.engine.exchange.card import ModelCard
 from napari_unet.model.zoo.container import open_container
 from napari_unet.model.zoo.foreign import ForeignModel
 from napari_unet.viewer.actions import Action
-from napari_unet.viewer.exchange import ExportDialog, export_network, guest_in_words
+from napari_unet.viewer.exchange import ExportDialog, export_network
+from napari_unet.viewer.model_words import guest_in_words
 from napari_unet.viewer.status import Phase
 
 

@@ -62,7 +62,7 @@ def dock(open_dock, viewer, two_halves):
 
 
 def paint(dock, annotations):
-    dock.new_annotations.click()
+    dock.paint.new.click()
     dock.controller.layers.annotations.data = annotations
     dock.controller.layers.look_at_strokes()
 
@@ -123,7 +123,7 @@ def test_a_grey_button_tells_why_in_tooltip_and_line(open_dock, kind):
 
 def test_the_reasons_follow_what_is_done(dock, two_halves):
     assert "annotation layer" in dock.learn.reason_line.text()
-    dock.new_annotations.click()
+    dock.paint.new.click()
     assert "two classes" in dock.learn.reason_line.text()
     dock.controller.layers.annotations.data = two_halves[1]
     dock.controller.layers.look_at_strokes()
@@ -199,26 +199,26 @@ def test_a_renamed_layer_is_listed_by_its_new_name(dock, viewer):
 
 
 def test_a_class_takes_the_brush(dock, viewer):
-    dock.class_list.buttons()[1].click()
+    dock.paint.class_list.buttons()[1].click()
     layer = dock.controller.layers.annotations
     assert (layer.selected_label, str(layer.mode)) == (2, "paint")
     assert viewer.layers.selection.active is layer
-    assert [button.isChecked() for button in dock.class_list.buttons()] == [False, True]
+    assert [button.isChecked() for button in dock.paint.class_list.buttons()] == [False, True]
 
 
 def test_the_list_follows_the_brush(dock):
-    dock.new_annotations.click()
+    dock.paint.new.click()
     dock.controller.layers.annotations.selected_label = 2
-    assert dock.class_list.buttons()[1].isChecked()
+    assert dock.paint.class_list.buttons()[1].isChecked()
     dock.controller.layers.annotations.selected_label = 0
-    assert not any(button.isChecked() for button in dock.class_list.buttons())
+    assert not any(button.isChecked() for button in dock.paint.class_list.buttons())
 
 
 def test_the_number_of_classes_reaches_the_session(dock, monkeypatch):
     calls = record(monkeypatch, dock.controller.network, "set_class_count")
-    dock.class_list.count_changed.disconnect()
-    dock.class_list.count_changed.connect(dock.controller.network.set_class_count)
-    dock.class_list.count.setValue(3)
+    dock.paint.class_list.count_changed.disconnect()
+    dock.paint.class_list.count_changed.connect(dock.controller.network.set_class_count)
+    dock.paint.class_list.count.setValue(3)
     assert calls == [("set_class_count", (3,), {})]
 
 

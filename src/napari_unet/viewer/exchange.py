@@ -1,4 +1,4 @@
-"""Give the network to other programs, and say so when one of another program is used."""
+"""Give the network to other programs."""
 
 from __future__ import annotations
 
@@ -36,16 +36,6 @@ _TARGETS: dict[str, Format] = {
 }
 # Those that sharing sites offer most; any other is given on the command line.
 _LICENCES = ("not stated", "CC-BY-4.0", "CC0-1.0", "MIT", "BSD-3-Clause", "Apache-2.0")
-
-
-def guest_in_words(segmenter: Segmenter) -> str | None:
-    """Say which model of another program is used; None if the network is our own."""
-    if segmenter.guest is None:
-        return None
-    name = segmenter.guest.description.name or "without a name"
-    names = segmenter.guest.description.class_names
-    answers = f" and answers with {', '.join(names)}" if names else ""
-    return f"Model: {name}, of another program. It predicts{answers}, and cannot learn."
 
 
 def exporting(

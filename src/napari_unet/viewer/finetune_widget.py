@@ -12,10 +12,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.engine.trainer import FinetuneConfig
-from napari_unet.ops.annotations import BACKGROUND
 from napari_unet.viewer.actions import Action
 from napari_unet.viewer.annotated_table import AnnotatedTable
-from napari_unet.viewer.class_list import ClassList
 from napari_unet.viewer.correction_panel import CorrectionPanel
 from napari_unet.viewer.curve import CurvePlot
 from napari_unet.viewer.form import Dock, RunButton, action_reason, folded, note
@@ -25,6 +23,7 @@ from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.learning_notes import ScoreNote, SetupNote
 from napari_unet.viewer.learning_options import LearningOptions
 from napari_unet.viewer.model_files import ModelFiles
+from napari_unet.viewer.paint_panel import PaintPanel
 from napari_unet.viewer.project.strip import ProjectStrip
 from napari_unet.viewer.session_layers import unwrap
 from napari_unet.viewer.shortcuts import bind_keys, key_table
@@ -42,10 +41,6 @@ BUDGETS: dict[str, float | None] = {
 }
 
 
-# Pixels: as thin as a line between two objects.
-_BORDER_BRUSH = 3
-
-
 class FinetuneWidget(Dock):
     """Paint and learn.
 
@@ -58,7 +53,6 @@ class FinetuneWidget(Dock):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
         viewer = unwrap(viewer)
-        self._brush_layer: Any = None
         self._add_image_section(viewer)
         self._add_paint_section(viewer)
         self._add_learn_section(viewer)
@@ -72,8 +66,8 @@ class FinetuneWidget(Dock):
             self.controller.guidance.next,
             self.controller.corrections.accept_view,
             self.controller.corrections.undo_learning,
-            self.draw_borders,
-            self.paint_class,
+            self.paint.draw_borders,
+            self.paint.paint_class,
         )
         if self.controller.layers.image is None:
             self.image.pick_first()
@@ -97,28 +91,8 @@ class FinetuneWidget(Dock):
 
     def _add_paint_section(self, viewer: Any) -> None:
         self.add_section("2  Paint a few strokes")
-        self.annotations = LayerPicker(
-            viewer,
-            napari.layers.Labels,
-            "The layer you paint on. 0 is not painted, 1 is background, 2 and up are classes.",
-            self._current_annotations,
-            nullable=True,
-        )
-        self.annotations.picked.connect(self.controller.layers.set_annotations)
-        self.new_annotations = RunButton(
-            "New",
-            "Add an empty layer to paint on, over the image.",
-            self._why_not_paint,
-        )
-        self.new_annotations.clicked.connect(self._on_new_annotations)
-        row = QHBoxLayout()
-        row.addWidget(self.annotations, stretch=1)
-        row.addWidget(self.new_annotations)
-        self.class_list = ClassList(self.controller.network.classes)
-        self.class_list.picked.connect(self.paint_class)
-        self.class_list.count_changed.connect(self.controller.network.set_class_count)
-        self.rows.addLayout(row)
-        self.rows.addWidget(self.class_list)
+        self.paint = PaintPanel(viewer, self.controller)
+        self.rows.addWidget(self.paint)
 
     def _add_learn_section(self, viewer: Any) -> None:
         self.add_section("3  Learn")
@@ -170,7 +144,7 @@ class FinetuneWidget(Dock):
         self.add_section("4  Correct")
         self.guidance = GuidancePanel(self.controller.guidance, self.controller.layers)
         self.rows.addWidget(self.guidance)
-        self.corrections = CorrectionPanel(self.controller, self.draw_borders)
+        self.corrections = CorrectionPanel(self.controller, self.paint.draw_borders)
         self.rows.addWidget(self.corrections)
 
     def _add_folded_parts(self) -> None:
@@ -191,10 +165,9 @@ class FinetuneWidget(Dock):
         super().refresh()
         controller = self.controller
         self.description.setText(controller.layers.describe())
-        self.class_list.set_count(controller.network.classes)
+        self.paint.refresh()
         self.corrections.refresh()
         self.pause.setText("Resume" if controller.status.phase is Phase.PAUSED else "Pause")
-        self._follow_brush(controller.layers.annotations)
 
     def set_theme(self, theme: str) -> None:
         """Take the colours of a napari theme, by its id."""
@@ -202,24 +175,8 @@ class FinetuneWidget(Dock):
         if hasattr(self, "curve"):
             self.curve.set_theme(theme)
 
-    def _follow_brush(self, layer: Any) -> None:
-        if layer is not self._brush_layer:
-            if self._brush_layer is not None:
-                self.links.disconnect(self._brush_layer.events.selected_label, self._show_brush)
-            if layer is not None:
-                self.links.connect(layer.events.selected_label, self._show_brush)
-            self._brush_layer = layer
-        self._show_brush()
-
-    def _show_brush(self, _event: Any = None) -> None:
-        layer = self._brush_layer
-        self.class_list.set_picked(None if layer is None else int(layer.selected_label))
-
     def _current_image(self) -> Any:
         return self.controller.layers.image
-
-    def _current_annotations(self) -> Any:
-        return self.controller.layers.annotations
 
     # ------------------------------------------------------------------ page to session
 
@@ -229,34 +186,6 @@ class FinetuneWidget(Dock):
             self.controller.stop()
         else:
             self._on_learn()
-
-    def paint_class(self, label: int) -> None:
-        """Take the brush for a class; without an annotation layer, one is added."""
-        if label > self.controller.network.classes or self._why_not_paint() is not None:
-            return
-        layers = self.controller.layers
-        if layers.draws_borders:
-            layers.draw_borders(False)
-        layer = layers.annotations or layers.add_annotations()
-        layer.selected_label = label
-        layer.mode = "paint"
-        self.controller.viewer.layers.selection.active = layer
-
-    def draw_borders(self, wanted: bool | None = None) -> None:
-        """Take the brush that parts objects, or the ordinary one again; None: the other one."""
-        layers = self.controller.layers
-        wanted = not layers.draws_borders if wanted is None else wanted
-        if wanted and layers.why_no_borders() is None:
-            self.paint_class(BACKGROUND)
-            if layers.annotations is not None:
-                layers.annotations.brush_size = _BORDER_BRUSH
-        layers.draw_borders(wanted)
-
-    def _why_not_paint(self) -> str | None:
-        return self.controller.layers.why_not_paint()
-
-    def _on_new_annotations(self) -> None:
-        self.controller.layers.add_annotations()
 
     def _on_learn(self) -> None:
         self.controller.learn(BUDGETS[self.budget.currentText()])

@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from napari_unet.engine.image import ImageKind
 from napari_unet.viewer.channels import in_words
 from napari_unet.viewer.planes import ImagePlanes
-
-
-def kind_in_words(kind: ImageKind) -> str:
-    """Say what a network takes: "takes stacks as a whole, of 2 channels: nuclei, membrane"."""
-    what = "stacks as a whole" if kind.ndim > 2 else "planes"
-    names = f": {', '.join(kind.names)}" if len(kind.names) == kind.channels > 1 else ""
-    return f"takes {what}, of {in_words(kind.channels)}{names}"
-
-
-def classes_in_words(count: int, names: Sequence[str]) -> str:
-    """Say how many classes there are, and what they are called if that is known."""
-    return f"{count} classes" + (f" ({', '.join(names)})" if len(names) == count else "")
 
 
 def why_unfitting(kind: ImageKind, planes: ImagePlanes, candidates: int) -> str | None:

@@ -17,16 +17,14 @@ from qtpy.QtWidgets import (
 from napari_unet.engine.images.fitting import size_difference
 from napari_unet.viewer.actions import Action
 from napari_unet.viewer.channel_panel import ChannelPanel
-from napari_unet.viewer.exchange import guest_in_words
 from napari_unet.viewer.form import Dock, RunButton, action_reason, choice, folded, note
 from napari_unet.viewer.into_image import SaveIntoImage
 from napari_unet.viewer.job_panel import JobPanel
 from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.layers import image_file
 from napari_unet.viewer.model_files import ModelFiles
-from napari_unet.viewer.model_fit import classes_in_words, kind_in_words
+from napari_unet.viewer.model_words import model_in_words
 from napari_unet.viewer.object_settings import ObjectSettings
-from napari_unet.viewer.reports import SPEAKERS
 from napari_unet.viewer.results import find_objects, save_as_tiff
 
 if TYPE_CHECKING:
@@ -188,22 +186,7 @@ class PredictWidget(Dock):
         self.all_planes.setToolTip(tooltip)
 
     def _show_model(self, _step: object = None) -> None:
-        controller, usage = self.controller, self.controller.segmenter.usage
-        classes = classes_in_words(controller.network.classes, usage.class_names)
-        if (guest := guest_in_words(controller.segmenter)) is not None:
-            text = guest
-        elif controller.why_not(Action.SAVE_MODEL) is not None:
-            text = "Model: none yet. Learn in the Fine-tune dock, or load one."
-        elif controller.status.speaker == SPEAKERS["at once"]:
-            text = f"Model: {classes}, strokes answered at once"
-        elif controller.status.step:
-            text = f"Model: {classes}, {controller.status.step} steps learned"
-        else:
-            text = f"Model: {classes}, from a file"
-        kind = controller.segmenter.takes
-        if kind is not None and (kind.ndim > 2 or kind.channels > 1):
-            text += f". It {kind_in_words(kind)}."
-        self.model.setText(text)
+        self.model.setText(model_in_words(self.controller))
         if not self.predict.isEnabled():  # the first step makes a network that can be asked
             self.predict.refresh()
 
