@@ -15,6 +15,7 @@ from napari_unet.viewer.layers import (
 )
 from napari_unet.viewer.planes import ImagePlanes, planes_of, why_not_usable
 from napari_unet.viewer.result_layers import ResultLayers
+from napari_unet.viewer.weight_preview import WeightLayer
 
 
 def tile(rows, columns, value, classes=2):
@@ -124,14 +125,15 @@ def test_instances_replace_earlier_ones(results, model_viewer):
     assert result_role(layer) == "instances"
 
 
-def test_the_weight_map_is_shown_in_its_window(results, model_viewer):
+def test_the_weight_map_is_shown_in_its_window(model_viewer):
+    weights = WeightLayer(model_viewer, model_viewer.add_labels(np.zeros((6, 8), int), name="im"))
     window = (slice(1, 3), slice(2, 5))
-    results.show_weights(WeightsComputed(window, np.full((2, 3), 7.0, np.float32)))
+    weights.show(WeightsComputed(window, np.full((2, 3), 7.0, np.float32)))
     layer = model_viewer.layers["im: weight map"]
     assert layer.data[1, 2] == 7
     assert layer.data[0, 0] == 0
     assert layer.contrast_limits[1] == 7
-    results.remove_weights()
+    weights.remove()
     assert "im: weight map" not in model_viewer.layers
 
 

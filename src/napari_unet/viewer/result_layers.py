@@ -1,97 +1,33 @@
-"""The result layers of an image: probabilities, classes, objects, weights, what was accepted."""
+"""The result layers of an image: probabilities, classes, objects, what was accepted."""
 
 from __future__ import annotations
 
-import math
-import tempfile
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import Colormap, DirectLabelColormap
 from numpy.typing import NDArray
 
-from napari_unet.engine.events import InstancesFound, TilePredicted, WeightsComputed
+from napari_unet.engine.events import InstancesFound, TilePredicted
 from napari_unet.ops.guidance import uncertainty
 from napari_unet.ops.tiling import Box
-from napari_unet.viewer.layers import CLASS_COLOURS, ROLE_KEY, annotation_colormap, class_colour
+from napari_unet.viewer.layers import CLASS_COLOURS, annotation_colormap, class_colour
+from napari_unet.viewer.overlays import Overlays
 from napari_unet.viewer.planes import ImagePlanes, Index
-
-# Larger results, of long stacks, are put into a temporary file, of which only what is written
-# takes room.
-_MOST_IN_MEMORY: Final = 2**30
+from napari_unet.viewer.prediction import Prediction, blank
 
 
-class Prediction:
-    """The probabilities of all planes of an image, as far as they are known.
+class ResultLayers(Overlays):
+    """The result layers of one layer.
 
     Parameters
     ----------
-    classes
-        How many, background included.
-    shape
-        All axes of the image but that of channels or colours.
-    ndim
-        2 if it comes plane by plane, 3 if it comes stack by stack.
+    viewer, source, planes
+        See `Overlays`.
 
     Attributes
     ----------
-    probability
-        Shape (classes, ..., Y, X), float32; 0 where nothing was predicted yet.
-    predicted
-        Shape (..., Y, X).
-    """
-
-    def __init__(self, classes: int, shape: tuple[int, ...], ndim: int = 2) -> None:
-        self.classes = classes
-        self.ndim = ndim
-        self.probability: NDArray[np.float32] = _blank((classes, *shape), np.float32)
-        self.predicted: NDArray[np.bool_] = _blank(shape, np.bool_)
-
-    def of_plane(self, plane: Index) -> NDArray[np.float32]:
-        """Return the probabilities of a plane, shape (classes, Y, X)."""
-        where: tuple[Any, ...] = (slice(None), *plane)
-        found: NDArray[np.float32] = self.probability[where]
-        return found
-
-    def planes(self, *, complete: bool = False) -> list[Index]:
-        """Return the planes of which something was predicted, or all of it."""
-        every = np.all if complete else np.any
-        return [i for i in np.ndindex(*self.predicted.shape[:-2]) if every(self.predicted[i])]
-
-    def pieces(self) -> list[Index]:
-        """Return the planes, or the stacks, that were predicted whole."""
-        places = np.ndindex(*self.predicted.shape[: -self.ndim])
-        return [index for index in places if self.predicted[index].all()]
-
-
-def _blank(shape: tuple[int, ...], dtype: Any) -> Any:
-    """Return an array of zeros; a large one lies in a file that is gone with it."""
-    if math.prod(shape) * np.dtype(dtype).itemsize <= _MOST_IN_MEMORY:
-        return np.zeros(shape, dtype)
-    with tempfile.TemporaryFile() as file:  # the map keeps it open
-        return np.memmap(file, dtype, "w+", shape=shape)
-
-
-class ResultLayers:
-    """The result layers of one layer, made when they are first needed and written in place.
-
-    Layers are known by identity, so renaming them is harmless; one that the user deleted is made
-    anew when there is something to show.
-
-    Parameters
-    ----------
-    viewer
-        The viewer (or its model).
-    source
-        The layer that results belong to; they lie where it lies.
-    planes
-        The planes of `source`; None for those of the layer as it is.
-
-    Attributes
-    ----------
-    plane
-        The plane that is worked on; () if there is but one.
     everything
         What is known of all planes; None before anything was predicted.
     instances
@@ -101,22 +37,10 @@ class ResultLayers:
     """
 
     def __init__(self, viewer: Any, source: Layer, planes: ImagePlanes | None = None) -> None:
-        self.source = source
-        self.planes = planes or ImagePlanes(source)
-        self.plane: Index = (0,) * (len(self.planes.shape) - 2)
-        self._viewer = viewer
-        self._layers: dict[str, Layer] = {}
+        super().__init__(viewer, source, planes)
         self.everything: Prediction | None = None
         self.instances: NDArray[np.int32] | None = None
         self.class_names: tuple[str, ...] = ()
-        for name in ("scale", "translate", "rotate", "shear", "affine"):
-            getattr(source.events, name).connect(self._on_source_moved)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        rows, columns = self.planes.shape[-2:]
-        return rows, columns
 
     @property
     def probability(self) -> NDArray[np.float32] | None:
@@ -136,10 +60,6 @@ class ResultLayers:
             return False
         piece = self.plane if known.ndim == len(self.shape) else self.plane[:-1]
         return bool(known.predicted[piece].all())
-
-    def layers(self) -> list[Layer]:
-        """Return the result layers that are in the viewer."""
-        return [layer for layer in self._layers.values() if layer in self._viewer.layers]
 
     def show_tile(self, tile: TilePredicted) -> None:
         """Write a tile into the probability layers and the class layer."""
@@ -167,7 +87,7 @@ class ResultLayers:
         """Show where two classes are about as probable; it follows the prediction."""
         layer = self._get("uncertainty")
         if layer is None and self.everything is not None:
-            known = _blank(self.planes.shape, np.float32)
+            known = blank(self.planes.shape, np.float32)
             for plane in self.everything.planes():
                 answered = self.everything.predicted[plane]
                 sure = uncertainty(self.everything.of_plane(plane))
@@ -221,7 +141,7 @@ class ResultLayers:
         layer: Labels = self._add(
             role,
             Labels(
-                _blank(self.planes.layer_shape, np.uint8),
+                blank(self.planes.layer_shape, np.uint8),
                 opacity=0.9,
                 colormap=DirectLabelColormap(color_dict=colours),
             ),
@@ -242,35 +162,6 @@ class ResultLayers:
         layer = self._labels_layer("instances", np.int32, visible=True)
         layer.data = self.instances.reshape(self.planes.layer_shape)
         layer.visible = True
-
-    def show_weights(self, computed: WeightsComputed) -> None:
-        """Write a part of the weight map; the contrast follows the largest weight."""
-        layer = self._get("weight map")
-        if layer is None:
-            layer = self._add(
-                "weight map",
-                Image(
-                    np.zeros(self.planes.layer_shape, np.float32),
-                    colormap="inferno",
-                    opacity=0.8,
-                    contrast_limits=(0.0, 1.0),
-                ),
-            )
-        self._pixels(layer)[(*self.plane, *computed.window)] = computed.weights
-        top = max(float(computed.weights.max(initial=0)), 1e-3)
-        if not np.isclose(layer.contrast_limits[1], top):
-            layer.contrast_limits_range = (0.0, top)
-            layer.contrast_limits = (0.0, top)
-        self._refresh(layer)
-
-    def remove_weights(self) -> None:
-        """Take the weight map away."""
-        self._remove("weight map")
-
-    def _remove(self, role: str) -> None:
-        layer = self._get(role)
-        if layer is not None:
-            self._viewer.layers.remove(layer)
 
     def _start_prediction(self, classes: int, ndim: int) -> None:
         """Begin an empty probability map, in place of one with other classes."""
@@ -311,41 +202,7 @@ class ResultLayers:
         layer = self._get(role)
         if layer is None:
             colormap = annotation_colormap(len(CLASS_COLOURS)) if role == "classes" else None
-            data = _blank(self.planes.layer_shape, dtype)
+            data = blank(self.planes.layer_shape, dtype)
             layer = self._add(role, Labels(data, opacity=0.5, visible=visible, colormap=colormap))
             layer.editable = role == "instances"
         return layer
-
-    def _get(self, role: str) -> Any:
-        layer = self._layers.get(role)
-        if layer is None or layer not in self._viewer.layers:
-            return None
-        return layer if layer.data.shape == self.planes.layer_shape else None
-
-    def _pixels(self, layer: Layer) -> Any:
-        """Return the pixels of a result layer in the shape of the planes, to be written to."""
-        return layer.data.reshape(self.planes.shape)
-
-    def _add(self, role: str, layer: Layer, title: str = "") -> Any:
-        """Place a new layer over the image, below layers that are painted on."""
-        layer.name = f"{self.source.name}: {title or role}"
-        for key, value in self.planes.placement().items():
-            setattr(layer, key, value)
-        layer.metadata[ROLE_KEY] = role
-        layers = self._viewer.layers
-        active = layers.selection.active
-        mine = [layers.index(own) for own in (self.source, *self.layers())]
-        layers.insert(max(mine) + 1, layer)
-        layers.selection.active = active  # the brush stays where it was
-        self._layers[role] = layer
-        return layer
-
-    def _on_source_moved(self, _event: Any = None) -> None:
-        for layer in self.layers():
-            for key, value in self.planes.placement().items():
-                setattr(layer, key, value)
-
-    @staticmethod
-    def _refresh(layer: Layer | None) -> None:
-        if layer is not None and layer.visible:
-            layer.refresh(thumbnail=False, extent=False, highlight=False)

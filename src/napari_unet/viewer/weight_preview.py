@@ -5,17 +5,45 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
 
 from napari_unet.engine.events import JobEvent, WeightsComputed
 from napari_unet.engine.results import WeightSettings, weights_job
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
-from napari_unet.viewer.result_layers import ResultLayers
+from napari_unet.viewer.overlays import Overlays
 
 # Sliders and the camera move in many small steps; the map follows when they rest this long.
 _REST_MS = 80
+
+
+class WeightLayer(Overlays):
+    """The layer that shows the weight map of another one."""
+
+    def show(self, computed: WeightsComputed) -> None:
+        """Write a part of the weight map; the contrast follows the largest weight."""
+        layer = self._get("weight map")
+        if layer is None:
+            layer = self._add(
+                "weight map",
+                Image(
+                    np.zeros(self.planes.layer_shape, np.float32),
+                    colormap="inferno",
+                    opacity=0.8,
+                    contrast_limits=(0.0, 1.0),
+                ),
+            )
+        self._pixels(layer)[(*self.plane, *computed.window)] = computed.weights
+        top = max(float(computed.weights.max(initial=0)), 1e-3)
+        if not np.isclose(layer.contrast_limits[1], top):
+            layer.contrast_limits_range = (0.0, top)
+            layer.contrast_limits = (0.0, top)
+        self._refresh(layer)
+
+    def remove(self) -> None:
+        """Take the weight map away."""
+        self._remove("weight map")
 
 
 class WeightPreview(QObject):
@@ -40,7 +68,7 @@ class WeightPreview(QObject):
         self._lane = lane
         self._labels: Labels | None = None
         self._settings = WeightSettings()
-        self._layers: ResultLayers | None = None
+        self._shown: WeightLayer | None = None
         self._ticket: JobTicket | None = None
         self._rest = QSignalDebouncer(parent=self)
         self._rest.setTimeout(_REST_MS)
@@ -63,7 +91,7 @@ class WeightPreview(QObject):
         if labels is not self._labels:
             self.hide()
             self._labels = labels
-            self._layers = ResultLayers(self._viewer, labels)
+            self._shown = WeightLayer(self._viewer, labels)
             for emitter in self._sources(labels):
                 emitter.connect(self._on_changed)
         self._rest.throttle()
@@ -76,9 +104,9 @@ class WeightPreview(QObject):
         if self._labels is not None:
             for emitter in self._sources(self._labels):
                 emitter.disconnect(self._on_changed)
-        if self._layers is not None:
-            self._layers.remove_weights()
-        self._labels = self._layers = self._ticket = None
+        if self._shown is not None:
+            self._shown.remove()
+        self._labels = self._shown = self._ticket = None
 
     def _sources(self, labels: Labels) -> tuple[Any, ...]:
         camera, dims = self._viewer.scene.camera.events, self._viewer.dims.events
@@ -89,14 +117,14 @@ class WeightPreview(QObject):
         self._rest.throttle()
 
     def _compute(self) -> None:
-        if self._labels is None or self._layers is None:
+        if self._labels is None or self._shown is None:
             return
-        planes = self._layers.planes
+        planes = self._shown.planes
         plane, _ = planes.place(self._viewer.dims.point)
         window = planes.visible_box()
         if window is None or not planes.contains(plane):
             return
-        self._layers.plane = plane
+        self._shown.plane = plane
         labels, settings = np.array(self._labels.data[plane]), self._settings
         self._ticket = self._lane.submit(
             lambda stop: weights_job(labels, settings, window),
@@ -106,10 +134,10 @@ class WeightPreview(QObject):
         )
 
     def _on_event(self, ticket: JobTicket, event: JobEvent) -> None:
-        if ticket == self._ticket and isinstance(event, WeightsComputed) and self._layers:
-            if event.window[0].stop > self._layers.shape[0] or self._labels is None:
+        if ticket == self._ticket and isinstance(event, WeightsComputed) and self._shown:
+            if event.window[0].stop > self._shown.shape[0] or self._labels is None:
                 return
-            self._layers.show_weights(event)
+            self._shown.show(event)
             self.computed.emit(float(event.weights.min()), float(event.weights.max()))
 
     def _on_failed(self, ticket: JobTicket, error: Exception) -> None:

@@ -1,0 +1,90 @@
+"""Layers that lie over another one, each known by what it shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari.layers import Layer
+
+from napari_unet.viewer.layers import ROLE_KEY
+from napari_unet.viewer.planes import ImagePlanes, Index
+
+
+class Overlays:
+    """Layers over one layer, made when they are first needed and written in place.
+
+    Layers are known by identity, so renaming them is harmless; one that the user deleted is made
+    anew when there is something to show.
+
+    Parameters
+    ----------
+    viewer
+        The viewer (or its model).
+    source
+        The layer that they belong to; they lie where it lies.
+    planes
+        The planes of `source`; None for those of the layer as it is.
+
+    Attributes
+    ----------
+    plane
+        The plane that is worked on; () if there is but one.
+    """
+
+    def __init__(self, viewer: Any, source: Layer, planes: ImagePlanes | None = None) -> None:
+        self.source = source
+        self.planes = planes or ImagePlanes(source)
+        self.plane: Index = (0,) * (len(self.planes.shape) - 2)
+        self._viewer = viewer
+        self._layers: dict[str, Layer] = {}
+        for name in ("scale", "translate", "rotate", "shear", "affine"):
+            getattr(source.events, name).connect(self._on_source_moved)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, columns = self.planes.shape[-2:]
+        return rows, columns
+
+    def layers(self) -> list[Layer]:
+        """Return those that are in the viewer."""
+        return [layer for layer in self._layers.values() if layer in self._viewer.layers]
+
+    def _get(self, role: str) -> Any:
+        layer = self._layers.get(role)
+        if layer is None or layer not in self._viewer.layers:
+            return None
+        return layer if layer.data.shape == self.planes.layer_shape else None
+
+    def _pixels(self, layer: Layer) -> Any:
+        """Return the pixels of one of them in the shape of the planes, to be written to."""
+        return layer.data.reshape(self.planes.shape)
+
+    def _add(self, role: str, layer: Layer, title: str = "") -> Any:
+        """Place a new layer over the image, below layers that are painted on."""
+        layer.name = f"{self.source.name}: {title or role}"
+        for key, value in self.planes.placement().items():
+            setattr(layer, key, value)
+        layer.metadata[ROLE_KEY] = role
+        layers = self._viewer.layers
+        active = layers.selection.active
+        mine = [layers.index(own) for own in (self.source, *self.layers())]
+        layers.insert(max(mine) + 1, layer)
+        layers.selection.active = active  # the brush stays where it was
+        self._layers[role] = layer
+        return layer
+
+    def _remove(self, role: str) -> None:
+        layer = self._get(role)
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+
+    def _on_source_moved(self, _event: Any = None) -> None:
+        for layer in self.layers():
+            for key, value in self.planes.placement().items():
+                setattr(layer, key, value)
+
+    @staticmethod
+    def _refresh(layer: Layer | None) -> None:
+        if layer is not None and layer.visible:
+            layer.refresh(thumbnail=False, extent=False, highlight=False)
