@@ -204,7 +204,7 @@ def test_a_device_that_is_not_there_is_refused():
     [(8, False, 4), (4, True, 3), (3, True, 2), (2, True, 2), (1, True, 1), (2, False, 2)],
 )
 def test_threads_are_no_more_than_cores_and_a_window_gets_one(monkeypatch, cores, window, threads):
-    monkeypatch.setattr(device_module, "_usable_cores", lambda: cores)
+    monkeypatch.setattr(device_module, "usable_cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     torch.set_num_threads(4)  # the fixture puts it back
     assert limit_threads(window=window) == threads
@@ -212,7 +212,7 @@ def test_threads_are_no_more_than_cores_and_a_window_gets_one(monkeypatch, cores
 
 
 def test_threads_that_the_user_chose_stay(monkeypatch):
-    monkeypatch.setattr(device_module, "_usable_cores", lambda: 1)
+    monkeypatch.setattr(device_module, "usable_cores", lambda: 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     torch.set_num_threads(3)
     assert limit_threads(window=True) == 3

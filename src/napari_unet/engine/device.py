@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 
 import psutil
 import torch
 
+from napari_unet.ops.cores import usable_cores
 from napari_unet.ops.errors import InputError
 
 
@@ -65,22 +65,11 @@ def limit_threads(*, window: bool = False) -> int:
         cores the network keeps both: the window needs little of one, and is served first because it
         mostly sleeps, while the network would take twice as long.
     """
-    cores = _usable_cores()
+    cores = usable_cores()
     wanted = cores - 1 if window and cores > 2 else cores
     if wanted < torch.get_num_threads() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(wanted)
     return torch.get_num_threads()
-
-
-def _usable_cores() -> int:
-    """Return how many cores this process may use: by its affinity, and by its container."""
-    cores = len(psutil.Process().cpu_affinity()) if psutil.LINUX else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError, ZeroDivisionError):  # no cgroup v2, or no limit ("max")
-        pass
-    return max(cores, 1)
 
 
 def _container_headroom() -> int | None:

@@ -85,14 +85,38 @@ def compact_labels(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32],
     """
     highest = int(labels.max())
     if highest < _TABLE_SIZE:
-        present = np.bincount(labels.ravel().astype(np.intp, copy=False)) > 0
+        present = np.zeros(highest + 1, bool)
+        present[runs(labels)[1]] = True
         present[0] = False
+        if present[1:].all():
+            return labels.astype(np.int32), highest
         table = np.cumsum(present, dtype=np.int32)
         table[~present] = 0
         return table[labels], int(present.sum())
     values, inverse = np.unique(labels, return_inverse=True)
     first = 0 if values[0] == 0 else 1
     return (inverse.reshape(labels.shape) + first).astype(np.int32), len(values) - 1 + first
+
+
+def runs(labels: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Find the runs of equal values, of which a label image has far fewer than pixels.
+
+    Parameters
+    ----------
+    labels
+        Any shape with at least one pixel, read row by row; a run may go on in the next row.
+
+    Returns
+    -------
+    starts : ndarray of int
+        Positions at which another value begins than before; the first is 0.
+    values : ndarray
+        What begins there.
+    """
+    flat = labels.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    starts = np.concatenate([[0], changes + 1])
+    return starts, flat[starts]
 
 
 def connected_regions(labels: NDArray[Any]) -> tuple[NDArray[np.int32], int]:

@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from napari_unet.ops.annotations import BACKGROUND
+from napari_unet.ops.cores import usable_cores
 from napari_unet.ops.distances import border_distances, check_spacing, grow_box, two_distances
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.labels import as_label_image, compact_labels, connected_regions
+from napari_unet.ops.labels import as_label_image, compact_labels, connected_regions, runs
+from napari_unet.ops.near_objects import LONGEST_REACH, two_squared_distances
 from napari_unet.ops.tiling import Box
 
 __all__ = [
@@ -36,6 +38,8 @@ __all__ = [
 # Beyond d1 + d2 = _RELEVANT * sigma the border term is below 1e-8 w0, which is lost when it is
 # added to class weights around 1 in float32.
 _RELEVANT = math.sqrt(2 * math.log(1e8))
+# Rows whose border is computed together; arrays of this height fit into the second-level cache.
+_ROWS = 256
 # Times an object that a ridge would eat up is given precedence and the ridges are drawn anew.
 _RIDGE_ROUNDS = 8
 
@@ -89,13 +93,13 @@ def weight_map(
     spacing = check_spacing(spacing)
     objects, count = compact_labels(as_label_image(labels, ndim=len(spacing)))
     objects[_ridges(objects, count, width=1)] = 0
-    foreground = (objects > 0).astype(np.uint8)
-    table = class_weights(np.bincount(foreground.ravel()), balance)
+    covered = np.count_nonzero(objects)
+    table = class_weights(np.array([objects.size - covered, covered]), balance).astype(np.float32)
     window = window or _everything(spacing)
-    weights = table[foreground[window]]
-    background = foreground[window] == 0
-    weights[background] += _border_term(objects, window, w0, sigma, spacing)[background]
-    return weights.astype(np.float32)
+    background = objects[window] == 0
+    weights: NDArray[np.float32] = np.where(background, table[0], table[1])
+    _add_border(weights, background, objects, window, w0, sigma, spacing)
+    return weights
 
 
 def annotation_weights(
@@ -135,10 +139,10 @@ def annotation_weights(
     frequency[0] = 0
     strokes, _ = connected_regions(np.where(classes > BACKGROUND, classes, 0))
     window = window or _everything(spacing)
-    weights = class_weights(frequency, balance)[classes[window]]
+    weights = class_weights(frequency, balance).astype(np.float32)[classes[window]]
     background = classes[window] == BACKGROUND
-    weights[background] += _border_term(strokes, window, w0, sigma, spacing)[background]
-    return weights.astype(np.float32)
+    _add_border(weights, background, strokes, window, w0, sigma, spacing)
+    return weights
 
 
 def _everything(spacing: Sequence[float]) -> Box:
@@ -178,23 +182,84 @@ def class_weights(pixels: NDArray[np.integer[Any]], balance: float) -> NDArray[n
     return weights
 
 
-def _border_term(
-    objects: NDArray[np.int32], window: Box, w0: float, sigma: float, spacing: Sequence[float]
-) -> NDArray[np.float64]:
-    """w0 exp(-(d1 + d2)^2 / (2 sigma^2)) within the window, 0 where it is negligible."""
+def _add_border(
+    weights: NDArray[np.float32],
+    background: NDArray[np.bool_],
+    objects: NDArray[np.int32],
+    window: Box,
+    w0: float,
+    sigma: float,
+    spacing: Sequence[float],
+) -> None:
+    """Add w0 exp(-(d1 + d2)^2 / (2 sigma^2)) to the background where it is not negligible.
+
+    Parameters
+    ----------
+    weights, background
+        Of the window. No object may count as background.
+    objects
+        The whole image.
+    window, w0, sigma, spacing
+        As for `weight_map`.
+    """
+    if weights.size == 0 or w0 == 0:
+        return
     reach = _RELEVANT * sigma
     # Objects beyond the reach do not matter to the window.
     around, inside = grow_box(window, reach, objects.shape, spacing)
-    border = np.zeros(objects[around].shape)
-    if border.size == 0 or w0 == 0:
-        return border[inside]
-    seen, count = compact_labels(objects[around])
+    seen = objects[around]
+    square = len(spacing) == 2 and spacing[0] == spacing[1]
+    if square and reach / spacing[0] <= LONGEST_REACH:
+        _add_near_border(weights, background, seen, inside, w0, sigma / spacing[0])
+        return
+    seen, count = compact_labels(seen)
     if count >= 2:
         d1, d2 = two_distances(seen, count, reach, spacing)
-        d1 += d2
-        near = d1 <= reach
-        border[near] = w0 * np.exp(-0.5 * (d1[near] / sigma) ** 2)
-    return border[inside]
+        total = (d1 + d2)[inside]
+        near = background & (total <= reach)
+        weights[near] += w0 * np.exp(-0.5 * (total[near] / sigma) ** 2)
+
+
+def _add_near_border(
+    weights: NDArray[np.float32],
+    background: NDArray[np.bool_],
+    objects: NDArray[np.int32],
+    inside: Box,
+    w0: float,
+    sigma: float,
+) -> None:
+    """Add the border term of square pixels, some rows at a time, on as many threads as cores.
+
+    Parameters
+    ----------
+    weights, background
+        Of the part `inside` of the objects.
+    objects, inside
+        See `grow_box`.
+    w0, sigma
+        As for `weight_map`, in pixels.
+    """
+    reach = _RELEVANT * sigma
+    # Of every squared distance; the last one stands for no object.
+    roots = np.sqrt(np.arange(int(reach**2) + 2))
+    roots[-1] = np.inf
+    rows, columns = inside
+
+    def add(first: int) -> None:
+        some = slice(first, min(first + _ROWS, len(weights)))
+        part = slice(rows.start + some.start, rows.start + some.stop), columns
+        nearest, second = two_squared_distances(objects, part, reach)
+        near = background[some].T & (second <= reach**2)
+        total = roots[nearest[near]] + roots[second[near]]
+        border = np.where(total <= reach, w0 * np.exp(-0.5 * (total / sigma) ** 2), 0)
+        weights[some].T[near] += border
+
+    starts = range(0, len(weights), _ROWS)
+    if len(starts) == 1:
+        add(0)
+        return
+    with ThreadPoolExecutor(min(len(starts), usable_cores())) as threads:
+        list(threads.map(add, starts))
 
 
 def separate_touching(labels: ArrayLike, width: int = 1, ndim: int = 2) -> NDArray[np.integer[Any]]:
@@ -239,35 +304,53 @@ def _ridges(objects: NDArray[np.int32], count: int, width: int) -> NDArray[np.bo
     nothing = np.zeros(objects.shape, bool)
     if count < 2 or width < 1:
         return nothing
-    area = np.bincount(objects.ravel(), minlength=count + 1)
+    first, area = _first_and_area(objects, count)
     # Position in the order of precedence; background comes last, so that it never wins.
-    rank = _ranks(np.lexsort((_first_pixels(objects, count), area[1:])))
+    rank = _ranks(np.lexsort((first, area[1:])))
     favoured = np.zeros(count, bool)
     for _ in range(_RIDGE_ROUNDS):
         ranked = rank[objects]
-        lowest = ndimage.minimum_filter(ranked, size=2 * width + 1, mode="nearest")
-        ridges: NDArray[np.bool_] = (lowest < ranked) & (objects > 0)
+        ridges: NDArray[np.bool_] = (_lowest_around(ranked, width) < ranked) & (objects > 0)
         lost = np.bincount(objects[ridges], minlength=count + 1)
         gone = lost[1:] == area[1:]
         if not (gone & ~favoured).any():
             break
         favoured |= gone
         rank = _ranks(np.lexsort((rank[1:], ~favoured)))
-    ridges[np.concatenate([[False], gone])[objects]] = False
+    if gone.any():
+        ridges[np.concatenate([[False], gone])[objects]] = False
     return ridges
 
 
-def _ranks(order: NDArray[np.intp]) -> NDArray[np.int32]:
+def _ranks(order: NDArray[np.intp]) -> NDArray[np.integer[Any]]:
     """Rank of each label from the order of precedence; entry 0, the background, comes last."""
-    rank = np.empty(len(order) + 1, np.int32)
+    kind = np.uint16 if len(order) < 2**16 else np.int32
+    rank: NDArray[np.integer[Any]] = np.empty(len(order) + 1, kind)
     rank[0] = len(order)
     rank[order + 1] = np.arange(len(order))
     return rank
 
 
-def _first_pixels(objects: NDArray[np.int32], count: int) -> NDArray[np.intp]:
-    """Position of each object's first pixel in reading order."""
-    positions = np.flatnonzero(objects)
+def _lowest_around(values: NDArray[np.integer[Any]], width: int) -> NDArray[np.integer[Any]]:
+    """Minimum within `width` pixels along every axis, diagonals included."""
+    for axis in range(values.ndim):
+        lowest = values.copy()
+        for step in range(1, width + 1):
+            before = (slice(None),) * axis + (slice(None, -step),)
+            after = (slice(None),) * axis + (slice(step, None),)
+            np.minimum(lowest[after], values[before], out=lowest[after])
+            np.minimum(lowest[before], values[after], out=lowest[before])
+        values = lowest
+    return values
+
+
+def _first_and_area(
+    objects: NDArray[np.int32], count: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Position of each object's first pixel in reading order, and pixels of each label with 0."""
+    starts, labels = runs(objects)
     first = np.full(count + 1, objects.size, np.intp)
-    np.minimum.at(first, objects.ravel()[positions], positions)
-    return first[1:]
+    np.minimum.at(first, labels, starts)
+    # float64 counts exactly up to 2**53.
+    area = np.bincount(labels, np.diff(starts, append=objects.size), minlength=count + 1)
+    return first[1:], area.astype(np.intp)
