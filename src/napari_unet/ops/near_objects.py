@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from napari_unet.ops.tiling import Box
 
-#: Pixels. Beyond, the sum of two squares needs more than 16 bits. At this reach it is still twice as
-#: fast as distance transforms; see docs/architecture.md.
+#: Pixels. Beyond, the sum of two squares needs more than 16 bits. Up to here it is at least twice
+#: as fast as distance transforms; see docs/architecture.md.
 LONGEST_REACH: Final = 180.0
 # Columns that are computed together, so that their arrays fit into the second-level cache.
 _COLUMNS = 128
