@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_unet.model.config import SECOND_LOOK_SCALE, UNetConfig
+from napari_unet.model.cropping import crop
 from napari_unet.model.filters import filter_responses
 from napari_unet.model.linear import enlarged_sum
 from napari_unet.ops.errors import InputError
@@ -152,50 +153,63 @@ class UNet(nn.Module):
         )
         # What a single look demands.
         self._look = replace(self.config, second_look=False)
-        convolution, up_convolution = _CONVOLUTION[ndim], _UP_CONVOLUTION[ndim]
-        *kernels, kernel_below = self.config.kernels
-        levels = self.config.levels
         widths = [base_channels * 2**level for level in range(depth)]  # 64, 128, 256, 512
-        width_below = base_channels * 2**depth  # 1024
+        # In this order: it decides which random numbers each of them gets.
+        self._add_contracting_path(widths)
+        self._add_expanding_path(widths)
+        self._add_last_layers(widths)
+        self.apply(_initialise)
 
-        # Left side of the figure, from the top down.
+    def _add_contracting_path(self, widths: list[int]) -> None:
+        """Make the left side of the figure, from the top down, and the bottom."""
+        config = self.config
+        *kernels, kernel_below = config.kernels
         self.contracting = nn.ModuleList(
-            TwoConvolutions(channels, width, kernel, batch_norm)
+            TwoConvolutions(channels, width, kernel, config.batch_norm)
             for channels, width, kernel in zip(
-                [in_channels, *widths[:-1]], widths, kernels, strict=True
+                [config.in_channels, *widths[:-1]], widths, kernels, strict=True
             )
         )
-        self.max_pool = _MAX_POOL[ndim](2)
-        self.max_pool_in_planes = nn.MaxPool3d((1, 2, 2)) if ndim == 3 else nn.Identity()
-        self.bottom = TwoConvolutions(widths[-1], width_below, kernel_below, batch_norm)
+        self.max_pool = _MAX_POOL[config.ndim](2)
+        self.max_pool_in_planes = nn.MaxPool3d((1, 2, 2)) if config.ndim == 3 else nn.Identity()
+        self.bottom = TwoConvolutions(widths[-1], 2 * widths[-1], kernel_below, config.batch_norm)
         # "Drop-out layers at the end of the contracting path" (section 3.1): phseg_v5 has one on
         # the 512 channels that are pooled and copied, and one on the 1024 of the bottom.
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(config.dropout)
 
-        # Right side, from the bottom up. Half of what enters a level was copied across.
+    def _add_expanding_path(self, widths: list[int]) -> None:
+        """Make the right side of the figure, from the bottom up."""
+        config, up_convolution = self.config, _UP_CONVOLUTION[self.config.ndim]
+        from_below = widths[::-1]
         self.up_convolutions = nn.ModuleList(
             up_convolution(2 * width, width, factors, stride=factors)
-            for width, factors in zip(reversed(widths), reversed(levels), strict=True)
+            for width, factors in zip(from_below, reversed(config.levels), strict=True)
         )
+        # Half of what enters a level was copied across.
         self.expanding = nn.ModuleList(
-            TwoConvolutions(2 * width, width, kernel, batch_norm)
-            for width, kernel in zip(reversed(widths), reversed(kernels), strict=True)
+            TwoConvolutions(2 * width, width, kernel, config.batch_norm)
+            for width, kernel in zip(from_below, config.kernels[-2::-1], strict=True)
         )
-        seen = base_channels + self.config.responses
-        self.output = convolution(seen, classes, 1)
-        seen_below = list(reversed(widths[1:]))
-        if second_look:
+
+    def _add_last_layers(self, widths: list[int]) -> None:
+        """Make what turns the maps of the expanding path into logits."""
+        config, convolution = self.config, _CONVOLUTION[self.config.ndim]
+        seen = config.base_channels + config.responses
+        self.output = convolution(seen, config.classes, 1)
+        seen_below = widths[:0:-1]
+        if config.second_look:
             # See `_beside`.
-            far = [*seen_below, base_channels]
+            far = [*seen_below, config.base_channels]
             seen_below = [*far[:2], *map(operator.add, far[2:], seen_below), seen_below[-1]]
         self.side_outputs = nn.ModuleList(
-            nn.Conv2d(width, classes, 1, bias=False) for width in seen_below if hypercolumns
+            nn.Conv2d(width, config.classes, 1, bias=False)
+            for width in seen_below
+            if config.hypercolumns
         )
         self.hidden = nn.Sequential()
-        if hidden:
-            last = convolution(hidden, classes, 1, bias=False)
-            self.hidden.extend([convolution(seen, hidden, 1), nn.ReLU(inplace=True), last])
-        self.apply(_initialise)
+        if config.hidden:
+            last = convolution(config.hidden, config.classes, 1, bias=False)
+            self.hidden.extend([convolution(seen, config.hidden, 1), nn.ReLU(inplace=True), last])
 
     @classmethod
     def from_config(cls, config: UNetConfig) -> UNet:
@@ -265,7 +279,7 @@ class UNet(nn.Module):
         maps = []
         for up_convolution, convolutions in zip(self.up_convolutions, self.expanding, strict=True):
             x = up_convolution(x)  # 56, 512 | 104, 256 | 200, 128 | 392, 64
-            x = torch.cat([_crop(copies.pop(), x), x], dim=1)  # 1024 | 512 | 256 | 128
+            x = torch.cat([crop(copies.pop(), x), x], dim=1)  # 1024 | 512 | 256 | 128
             x = convolutions(x)  # 52, 512 | 100, 256 | 196, 128 | 388, 64
             maps.append(x)
         return maps
@@ -354,16 +368,6 @@ def _replica(module: Any) -> Any:
     for name, child in module._modules.items():
         copy._modules[name] = _replica(child)
     return copy
-
-
-def _crop(features: Tensor, like: Tensor) -> Tensor:
-    """Cut the middle out of `features`, as large as `like` (the grey arrows of the figure).
-
-    Both sides are even at every valid input size, so the middle is exact.
-    """
-    for axis, length in enumerate(like.shape[2:], start=2):
-        features = features.narrow(axis, (features.shape[axis] - length) // 2, length)
-    return features
 
 
 def _initialise(module: nn.Module) -> None:
