@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from napari_unet import UNet
-from napari_unet.engine import instant
+from napari_unet.engine import feature_tiles, instant
 from napari_unet.engine.events import TilePredicted
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.instant import InstantLearner
@@ -58,7 +58,7 @@ def test_one_stroke_a_class_is_enough_for_two_halves(learner, image, strokes):
 def test_tiles_of_any_size_give_one_answer(starter, image, strokes, monkeypatch):
     answers = []
     for inner in (16, 256):
-        monkeypatch.setattr(instant, "_INNER", inner)
+        monkeypatch.setattr(feature_tiles, "_INNER", inner)
         learner = InstantLearner(starter, device="cpu")
         learner.learn([AnnotatedImage(image, strokes)], 2)
         answers.append(answer(learner, image))
@@ -67,7 +67,7 @@ def test_tiles_of_any_size_give_one_answer(starter, image, strokes, monkeypatch)
 
 
 def test_only_tiles_that_touch_the_region_are_answered(learner, image, strokes, monkeypatch):
-    monkeypatch.setattr(instant, "_INNER", 16)
+    monkeypatch.setattr(feature_tiles, "_INNER", 16)
     learner.learn([AnnotatedImage(image, strokes)], 2)
     region = (slice(0, 10), slice(0, 20))
     tiles = [e for e in learner.predict(image, region=region) if isinstance(e, TilePredicted)]
@@ -88,10 +88,10 @@ def test_features_are_computed_once(learner, image, strokes, monkeypatch):
 
 
 def test_little_memory_forgets_tiles_and_changes_nothing(starter, image, strokes, monkeypatch):
-    monkeypatch.setattr(instant, "_INNER", 16)
+    monkeypatch.setattr(feature_tiles, "_INNER", 16)
     answers = []
     for kept in (1 << 30, 1):
-        monkeypatch.setattr(instant, "_KEPT_BYTES", kept)
+        monkeypatch.setattr(feature_tiles, "_KEPT_BYTES", kept)
         learner = InstantLearner(starter, device="cpu")
         learner.learn([AnnotatedImage(image, strokes)], 2)
         answers.append(answer(learner, image))

@@ -8,7 +8,7 @@ import torch
 from networks import make_unet
 
 from napari_unet import Segmenter, UNet, save_model
-from napari_unet.engine import instant
+from napari_unet.engine import feature_tiles
 from napari_unet.engine.beginning import Beginning
 from napari_unet.engine.exchange.export import ExportRequest, export_model
 from napari_unet.engine.exchange.foreign import predict_foreign
@@ -62,7 +62,9 @@ def strokes():
 def learner(image, strokes, monkeypatch):
     """What it learned, from features in float32 on every machine."""
     monkeypatch.setattr(
-        instant, "choose_plan", lambda config, *_: choose_plan(config, "predict", "fp32", "cpu")
+        feature_tiles,
+        "choose_plan",
+        lambda config, *_: choose_plan(config, "predict", "fp32", "cpu"),
     )
     learner = InstantLearner(starter(), "cpu")
     learner.learn([AnnotatedImage(image, strokes)], 2)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
@@ -24,21 +23,15 @@ from torch.nn import functional
 from napari_unet.engine.ahead import thread_alone
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import PredictionFinished, TilePredicted
+from napari_unet.engine.feature_tiles import FeatureTiles
 from napari_unet.engine.image import AnnotatedImage, SourceImage
-from napari_unet.engine.plan import choose_plan
 from napari_unet.model.head import Head, HiddenUnits, fit_hidden
-from napari_unet.model.linear import gather, solve_ridge
-from napari_unet.model.starter import Starter, adapted
-from napari_unet.model.unet import UNet
+from napari_unet.model.linear import solve_ridge
+from napari_unet.model.starter import Starter
 from napari_unet.ops.annotations import BACKGROUND, NOT_ANNOTATED
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.tiling import Box, Tile, overlap, plan_tiles, read_tile, visible_first
+from napari_unet.ops.tiling import Box, visible_first
 
-# Output side of a tile: small, so that the first answer is there early and little is computed
-# beyond the screen.
-_INNER = 256
-# Bytes of feature maps that are kept; the tiles that were used least recently go first.
-_KEPT_BYTES = 1 << 30
 # Of each class, so many stroke pixels at most are looked at: more say little and cost time.
 _PIXELS_OF_A_CLASS = 6000
 # How much filter responses vary, compared with the network's features: chosen with five strokes a
@@ -54,66 +47,6 @@ _PLACE = 8
 _BORDER = 10.0
 # The logit of a class without strokes: its probability is 0, and it is a finite weight in a file.
 _NEVER = -1e4
-
-
-class FeatureTiles:
-    """The starter's features of one image, computed where they are needed and kept.
-
-    Parameters
-    ----------
-    starter
-        The network.
-    image
-        The image.
-    device
-        As for `napari_unet.engine.device.resolve_device`.
-    """
-
-    def __init__(self, starter: UNet, image: SourceImage, device: str = "auto") -> None:
-        network = adapted(starter, image.channels, 2)
-        self._maps = choose_plan(network.config, "predict", "fast", device).for_features(network)
-        self._image = image
-        self.responses = network.config.responses
-        geometry = network.config.geometry
-        inner = max(_INNER // geometry.stride, 1) * geometry.stride
-        self.tiles = plan_tiles(image.shape, geometry, inner)
-        outer = self.tiles[0].outer[0]
-        side = network.config.output_size(outer.stop - outer.start)
-        columns = self.tiles[0].outer[1]
-        self.side = (side, network.config.output_size(columns.stop - columns.start))
-        self._kept: OrderedDict[int, list[Tensor]] = OrderedDict()
-        self._bytes = 0
-
-    def has(self, tile: Tile) -> bool:
-        """Say whether a tile's features are there."""
-        return tile.index in self._kept
-
-    def of(self, tile: Tile) -> list[Tensor]:
-        """Return the feature maps of a tile, see `UNet.feature_maps`."""
-        if tile.index not in self._kept:
-            batch = torch.from_numpy(read_tile(self._image.normalized, tile.outer)[None])
-            maps = [part.cpu() for part in self._maps(batch)]
-            self._kept[tile.index] = maps
-            self._bytes += _size(maps)
-            while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
-                self._bytes -= _size(self._kept.popitem(last=False)[1])
-        self._kept.move_to_end(tile.index)
-        return self._kept[tile.index]
-
-    def under(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Tensor:
-        """Return the features of single pixels, shape (N, D), in the order of the pixels."""
-        found: Tensor | None = None
-        for tile in self.tiles:
-            inside = _within(rows, tile.inner[0]) & _within(columns, tile.inner[1])
-            if not inside.any():
-                continue
-            local_rows = torch.from_numpy(rows[inside] - tile.inner[0].start)
-            local_columns = torch.from_numpy(columns[inside] - tile.inner[1].start)
-            part = gather(self.of(tile), local_rows, local_columns, self.side)
-            if found is None:
-                found = torch.empty(len(rows), part.shape[1])
-            found[torch.from_numpy(inside)] = part
-        return torch.empty(0, 0) if found is None else found
 
 
 class InstantLearner:
@@ -288,7 +221,7 @@ class InstantLearner:
 
     def count_tiles(self, image: SourceImage, region: Box | None) -> int:
         """Return how many tiles touch a region; None is all of the image."""
-        return len(_touching(self.look_at(image), region))
+        return len(self.look_at(image).touching(region))
 
     def predict(
         self,
@@ -312,7 +245,7 @@ class InstantLearner:
         """
         started = time.monotonic()
         features, head = self.look_at(image), self.head
-        tiles = _touching(features, region)
+        tiles = features.touching(region)
         done = 0
         for tile in visible_first(tiles, visible):
             if stop is not None and stop.is_set():
@@ -348,10 +281,6 @@ class _Samples:
         return np.bincount(found % classes, minlength=classes)
 
 
-def _touching(features: FeatureTiles, region: Box | None) -> list[Tile]:
-    return [t for t in features.tiles if region is None or overlap(t.inner, region)]
-
-
 def _equal_sizes(features: Tensor, weights: Tensor, responses: int) -> Tensor:
     """By what to multiply the features, shape (D,): filter responses come in very different sizes.
 
@@ -380,12 +309,3 @@ def _chosen_pixels(
     chosen = np.concatenate(parts) if parts else np.zeros(0, np.intp)
     rows, columns = np.divmod(chosen, annotations.shape[1])
     return rows, columns, flat[chosen]
-
-
-def _within(values: NDArray[np.intp], span: slice) -> NDArray[np.bool_]:
-    inside: NDArray[np.bool_] = (values >= span.start) & (values < span.stop)
-    return inside
-
-
-def _size(maps: Sequence[Tensor]) -> int:
-    return sum(part.numel() * part.element_size() for part in maps)
