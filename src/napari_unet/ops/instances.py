@@ -133,11 +133,7 @@ def watershed_instances(
     inside = ndimage.gaussian_filter(mask.astype(np.float32), widths)
     smooth = ndimage.gaussian_filter(landscape, widths)
     smooth = np.where(mask, smooth / np.maximum(inside, 1e-6), 0)
-    seeds = _seeds(smooth, mask)
-    flooded = segmentation.watershed(  # type: ignore[no-untyped-call]
-        -smooth, seeds, mask=mask, connectivity=mask.ndim
-    )
-    return _drop_small(flooded.astype(np.int32), min_size)
+    return _drop_small(_flooded(smooth, _seeds(smooth, mask), mask), min_size)
 
 
 def seeded_instances(
@@ -204,10 +200,17 @@ def seeded_instances(
     widths = [smoothing / size for size in spacing]
     landscape = ndimage.gaussian_filter(inner, widths) if smoothing > 0 else inner
     seeds = _with_lost_regions(connected_regions((landscape >= seed_threshold) & mask)[0], mask)
+    return _drop_small(_flooded(landscape, seeds, mask), min_size)
+
+
+def _flooded(
+    landscape: NDArray[np.float32], seeds: NDArray[np.int32], mask: NDArray[np.bool_]
+) -> NDArray[np.int32]:
+    """Let seeds grow over the mask, from the heights of a landscape down."""
     flooded = segmentation.watershed(  # type: ignore[no-untyped-call]
         -landscape, seeds, mask=mask, connectivity=mask.ndim
     )
-    return _drop_small(flooded.astype(np.int32), min_size)
+    return flooded.astype(np.int32)  # type: ignore[no-any-return]
 
 
 def _seeds(landscape: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:

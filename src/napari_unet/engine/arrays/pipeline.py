@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -139,25 +139,14 @@ def run_tiles(
     InputError
         What reading, computing or writing raised.
     """
-    grid = store.layout.grid
-    todo = iter(numbers)
-    ahead: deque[tuple[PlacedTile, Future[NDArray[np.float32]]]] = deque()
     behind: deque[tuple[int, Future[None]]] = deque()
     reader = ThreadPoolExecutor(1, "read")
     writer = ThreadPoolExecutor(_WRITERS, "write")
-
-    def fetch() -> None:
-        for number in islice(todo, _AHEAD - len(ahead)):
-            placed = grid[number]
-            ahead.append((placed, reader.submit(read, placed)))
-
+    ahead = _read_ahead(reader, read, (store.layout.grid[number] for number in numbers))
     problem: Exception | None = None
     try:
-        fetch()
-        while ahead and not (stop is not None and stop.is_set()):
-            placed, window = ahead.popleft()
-            channels = window.result()
-            fetch()
+        while not (stop is not None and stop.is_set()) and (found := next(ahead, None)) is not None:
+            placed, channels = found
             answer = network(channels)[(slice(None), *placed.tile.crop)]
             behind.append((placed.number, writer.submit(store.write, placed, answer)))
             while behind and (len(behind) > _BEHIND or behind[0][1].done()):
@@ -176,6 +165,21 @@ def run_tiles(
             yield number
     if problem is not None:
         raise problem
+
+
+def _read_ahead(
+    reader: Executor,
+    read: Callable[[PlacedTile], NDArray[np.float32]],
+    tiles: Iterable[PlacedTile],
+) -> Iterator[tuple[PlacedTile, NDArray[np.float32]]]:
+    """Yield what is read of each tile, while a few of the next ones are read."""
+    todo = ((placed, reader.submit(read, placed)) for placed in tiles)
+    waiting = deque(islice(todo, _AHEAD))
+    while waiting:
+        placed, window = waiting.popleft()
+        channels = window.result()
+        waiting.extend(islice(todo, 1))
+        yield placed, channels
 
 
 def _settle(behind: deque[tuple[int, Future[Any]]]) -> int:
