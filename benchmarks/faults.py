@@ -15,7 +15,6 @@ import errno
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -28,22 +27,15 @@ from unittest import mock
 
 import torch
 from faults_first import first_strokes
-from faults_session import LAYERS, SHAPE, Player, Session, header, play_until_killed, played
+from faults_kills import killed, kills
+from faults_session import LAYERS, SHAPE, Failed, Player, Session, header, play_whole, played
 
 from napari_unet.engine.journal import LayerAdded, Project, ViewChanged
-from napari_unet.engine.journal.folder import MODELS, hash_file, segments
+from napari_unet.engine.journal.folder import segments
 from napari_unet.engine.journal.segment import Segment
 
-# Kills of one project after the other, each session going on where the last one was found.
-_KILLS_OF_A_PROJECT = 10
 # Seconds between two changes: still faster than by hand, and as fast as a program can.
 _PACES = {"50 to 200 ms": (0.05, 0.1, 0.2), "0 to 50 ms": (0.0, 0.005, 0.02, 0.05)}
-# Until the kill at the latest.
-_LATEST_KILL = 1.5
-
-
-class Failed(Exception):
-    """Something came out otherwise than it should."""
 
 
 def main() -> None:
@@ -100,80 +92,6 @@ def _first(root: Path, options: argparse.Namespace) -> str:
         raise Failed(str(error)) from error
 
 
-def kills(root: Path, count: int, seed: int, paces: tuple[float, ...]) -> str:
-    """Kill sessions at random moments; return how many changes each kill took."""
-    lost: Counter[int] = Counter()
-    torn = changes = 0
-    rng = random.Random(seed)
-    _play(Session(seed), root / "warm", 60)  # how the network runs best is measured once
-    for number in range(count):
-        which, place = divmod(number, _KILLS_OF_A_PROJECT)
-        folder = root / str(which)
-        if place == 0:
-            shutil.rmtree(root, ignore_errors=True)
-            root.mkdir()
-            found = 0
-        before = found
-        handed = _killed(seed + which, found, folder, rng, rng.choice(paces))
-        found, was_torn = _reopened(seed + which, found, folder)
-        lost[max(handed - found, 0)] += 1
-        torn += was_torn
-        changes += max(handed, found) - before
-    shutil.rmtree(root, ignore_errors=True)
-    taken = ", ".join(f"{n} lost {times} times" for n, times in sorted(lost.items()))
-    if max(lost) > 1:
-        raise Failed(f"more than the change in progress was lost: {taken}")
-    return (
-        f"{count} kills, each opened and was right; changes handed over and not found: {taken}; "
-        f"{torn} torn last lines; {changes} changes"
-    )
-
-
-def _killed(seed: int, count: int, folder: Path, rng: random.Random, pace: float) -> int:
-    """Let another process go on with a session, kill it, and return how far it said it was."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        try:
-            play_until_killed(seed, count, folder, writing, pace)
-        finally:
-            os._exit(1)
-    os.close(writing)
-    # Not before it began, or nothing is interrupted.
-    said = os.read(reading, 100)
-    time.sleep(rng.uniform(0, _LATEST_KILL))
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    while more := os.read(reading, 2**16):
-        said += more
-    os.close(reading)
-    if not os.WIFSIGNALED(status):
-        raise Failed(f"a session ended by itself, after {said.decode()!r}")
-    whole = said[: said.rfind(b"\n") + 1].split()
-    return int(whole[-1]) if whole else count
-
-
-def _reopened(seed: int, before: int, folder: Path) -> tuple[int, bool]:
-    """Open a project that was interrupted; return how far it is, and if its last line is torn."""
-    project = Project.open(folder)
-    try:
-        state = project.state
-        if project.read_only is not None or state.last < before:
-            raise Failed(f"{project.read_only}, at {state.last} after {before}")
-        if serious := [str(each) for each in project.damages if not each.is_torn]:
-            raise Failed(f"a kill left damage: {serious}")
-        if differs := played(seed, state.last).differs_from(state):
-            raise Failed(f"after {state.last} changes of session {seed} {differs} is other")
-        if state.model is not None:
-            path = folder / MODELS / state.model.name
-            if hash_file(path) != (state.model.sha256, state.model.size):
-                raise Failed("the network is not what was written")
-        return state.last, bool(project.damages)
-    finally:
-        project.close()
-
-
 # ---------------------------------------------------------------------------- damage
 
 
@@ -182,7 +100,7 @@ def damages(root: Path, count: int, seed: int, length: int = 150) -> str:
     rng = random.Random(seed)
     whole = root / "whole"
     root.mkdir(parents=True)
-    _play(Session(seed), whole, length)
+    play_whole(Session(seed), whole, length)
     counted: Counter[str] = Counter()
     for number in range(count):
         folder = root / "damaged"
@@ -223,16 +141,6 @@ def _damage(rng: random.Random, folder: Path, *, cut: bool) -> None:
     else:
         contents[place] ^= 1 << rng.randrange(8)
     path.write_bytes(bytes(contents))
-
-
-def _play(session: Session, folder: Path, count: int) -> None:
-    player = Player(session, folder)
-    for number in player.steps():
-        player.project.flush()
-        if number == count:
-            break
-    if not player.project.close():
-        raise Failed("a project could not be closed")
 
 
 # ---------------------------------------------------------------------------- disks and folders
@@ -303,7 +211,7 @@ def _on_small_disk(mount: Path) -> str:
 
 def read_only(folder: Path) -> str:
     """Open a project in a folder that cannot be written."""
-    _play(Session(2), folder, 30)
+    play_whole(Session(2), folder, 30)
     denied = OSError(errno.EROFS, "Read-only file system")
     with mock.patch("filelock.FileLock.acquire", side_effect=denied):
         project = Project.open(folder)
@@ -352,7 +260,7 @@ def two_sessions(folder: Path) -> str:
 
 def lock_of_the_dead(folder: Path) -> str:
     """Open a project whose program was killed while it was open."""
-    _killed(5, 0, folder, random.Random(5), 0.05)
+    killed(5, 0, folder, random.Random(5), 0.05)
     if not (folder / "lock").exists():
         raise Failed("the killed session left no lock")
     project = Project.open(folder)
@@ -370,7 +278,7 @@ def jumping_clock(folder: Path) -> str:
         return rng.uniform(0, 4e9)
 
     with mock.patch("napari_unet.engine.journal.folder.time.time", clock):
-        _play(Session(6), folder, 60)
+        play_whole(Session(6), folder, 60)
     _same(folder, 6, 60)
     return "60 changes in their order"
 

@@ -57,6 +57,10 @@ def header() -> Header:
     return Header(fingerprint(image()), "halves", SHAPE, "float32")
 
 
+class Failed(Exception):
+    """Something came out otherwise than it should."""
+
+
 @dataclass
 class Session:
     """What a program would hold in memory: it makes one change after the other.
@@ -262,3 +266,14 @@ def play_until_killed(seed: int, count: int, folder: Path, pipe: int, pace: floa
     for number in player.steps():
         os.write(pipe, b"%d\n" % number)
         time.sleep(pace)
+
+
+def play_whole(session: Session, folder: Path, count: int) -> None:
+    """Play the beginning of a session into a project, and close it."""
+    player = Player(session, folder)
+    for number in player.steps():
+        player.project.flush()
+        if number == count:
+            break
+    if not player.project.close():
+        raise Failed("a project could not be closed")

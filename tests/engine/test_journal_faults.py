@@ -21,7 +21,7 @@ def modules():
     """Return the modules of the benchmarks, and forget them and what they set afterwards."""
     before, entries = set(sys.modules), journal_writer._SEGMENT_ENTRIES
     sys.path.insert(0, str(FOLDER))
-    names = ("faults", "faults_session", "fuzz_journal")
+    names = ("faults", "faults_kills", "faults_session", "fuzz_journal")
     yield {name: importlib.import_module(name) for name in names}
     sys.path.remove(str(FOLDER))
     journal_writer._SEGMENT_ENTRIES = entries
@@ -57,8 +57,8 @@ def test_faults(faults, tmp_path, fault):
 
 
 def test_a_session_that_differs_is_noticed(modules, tmp_path):
-    faults, session = modules["faults"], modules["faults_session"]
-    faults._play(session.Session(7), tmp_path / "project", 30)
+    session = modules["faults_session"]
+    session.play_whole(session.Session(7), tmp_path / "project", 30)
     state = Project.open(tmp_path / "project", read_only=True).state
     assert session.played(7, 30).differs_from(state) is None
     assert session.played(8, 30).differs_from(state) is not None
