@@ -565,7 +565,7 @@ def test_a_round_that_changes_what_was_accepted_is_taken_back(session, qtbot, mo
 
 def draw_border(session):
     """Draw a line of background across the bright half."""
-    session.layers.draw_borders(True)
+    session.layers.borders.turn_on(True)
     session.layers.annotations.data[40, 45:75] = 1
     session.layers.look_at_strokes()
 
@@ -575,8 +575,8 @@ def test_a_border_is_adapted_to_at_once(session, qtbot):
     wait_idle(session, qtbot)
     step = session.segmenter._network._trainer.step
     draw_border(session)
-    assert session.layers.borders()[40, 45:75].all()
-    assert session.layers.borders().sum() == 30
+    assert session.layers.borders.mask()[40, 45:75].all()
+    assert session.layers.borders.mask().sum() == 30
     wait_idle(session, qtbot)
     assert session.segmenter._network._trainer.step == step + 15
     assert session.segmenter.rounds == 2
@@ -589,17 +589,17 @@ def test_a_border_that_is_undone_is_none_any_more(session, qtbot):
     wait_idle(session, qtbot)
     session.layers.annotations.data[40, 45:75] = 0
     session.layers.look_at_strokes()
-    assert session.layers.borders() is None
+    assert session.layers.borders.mask() is None
 
 
 def test_strokes_are_ordinary_again_when_the_brush_is(session, qtbot):
     session.learn(seconds=0.3)
     wait_idle(session, qtbot)
-    session.layers.draw_borders(True)
-    session.layers.draw_borders(False)
+    session.layers.borders.turn_on(True)
+    session.layers.borders.turn_on(False)
     session.layers.annotations.data[40, 45:75] = 1
     session.layers.look_at_strokes()
-    assert session.layers.borders() is None
+    assert session.layers.borders.mask() is None
     wait_idle(session, qtbot)
 
 
@@ -609,4 +609,4 @@ def test_a_border_is_answered_at_once_where_that_speaks(quick_session, qtbot, tw
     draw_border(quick_session)
     wait_idle(quick_session, qtbot)
     assert not quick_session.segmenter.is_fine_tuned
-    assert quick_session.layers.borders() is not None
+    assert quick_session.layers.borders.mask() is not None

@@ -494,16 +494,16 @@ def test_strokes_that_part_objects_still_do_after_reopening(opened):
     first.paint_enough()
     first.learn()
     layers = first.session.layers
-    layers.draw_borders(True)
+    layers.borders.turn_on(True)
     layers.annotations.paint((20, 40), 1)
     layers.look_at_strokes()
-    expected = layers.borders()
+    expected = layers.borders.mask()
     assert expected.any()
     wait_idle(first.session, first.qtbot)
     first.close()
     second = opened()
     second.go_on()
-    np.testing.assert_array_equal(second.session.layers.borders(), expected)
+    np.testing.assert_array_equal(second.session.layers.borders.mask(), expected)
 
 
 def test_what_is_undone_in_a_hidden_layer_is_saved(opened):

@@ -196,13 +196,13 @@ def test_a_border_between_objects_belongs_to_its_plane(session, two_halves):
     paint(session, two_halves[1])
     show(session, 1)
     paint(session, two_halves[1])
-    session.layers.draw_borders(True)
+    session.layers.borders.turn_on(True)
     line = np.zeros((64, 80), np.uint8)
     line[:, 40] = 1
     paint(session, line)
-    assert session.layers.borders()[:, 40].all()
+    assert session.layers.borders.mask()[:, 40].all()
     show(session, 0)
-    assert session.layers.borders() is None
+    assert session.layers.borders.mask() is None
 
 
 def test_a_weight_map_is_shown_on_the_plane_of_its_labels(session, qtbot, two_halves):

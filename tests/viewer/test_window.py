@@ -192,7 +192,7 @@ def test_strokes_are_answered_when_they_end_and_a_line_parts_what_is_one(window)
 
     robot.press("Part objects")
     robot.stroke([(130, 115), (130, 200)])
-    robot.wait_until(lambda: controller.layers.borders() is not None)
+    robot.wait_until(lambda: controller.layers.borders.mask() is not None)
     line = (1, slice(129, 132), slice(120, 195))
     results = controller.layers.results
     robot.wait_until(lambda: results.probability[line].mean() < answer[line].mean())

@@ -138,7 +138,7 @@ class SegmentationController(QObject):
             self.layers.fitting_strokes(),
             seconds,
             others=others,
-            borders=self.layers.borders(),
+            borders=self.layers.borders.mask(),
         )
         inbox = self._inbox = Mailbox()
         self._training = self.lane.submit(
@@ -305,7 +305,7 @@ class SegmentationController(QObject):
             return
         if self.is_learning:
             here = AnnotatedImage(
-                self.layers.source, self.layers.fitting_strokes(), self.layers.borders()
+                self.layers.source, self.layers.fitting_strokes(), self.layers.borders.mask()
             )
             self._inbox.put((here, *self.layers.others()))
         if self.answers_at_once():

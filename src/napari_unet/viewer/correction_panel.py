@@ -32,7 +32,7 @@ class CorrectionPanel(QWidget):
             "Part objects",
             "Draw lines between objects that came out as one: they become background, weigh more, "
             "and the prediction is adapted there at once (Shift+B). Press again for the brush.",
-            session.layers.why_no_borders,
+            session.layers.borders.why_not,
         )
         self.part.setCheckable(True)
         self.part.clicked.connect(part)
@@ -67,4 +67,4 @@ class CorrectionPanel(QWidget):
 
     def refresh(self) -> None:
         """Show whether the brush parts objects."""
-        self.part.setChecked(self._layers.draws_borders)
+        self.part.setChecked(self._layers.borders.is_on)

@@ -35,7 +35,7 @@ class Corrections(QObject):
     def __init__(self, session: SegmentationController) -> None:
         super().__init__(session)
         self._session = session
-        session.layers.border_drawn.connect(self._on_border_drawn)
+        session.layers.borders.drawn.connect(self._on_border_drawn)
 
     def accept_view(self) -> None:
         """Accept the prediction of what is on screen: learning must not change it any more."""
@@ -83,7 +83,7 @@ class Corrections(QObject):
             session.layers.fitting_strokes(),
             steps=_STEPS_OF_BORDER,
             others=session.layers.others(),
-            borders=session.layers.borders(),
+            borders=session.layers.borders.mask(),
             focus=box,
         )
         session.submit(

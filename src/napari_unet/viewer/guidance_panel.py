@@ -36,7 +36,7 @@ class GuidancePanel(QWidget):
         self.next.clicked.connect(guidance.next)
         self.uncertainty = QCheckBox("Show where it is uncertain")
         self.uncertainty.setToolTip("Add a layer that is bright where two classes are as probable.")
-        self.uncertainty.toggled.connect(layers.show_uncertainty)
+        self.uncertainty.toggled.connect(self._on_uncertainty)
         self.regions = QListWidget()
         self.regions.setToolTip(
             "Regions where strokes are expected to help most, best first; click one to go there."
@@ -78,3 +78,10 @@ class GuidancePanel(QWidget):
 
     def _on_clicked(self) -> None:
         self._guidance.visit(self.regions.currentRow())
+
+    def _on_uncertainty(self, wanted: bool) -> None:
+        results = self._layers.results
+        if results is not None and wanted:
+            results.show_uncertainty()
+        elif results is not None:
+            results.remove_uncertainty()

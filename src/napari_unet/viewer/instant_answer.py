@@ -71,7 +71,7 @@ class InstantAnswer(QObject):
             visible,
             visible if visible_only else None,
             self._layers.others(),
-            self._layers.borders(),
+            self._layers.borders.mask(),
         )
         self._ticket = self._lane.submit(
             lambda stop: on_plane(plane, self._segmenter.answer_job(request, stop)),

@@ -71,8 +71,8 @@ class PaintPanel(QWidget):
         layers = self._session.layers
         if label > self._session.network.classes or layers.why_not_paint() is not None:
             return
-        if layers.draws_borders:
-            layers.draw_borders(False)
+        if layers.borders.is_on:
+            layers.borders.turn_on(False)
         layer = layers.annotations or layers.add_annotations()
         layer.selected_label = label
         layer.mode = "paint"
@@ -81,12 +81,12 @@ class PaintPanel(QWidget):
     def draw_borders(self, wanted: bool | None = None) -> None:
         """Take the brush that parts objects, or the ordinary one again; None: the other one."""
         layers = self._session.layers
-        wanted = not layers.draws_borders if wanted is None else wanted
-        if wanted and layers.why_no_borders() is None:
+        wanted = not layers.borders.is_on if wanted is None else wanted
+        if wanted and layers.borders.why_not() is None:
             self.paint_class(BACKGROUND)
             if layers.annotations is not None:
                 layers.annotations.brush_size = _BORDER_BRUSH
-        layers.draw_borders(wanted)
+        layers.borders.turn_on(wanted)
 
     def _follow_brush(self, layer: Any) -> None:
         if layer is not self._brush_layer:

@@ -11,9 +11,10 @@ from qtpy.QtCore import QTimer, Signal
 from superqt.utils import QSignalThrottler
 
 from napari_unet.engine.image import AnnotatedImage
-from napari_unet.ops.annotations import BACKGROUND, annotated_box
+from napari_unet.ops.annotations import BACKGROUND
 from napari_unet.ops.clicks import OBJECT, objects_as_strokes
 from napari_unet.ops.errors import InputError
+from napari_unet.viewer.border_strokes import BorderStrokes
 from napari_unet.viewer.layers import annotation_colormap
 from napari_unet.viewer.planes import Index, why_not_usable
 from napari_unet.viewer.session_image import SessionImage, unwrap, why_no_planes_shown
@@ -23,8 +24,6 @@ __all__ = ["MOST_CLASSES", "SessionLayers", "unwrap", "why_no_planes_shown"]
 
 # The first dab is taken in at once; those that follow within this time are taken in together.
 _STROKE_PAUSE_MS = 200
-# Pixels around a border that may come out otherwise after it was drawn.
-_AROUND_BORDER = 32
 #: As many classes as have colours that can be told apart.
 MOST_CLASSES = 9
 
@@ -41,6 +40,8 @@ class SessionLayers(SessionImage):
     ----------
     annotations
         The layer with the strokes; None if there is none.
+    borders
+        Which of the strokes part objects.
     painted
         The labels that were painted on the plane, 0 excepted.
     """
@@ -49,18 +50,15 @@ class SessionLayers(SessionImage):
     painting_paused = Signal()
     #: (str): the annotations went away; their name.
     annotations_lost = Signal(str)
-    #: (row slice, column slice): a border was drawn between objects; where.
-    border_drawn = Signal(object)
 
     def __init__(self, viewer: Any) -> None:
         super().__init__(viewer)
         self.annotations: Labels | None = None
+        self.borders = BorderStrokes(self)
         self._strokes: StrokePlanes | None = None
         self.painted: set[int] = set()
         # An image and its finished objects, which count as strokes on it.
         self._taught: tuple[Image, Labels] | None = None
-        # What was painted when a border began to be drawn; None while ordinary strokes are.
-        self._before_border: NDArray[Any] | None = None
         self._stroke_pause = QSignalThrottler(parent=self)
         self._stroke_pause.setTimeout(_STROKE_PAUSE_MS)
         self._stroke_pause.triggered.connect(self.look_at_strokes)
@@ -85,8 +83,7 @@ class SessionLayers(SessionImage):
         self.catch_up()  # with strokes on the plane that is left
 
     def _on_plane_shown(self) -> None:
-        if self.draws_borders:
-            self._before_border = self.strokes()
+        self.borders.follow_plane()
         self._look()
 
     def go_to(self, layer: Image, plane: Index = ()) -> None:
@@ -120,7 +117,7 @@ class SessionLayers(SessionImage):
             self.annotations.events.paint.disconnect(self._on_painted)
             self.annotations.events.set_data.disconnect(self._on_painted)
         self.annotations = layer
-        self._before_border = None
+        self.borders.forget()
         known = self.annotated.strokes_of(layer)
         self._strokes = None if layer is None else known or StrokePlanes(layer)
         if layer is not None:
@@ -167,41 +164,6 @@ class SessionLayers(SessionImage):
         layer.mode = "paint"
         self.set_annotations(layer)
         return layer
-
-    @property
-    def draws_borders(self) -> bool:
-        """Whether the brush parts objects."""
-        return self._before_border is not None
-
-    def draw_borders(self, wanted: bool) -> None:
-        """Let what is painted from now on part objects, or be ordinary strokes again."""
-        if wanted and self.strokes_fit():
-            self._before_border = self.strokes()
-        elif not wanted:
-            self._before_border = None
-        self.changed.emit()
-
-    def why_no_borders(self) -> str | None:
-        """Say why no border can be drawn, with the cure; None if one can."""
-        if not self.strokes_fit():
-            return "Paint a few strokes first."
-        predicted = self.results is not None and self.results.predicted is not None
-        return None if predicted else "Predict first: what came out as one is known only then."
-
-    def borders(self) -> NDArray[np.bool_] | None:
-        """Return the pixels of the image that were drawn to part objects; None without any."""
-        fit = self.strokes_fit()
-        return self.annotated.borders_of(self.annotations, self.plane) if fit else None
-
-    def _take_in_border(self) -> None:
-        now, before = self.strokes(), self._before_border
-        if now is None or before is None or now.shape != before.shape:
-            return
-        drawn = (now == BACKGROUND) & (before != BACKGROUND)
-        self._before_border = now
-        if self.annotations is not None and (box := annotated_box(drawn, _AROUND_BORDER)):
-            self.annotated.add_border(self.annotations, drawn, self.plane)
-            self.border_drawn.emit(box)
 
     def strokes(self) -> NDArray[Any] | None:
         """Return a copy of the annotations of the plane as they are now; None if none fit."""
@@ -289,13 +251,6 @@ class SessionLayers(SessionImage):
             return f"Paint a few strokes of {missing} first."
         return None
 
-    def show_uncertainty(self, shown: bool) -> None:
-        """Show or hide where the prediction is uncertain."""
-        if self.results is not None and shown:
-            self.results.show_uncertainty()
-        elif self.results is not None:
-            self.results.remove_uncertainty()
-
     def look_at_strokes(self) -> None:
         """Take in what is painted now; called by itself after strokes."""
         self._is_painting = False
@@ -308,8 +263,7 @@ class SessionLayers(SessionImage):
             known = self.annotated.annotations_of(self.image) is self.annotations
             if self.strokes_fit() and (self._strokes.look() or known):
                 self.annotated.remember(self.image, self.planes, self.plane, self._strokes)
-        if self.draws_borders:
-            self._take_in_border()
+        self.borders.take_in()
         self.painting_paused.emit()
         self.changed.emit()
 

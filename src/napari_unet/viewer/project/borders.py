@@ -30,14 +30,14 @@ class BorderRecorder:
         self._projects = projects
         # Of each project's image, what is recorded of each plane.
         self._known: dict[tuple[Any, ...], NDArray[np.bool_]] = {}
-        controller.layers.border_drawn.connect(self._on_border_drawn)
+        controller.layers.borders.drawn.connect(self._on_border_drawn)
 
     def _on_border_drawn(self, _box: Any) -> None:
         controller, project = self._projects.controller, self._projects.project
         if controller is None or project is None or not project.can_append():
             return
         layers = controller.layers
-        mask = layers.borders()
+        mask = layers.borders.mask()
         if mask is None or layers.planes is None:
             return
         key = (project.folder, *layers.plane)
