@@ -49,6 +49,7 @@ def clicker(field):
 @pytest.mark.parametrize("slow", [False, True])
 def test_clicks_are_answered_once_and_before_if_it_takes_long(clicker, monkeypatch, slow):
     monkeypatch.setattr(click_jobs, "_PATIENCE", -1.0 if slow else 1e9)
+    monkeypatch.setattr(click_jobs, "_SLOW", 1e9)
     *before, event = outline_job(clicker, ClickRequest((Click(30, 30),)))
     assert isinstance(event, ObjectOutlined)
     assert event.is_final

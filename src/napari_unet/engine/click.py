@@ -2,13 +2,14 @@
 
 The network (`napari_unet.model.click`) sees a window that is scaled so that the object has one size
 in it. How large the object is, nobody says: at the first click windows of several scales are looked
-at, and the answer with the best expected overlap is looked at again at its own scale.
+at, and what is seen in each is looked at again at its own scale; `click_choice` chooses.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -16,18 +17,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_unet.engine.click_hint import Hint, no_hint
+from napari_unet.engine.click_choice import chosen_anew, is_explained, looked_again
+from napari_unet.engine.click_glimpse import Glimpse, glimpse, likeliest_first
+from napari_unet.engine.click_hint import Hint, told_of
 from napari_unet.engine.click_learning import Adaptation, KnownObject
 from napari_unet.engine.click_looks import (
     EXTENT,
     FIRST_SIDE,
     LARGEST_ZOOM,
     NEXT_SIDE,
-    SIDE,
     Look,
     first_windows,
     is_usual,
     judge,
+    middle_of,
     most_credible,
     read,
     sides,
@@ -39,7 +42,7 @@ from napari_unet.engine.click_looks import (
 from napari_unet.engine.events import ClicksAdapted, JobEvent
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
-from napari_unet.model.click import load_click_network, window_input
+from napari_unet.model.click import load_click_network
 from napari_unet.model.unet import UNet
 from napari_unet.model.windows import DrawnMask, Pyramid
 from napari_unet.ops.clicks import (
@@ -48,7 +51,6 @@ from napari_unet.ops.clicks import (
     Outline,
     Window,
     checked_clicks,
-    click_discs,
     innermost,
     usual_extent,
 )
@@ -248,12 +250,13 @@ class Clicker:
         clicks, previous, box, usual
             As for `outline`.
         piecewise
-            Look at one window at a time, to let go first what is more urgent.
+            Look at one window at a time, the likeliest first, to let go first what is more urgent.
 
         Yields
         ------
         Outline or None
-            What the first look says, if another one follows; None after another piece of work.
+            What the first look says, if another one follows; before it, if piecewise, what single
+            windows say, as `Glimpse`. None after another piece of work.
 
         Returns
         -------
@@ -282,6 +285,10 @@ class Clicker:
     ) -> Generator[Outline | None, None, Outline]:
         shape = self.image.shape
         positive = [click for click in clicks if click.positive]
+
+        def again(window: Window, earlier: DrawnMask) -> Look:
+            return self._looks([window], clicks, earlier)[0]
+
         if previous is not None and previous.mask.any():
             earlier, start = DrawnMask(previous.mask, previous.box), previous.box
         elif box is not None:
@@ -290,14 +297,22 @@ class Clicker:
         elif not positive:
             raise InputError("no click is on the object; make a positive click first")
         else:
-            look = yield from self._first_look(clicks, positive, usual, piecewise)
-            found = read(look, clicks, shape)
-            if not look.extent:
-                return found
+            looks = yield from self._first_look(clicks, positive, usual, piecewise)
+            found = read(looks[0], clicks, shape)
+            if not looks[0].extent:
+                return replace(found, begun=clicks[0])
             yield found
-            earlier, start = DrawnMask(found.mask, found.box), found.box
+            return (yield from looked_again(again, looks, clicks, shape, usual))
         window = window_around(with_clicks(start, positive), NEXT_SIDE)
-        return read(self._looks([window], clicks, earlier)[0], clicks, shape)
+        look = again(window, earlier)
+        found = read(look, clicks, shape)
+        if previous is None or clicks[:1] != (previous.begun,):
+            return found
+        if not is_explained(look, earlier, clicks):
+            yield found
+            looks = yield from self._first_look(clicks, positive, usual, piecewise)
+            found = yield from chosen_anew(again, look, earlier, looks, clicks, shape)
+        return replace(found, begun=previous.begun)
 
     def follow(self, previous: Outline) -> Outline:
         """Outline the object whose outline on a neighbouring plane is known.
@@ -332,27 +347,25 @@ class Clicker:
         positive: Sequence[Click],
         usual: float | None,
         piecewise: bool,
-    ) -> Generator[None, None, Look]:
-        """Look at the usual scale, or at several, and take the answer that is most credible."""
-        rows, columns = zip(*((click.row, click.column) for click in positive), strict=True)
-        row, column = float(np.mean(rows)), float(np.mean(columns))
-        apart = float(max(np.ptp(rows), np.ptp(columns)))
+    ) -> Generator[Glimpse | None, None, list[Look]]:
+        """Look at the usual scale, or at several; the most credible answer comes first."""
+        row, column, apart = middle_of(positive)
         if usual is not None and apart < usual:
             known = Window(row, column, min(EXTENT / usual, LARGEST_ZOOM), FIRST_SIDE)
             [look] = self._first_looks([known], clicks)
             if is_usual(look, self.image.shape, usual):
-                return look
-            yield
+                return [look]
+            yield glimpse(look, clicks, self.image.shape) if piecewise else None
         windows = first_windows(row, column, self.image.shape, apart)
-        for piece in windows if piecewise else ():
-            self._first_looks([piece], clicks)
-            yield
+        for piece in likeliest_first(windows)[:-1] if piecewise else ():
+            yield glimpse(self._first_looks([piece], clicks)[0], clicks, self.image.shape)
         looks = self._first_looks(windows, clicks)
         found = most_credible(looks, usual)
         while found is looks[-1] and (window := wider(found, self.image.shape)) is not None:
-            looks = self._first_looks([window], clicks)
-            found = looks[0] if looks[0].extent else found
-        return found
+            yield None
+            looks += self._first_looks([window], clicks)
+            found = looks[-1] if looks[-1].extent else found
+        return [found, *(look for look in looks if look is not found)]
 
     def _first_looks(self, windows: Sequence[Window], clicks: tuple[Click, ...]) -> list[Look]:
         """Look at windows, each of them once as long as the clicks are the same."""
@@ -372,7 +385,11 @@ class Clicker:
         earlier: DrawnMask | None = None,
     ) -> list[Look]:
         halo = self.network.config.halo
-        inputs = [self._input(window.enlarged(halo), clicks, earlier, halo) for window in windows]
+        hint = self._hint if earlier is None else None
+        inputs = [
+            told_of(self.pyramid, hint, window.enlarged(halo), clicks, earlier, halo)
+            for window in windows
+        ]
         batch = torch.stack(inputs)
         if batch.shape not in self._runs:
             self._runs[batch.shape] = self._plan.for_prediction(self.network)
@@ -382,18 +399,3 @@ class Clicker:
             judge(window, answer, prompt)
             for window, answer, prompt in zip(windows, answers, prompts, strict=True)
         ]
-
-    def _input(
-        self,
-        window: Window,
-        clicks: Sequence[Click],
-        earlier: DrawnMask | None,
-        margin: int,
-    ) -> Tensor:
-        before = torch.zeros(window.side, window.side) if earlier is None else earlier.cut(window)
-        known = self._hint if earlier is None else None
-        hint = no_hint(window) if known is None else known.cut(window, clicks)
-        discs = torch.from_numpy(click_discs(clicks, window))
-        # Whatever is asked for, contrast is that of a window of the side that was trained with.
-        around = margin - (SIDE - (window.side - 2 * margin)) // 2
-        return window_input(self.pyramid.cut(window), discs, before, hint, around)

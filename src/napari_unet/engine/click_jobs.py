@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.click import Clicker
+from napari_unet.engine.click_glimpse import Glimpse
 from napari_unet.engine.events import (
     JobEvent,
     ObjectOutlined,
@@ -48,9 +49,11 @@ _SIZE_FACTOR: Final = 2.5
 _EXPECTED: Final = 0.6
 # Of a proposal, that much at most may be taken by other objects already.
 _MOST_TAKEN: Final = 0.3
-# Seconds after which what is seen at first is shown. If it is seen sooner, the answer is there in a
-# hundredth of a second, and drawing twice would only hold it up.
+# Seconds after which what the first look says is shown, if nothing was before. If it says so
+# sooner, the answer is there in a moment, and drawing twice would only hold it up.
 _PATIENCE: Final = 0.1
+# Seconds that a window takes if what it says is worth drawing: all of them take five times as long.
+_SLOW: Final = 0.015
 # Places that are looked at in one go, so that clicks of the user are not held up.
 _PLACES_AT_ONCE: Final = 4
 
@@ -92,27 +95,38 @@ def outline_job(clicker: Clicker, request: ClickRequest) -> Iterator[JobEvent]:
     ObjectOutlined
         The answer; before it what is seen at first, where the answer takes its time.
     """
-    outlines = clicker.outlines(request.clicks, request.previous, request.box, request.usual)
+    outlines = clicker.outlines(
+        request.clicks, request.previous, request.box, request.usual, piecewise=True
+    )
     yield ObjectOutlined((yield from _seen_at_first(outlines)))
 
 
 def _seen_at_first(
     outlines: Generator[Outline | None, None, Outline],
 ) -> Generator[JobEvent, None, Outline]:
-    """Tell what is seen at first if that took long: the answer will take its time, too."""
-    began = time.perf_counter()
+    """Tell what one window says, or the first look, if that took long: the answer will, too."""
+    glimpse: Glimpse | None = None
+    shown, told = False, time.perf_counter()
     while True:
+        began = time.perf_counter()
         try:
             seen = next(outlines)
         except StopIteration as end:
             answer: Outline = end.value
             return answer
-        if seen is not None and time.perf_counter() - began > _PATIENCE:
-            yield ObjectOutlined(seen, is_final=False)
+        now = time.perf_counter()
+        if isinstance(seen, Glimpse) or seen is None:
+            glimpse = glimpse or seen
+            tells = None if shown or now - began < _SLOW else glimpse
+        else:
+            tells = seen if now - told > _PATIENCE else None
+        if tells is not None:
+            shown, told = True, now
+            yield ObjectOutlined(tells, is_final=False)
 
 
 def look_ahead_job(
-    clicker: Clicker, request: ClickRequest, stop: threading.Event, *, piecewise: bool = True
+    clicker: Clicker, request: ClickRequest, stop: threading.Event
 ) -> Iterator[JobEvent]:
     """Look at what may be clicked on: if it is, the answer is there.
 
@@ -123,10 +137,7 @@ def look_ahead_job(
     request
         What would be asked.
     stop
-        Checked after every piece of work.
-    piecewise
-        Whether a piece is one window, so that clicks need not wait for all of them; together they
-        take less.
+        Checked after every piece of work, which is one window.
 
     Yields
     ------
@@ -135,7 +146,7 @@ def look_ahead_job(
     """
     with suppress(InputError):  # whoever clicks is told
         for _ in clicker.outlines(
-            request.clicks, request.previous, request.box, request.usual, piecewise=piecewise
+            request.clicks, request.previous, request.box, request.usual, piecewise=True
         ):
             if stop.is_set():
                 return

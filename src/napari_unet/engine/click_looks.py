@@ -165,11 +165,22 @@ def _belief(look: Look, usual: float | None) -> float:
     extent = look.extent
     if not extent:
         return 0.0
-    belief = float(look.overlap**_OVERLAP_POWER)
-    if usual is not None:
-        ratio = extent / look.window.zoom / usual
-        belief *= math.exp(-0.5 * (math.log(ratio) / _USUAL_WIDTH) ** 2)
-    return belief
+    return float(look.overlap**_OVERLAP_POWER) * usual_belief(extent / look.window.zoom, usual)
+
+
+def usual_belief(extent: float, usual: float | None) -> float:
+    """Return how much to believe in an object of that larger side, in (0, 1].
+
+    Parameters
+    ----------
+    extent
+        Pixels of the image.
+    usual
+        The usual larger side of objects of the image; None if it is not known.
+    """
+    if usual is None or not extent:
+        return 1.0
+    return math.exp(-0.5 * (math.log(extent / usual) / _USUAL_WIDTH) ** 2)
 
 
 def _common_share(finer: Look, coarser: Look) -> float:
@@ -290,6 +301,13 @@ def first_windows(
         if apart * zoom < FIRST_SIDE * 0.9 and FIRST_SIDE / zoom <= 2 * (max(shape) + SIDE)
     ]
     return windows or [Window(row, column, SIDE * 0.7 / apart, SIDE)]
+
+
+def middle_of(clicks: Iterable[Click]) -> tuple[float, float, float]:
+    """Return the mean row and column of clicks, and how far they are apart along an axis."""
+    rows, columns = zip(*((click.row, click.column) for click in clicks), strict=True)
+    apart = float(max(np.ptp(rows), np.ptp(columns)))
+    return float(np.mean(rows)), float(np.mean(columns)), apart
 
 
 def window_around(box: Box, side: int = SIDE) -> Window:

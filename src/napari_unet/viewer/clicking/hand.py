@@ -236,6 +236,7 @@ class ObjectInHand(QObject):
         if not event.is_final:
             self._seen = self._asked[ticket][0], event.outline
             self._show_outline()
+            self._later.start(_PATIENCE)  # the outline tells that the click was heard
             return
         index, count = self._asked.pop(ticket)
         self._seen = None
@@ -250,7 +251,10 @@ class ObjectInHand(QObject):
             self.commit()
 
     def _on_finished(self, ticket: JobTicket) -> None:
-        self._asked.pop(ticket, None)
+        if self._asked.pop(ticket, None) is not None and not self._asked:
+            # It was stopped before it was answered.
+            self._seen, self._finishing = None, False
+            self.show()
 
     def _on_failed(self, ticket: JobTicket, _error: Exception) -> None:
         if ticket in self._asked:
@@ -274,9 +278,10 @@ class ObjectInHand(QObject):
             return
         state = self._state_on(index)
         outline = None if state is None else state.outline
-        if self._seen is not None and self._seen[0] == index:
+        is_final = self._seen is None or self._seen[0] != index
+        if self._seen is not None and not is_final:
             outline = self._seen[1]
-        preview.show_outline(index or (), outline)
+        preview.show_outline(index or (), outline, is_final=is_final)
 
     def _state_on(self, index: Index | None) -> PlaneState | None:
         if self.current is None or index is None:

@@ -51,6 +51,8 @@ class LookAhead(QObject):
         self._rest.setSingleShot(True)
         self._rest.timeout.connect(self._on_rested)
         scene.image_leaving.connect(self.give_up)
+        # The click goes on with what was seen, and tells of it.
+        hand.asked.connect(self.give_up)
 
     def point(self, index: Index, at: Place) -> None:
         """Take it that the pointer moved there."""
@@ -65,7 +67,7 @@ class LookAhead(QObject):
         self._rest.stop()
         click = Click(*at, positive)
         if click != self._looked_at:
-            self._look(index, click, piecewise=False)
+            self._look(index, click)
 
     def give_up(self) -> None:
         """Look no further."""
@@ -78,18 +80,16 @@ class LookAhead(QObject):
     def _on_rested(self) -> None:
         if self._under is not None:
             index, at = self._under
-            self._look(index, Click(*at), piecewise=True)
+            self._look(index, Click(*at))
 
-    def _look(self, index: Index, click: Click, *, piecewise: bool) -> None:
+    def _look(self, index: Index, click: Click) -> None:
         planes, clickers = self._scene.planes, self._clickers
         request = self._hand.expected(index, click)
         if planes is None or request is None or self._scene.why_not_click() is not None:
             return
         self._looked_at = click
         self._ticket = self._lane.submit(
-            lambda stop: look_ahead_job(
-                clickers.of(planes, index), request, stop, piecewise=piecewise
-            ),
+            lambda stop: look_ahead_job(clickers.of(planes, index), request, stop),
             name="Looking ahead",
             priority=Priority.CLICK,
             replaces="ahead",

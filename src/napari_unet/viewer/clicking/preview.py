@@ -26,6 +26,9 @@ _PROPOSED: Final = "#CC79A7"
 _CLICK_SIZE: Final = 11
 # An outline of two pixels would fill smaller objects.
 _LARGE_EXTENT: Final = 40
+# What is in the layer of the outline. Another colour costs nothing, another opacity a picture of
+# the layer for napari's list.
+_FINAL, _PROVISIONAL = 1, 2
 
 
 class Preview:
@@ -52,19 +55,25 @@ class Preview:
         self._need("outline", self._outline_layer, index, (slice(0, 1), slice(0, 1)))
         self._need("clicks", _clicks_layer, index, (slice(0, 0), slice(0, 0)))
 
-    def show_outline(self, index: Index, outline: Outline | None) -> None:
-        """Show the outline of an object on a plane; None shows none."""
+    def show_outline(self, index: Index, outline: Outline | None, *, is_final: bool = True) -> None:
+        """Show the outline of an object on a plane, paler if it is not final; None shows none."""
         layer = self._layers.get("outline")
-        if self._is_shown("outline", (index, outline)):
+        if self._is_shown("outline", (index, outline, is_final)):
             return
         if outline is None:
             if layer is not None:
                 layer.data = np.zeros((1, 1), np.uint8)
             return
         layer = self._need("outline", self._outline_layer, index, outline.box)
-        with layer._block_refresh():  # each of these would draw the layer anew
-            layer.data = outline.mask.astype(np.uint8)
-            layer.contour = 2 if outline.extent >= _LARGE_EXTENT else 1
+        contour = 2 if outline.extent >= _LARGE_EXTENT else 1
+        events = layer.events
+        # Each of these would draw the layer anew. Told of other data, napari would also build and
+        # link the layer's shaders again, which takes as long as to draw; where it lies, napari asks
+        # when it is shown.
+        with layer._block_refresh(), events.data.blocker(), events.translate.blocker():
+            layer.data = outline.mask * np.uint8(_FINAL if is_final else _PROVISIONAL)
+            if layer.contour != contour:
+                layer.contour = contour
             self._place(layer, index, outline.box)
         _show(layer)
 
@@ -124,7 +133,12 @@ class Preview:
         self._layers.clear()
 
     def _marks(self, name: str, colour: str, data: NDArray[np.uint8]) -> Labels:
-        colours: dict[int | None, Any] = {None: "transparent", 0: "transparent", 1: colour}
+        colours: dict[int | None, Any] = {
+            None: "transparent",
+            0: "transparent",
+            _FINAL: colour,
+            _PROVISIONAL: f"{colour}80",  # half as strong
+        }
         layer = Labels(
             data, name=name, opacity=1.0, colormap=DirectLabelColormap(color_dict=colours)
         )
@@ -180,6 +194,6 @@ def _clicks_layer() -> Points:
 def _show(layer: Layer) -> None:
     """Draw a layer anew. It is left visible when it is emptied: to hide it lays out all layers."""
     if layer.visible:
-        layer.refresh()
+        layer.refresh(thumbnail=False)
     else:
         layer.visible = True
