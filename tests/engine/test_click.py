@@ -308,8 +308,10 @@ def test_objects_of_the_usual_size_need_no_search_for_their_scale(windows_looked
     assert overlap(mask_of(found, image), alike[3]) > 0.8
     windows_looked_at.clear()
     found = eye.outline([((200, 200), True)])
-    assert len(windows_looked_at) == 3
-    assert windows_looked_at[1] > 3
+    usual, search, *again = windows_looked_at
+    assert usual == 1
+    assert search > 3
+    assert 1 <= len(again) <= search  # each object that was seen is looked at once more
     assert overlap(mask_of(found, image), large) > 0.8
 
 

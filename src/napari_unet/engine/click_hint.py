@@ -1,8 +1,8 @@
-"""What another network says of an image, as the click network is told of it."""
+"""What the click network is told of a window: image, clicks, and what another network says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,12 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_unet.model.windows import Pyramid
-from napari_unet.ops.clicks import Click, Window
+from napari_unet.engine.click_looks import SIDE
+from napari_unet.model.click import window_input
+from napari_unet.model.windows import DrawnMask, Pyramid
+from napari_unet.ops.clicks import Click, Window, click_discs
 
 # What is less probable than this where an object was clicked on is wrong there, and would take the
-# object away.
-_DENIED: Final = 0.3
+# object away; with a brighter speck under the click, all but the speck.
+_DENIED: Final = 0.5
 
 
 def no_hint(window: Window) -> Tensor:
@@ -49,3 +51,36 @@ class Hint:
         if any(float(self._pyramid.cut(place)) < _DENIED for place in places):
             return no_hint(window)
         return self._pyramid.cut(window)[0]
+
+
+def told_of(
+    pyramid: Pyramid,
+    hint: Hint | None,
+    window: Window,
+    clicks: Sequence[Click],
+    earlier: DrawnMask | None,
+    margin: int,
+) -> Tensor:
+    """Return what the network is told of a window, shape (channels, side, side).
+
+    Parameters
+    ----------
+    pyramid
+        The image.
+    hint
+        What another network says; None if nothing is known.
+    window
+        The window.
+    clicks
+        All of the object.
+    earlier
+        The answer before; None if there is none.
+    margin
+        Pixels on each side of the window that only give context.
+    """
+    before = torch.zeros(window.side, window.side) if earlier is None else earlier.cut(window)
+    known = no_hint(window) if hint is None else hint.cut(window, clicks)
+    discs = torch.from_numpy(click_discs(clicks, window))
+    # Whatever is asked for, contrast is that of a window of the side that was trained with.
+    around = margin - (SIDE - (window.side - 2 * margin)) // 2
+    return window_input(pyramid.cut(window), discs, before, known, around)

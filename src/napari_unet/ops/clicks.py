@@ -112,11 +112,14 @@ class Outline:
         Shape of `box`: where it is.
     overlap
         The intersection over union with the truth that the network expects, in [0, 1].
+    begun
+        The click that it was begun with; None if it was begun with something else.
     """
 
     box: Box
     mask: Mask
     overlap: float = 1.0
+    begun: Click | None = None
 
     @classmethod
     def of_mask(cls, mask: Mask) -> Outline | None:
