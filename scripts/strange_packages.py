@@ -70,8 +70,19 @@ def package_files(
     onnx = mean_filter_onnx() if weights is None else weights
     image = np.random.default_rng(0).random((1, 1, SIDE, SIDE), np.float32)
     answer = mean_filter(image[0, 0])[None, None].astype(np.float32)
+    values = {**_description(onnx), **(changes or {})}
+    return {
+        "bioimageio.yaml": yaml.safe_dump(values).encode(),
+        "weights.onnx": onnx,
+        "test_input.npy": npy(image),
+        "test_output.npy": npy(answer),
+    }
+
+
+def _description(onnx: bytes) -> dict[str, Any]:
+    """Return the description of the mean filter in a file of ONNX."""
     size = {"min": 8, "step": 4}
-    values: dict[str, Any] = {
+    return {
         "format_version": "0.5.4",
         "type": "model",
         "name": "mean filter",
@@ -108,13 +119,6 @@ def package_files(
             }
         ],
         "weights": {"onnx": {"source": "weights.onnx", "sha256": hashlib.sha256(onnx).hexdigest()}},
-    }
-    values.update(changes or {})
-    return {
-        "bioimageio.yaml": yaml.safe_dump(values).encode(),
-        "weights.onnx": onnx,
-        "test_input.npy": npy(image),
-        "test_output.npy": npy(answer),
     }
 
 
