@@ -10,17 +10,17 @@ from __future__ import annotations
 import atexit
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_unet.engine.errors import JobFailed, UNetError
 from napari_unet.engine.events import JobEvent
 from napari_unet.engine.memory import give_back
 from napari_unet.ops.errors import InputError
+from napari_unet.viewer.in_turn import InTurn
 
 MakeJob = Callable[[threading.Event], Iterator[JobEvent]]
 
@@ -102,8 +102,7 @@ class JobLane(QObject):
         self._closed_up_to = 0
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._untold: deque[Callable[[], None]] = deque()
-        self._is_telling = False
+        self._telling = InTurn(self)
         queued = Qt.ConnectionType.QueuedConnection
         self._reported.connect(self._on_reported, queued)
         self._ended.connect(self._on_ended, queued)
@@ -227,30 +226,10 @@ class JobLane(QObject):
         job.stop.set()
 
     def _on_reported(self, job: _Job, event: JobEvent) -> None:
-        self._tell(lambda: self._tell_event(job, event))
+        self._telling.call(lambda: self._tell_event(job, event))
 
     def _on_ended(self, job: _Job, error: Exception | None) -> None:
-        self._tell(lambda: self._tell_end(job, error))
-
-    def _tell(self, what: Callable[[], None]) -> None:
-        """Tell one thing after the other, even if who is told lets Qt handle events meanwhile.
-
-        napari's progress bars do: without this every event would be told within the one before.
-        """
-        self._untold.append(what)
-        if self._is_telling:
-            return
-        self._is_telling = True
-        try:
-            while self._untold:
-                self._untold.popleft()()
-        finally:
-            self._is_telling = False
-            if self._untold:  # somebody who was told raised an error; the others are told after it
-                QTimer.singleShot(0, self._tell_rest)
-
-    def _tell_rest(self) -> None:
-        self._tell(lambda: None)
+        self._telling.call(lambda: self._tell_end(job, error))
 
     def _tell_event(self, job: _Job, event: JobEvent) -> None:
         # Queued signals outlive the wish to hear them, so it is asked here, not in the thread.
