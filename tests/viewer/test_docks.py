@@ -122,6 +122,17 @@ def test_docks_can_be_opened_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("chosen", [None, "64"])
+def test_what_torch_compiles_for_many_sizes_is_bounded_unless_the_user_chose(chosen, monkeypatch):
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.delenv(name, raising=False)
+    if chosen is not None:
+        monkeypatch.setenv(name, chosen)
+    code = f"import os, napari_unet.viewer; print(os.environ['{name}'])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == (chosen or "512")
+
+
 class Counted(Form):
     """A dock that counts how often it shows the session anew."""
 
