@@ -49,10 +49,11 @@ _SIZE_FACTOR: Final = 2.5
 _EXPECTED: Final = 0.6
 # Of a proposal, that much at most may be taken by other objects already.
 _MOST_TAKEN: Final = 0.3
-# Seconds after which what the first look says is shown, if nothing was before. If it says so
-# sooner, the answer is there in a moment, and drawing twice would only hold it up.
+# Seconds after which what the first look says is shown, or after what was shown before it. If it
+# says so sooner, the answer is there in a moment, and drawing twice would only hold it up.
 _PATIENCE: Final = 0.1
-# Seconds that a window takes if what it says is worth drawing: all of them take five times as long.
+# Seconds that a window takes if what it says is worth drawing: all of them take five times as long
+# at least. Where they take less, the answer is there almost as soon.
 _SLOW: Final = 0.015
 # Places that are looked at in one go, so that clicks of the user are not held up.
 _PLACES_AT_ONCE: Final = 4
@@ -115,11 +116,13 @@ def _seen_at_first(
             answer: Outline = end.value
             return answer
         now = time.perf_counter()
-        if isinstance(seen, Glimpse) or seen is None:
+        if isinstance(seen, Glimpse):
             glimpse = glimpse or seen
-            tells = None if shown or now - began < _SLOW else glimpse
-        else:
+        tells: Outline | None = None
+        if seen is not None and not isinstance(seen, Glimpse):
             tells = seen if now - told > _PATIENCE else None
+        elif not shown and now - began > _SLOW:
+            tells = glimpse
         if tells is not None:
             shown, told = True, now
             yield ObjectOutlined(tells, is_final=False)
