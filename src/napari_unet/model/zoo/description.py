@@ -190,14 +190,7 @@ def parse_description(values: Mapping[str, Any], folder: str = "") -> Descriptio
     InputError
         If it is not one of a model that this program can run.
     """
-    version = text(values.get("format_version"), "format_version")
-    if not version.startswith(("0.4", "0.5")):
-        raise InputError(
-            f"the package is in format {version[:20]!r}, and 0.4 and 0.5 are read; "
-            "choose a newer copy of the model"
-        )
-    if text(values.get("type", "model"), "type") != "model":
-        raise InputError(f"the package holds a {text(values['type'], 'type')[:40]}, no model")
+    _check_is_model(values)
     given = _one_input(values)
     outputs = [table(o, "an output") for o in items(values.get("outputs"), "outputs")]
     if not outputs:
@@ -232,6 +225,18 @@ def parse_description(values: Mapping[str, Any], folder: str = "") -> Descriptio
         are_classes=own.get("answers") == "classes",
         folder=folder,
     )
+
+
+def _check_is_model(values: Mapping[str, Any]) -> None:
+    """Refuse what is in another format, or describes something else."""
+    version = text(values.get("format_version"), "format_version")
+    if not version.startswith(("0.4", "0.5")):
+        raise InputError(
+            f"the package is in format {version[:20]!r}, and 0.4 and 0.5 are read; "
+            "choose a newer copy of the model"
+        )
+    if text(values.get("type", "model"), "type") != "model":
+        raise InputError(f"the package holds a {text(values['type'], 'type')[:40]}, no model")
 
 
 def _one_input(values: Mapping[str, Any]) -> Mapping[str, Any]:
