@@ -80,7 +80,7 @@ def session(qapp, model_viewer, segmenter, two_halves):
 def notices(monkeypatch):
     """What the user was told, as (severity, text)."""
     told = []
-    modules = ("controller", "reports")
+    modules = ("controller", "lost_layers", "reports")
     for severity in ("info", "warning", "error"):
         for module in modules:
             monkeypatch.setattr(

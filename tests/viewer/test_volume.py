@@ -341,7 +341,7 @@ def test_a_model_of_one_channel_takes_a_colour(session, qtbot, tmp_path):
     session.layers.set_image(layer)
     load(session, qtbot, path)
     assert "Choose the channel under Channels" in session.why_not(Action.PREDICT)
-    red, green, _ = session.layers.channel_candidates()
+    red, green, _ = session.layers.channels.candidates(session.layers.planes)
     assert (red.name, green.name) == ("stain, red", "stain, green")
     session.layers.choose_channels(ChannelChoice(None, (green,)))
     everything = run(session, qtbot)

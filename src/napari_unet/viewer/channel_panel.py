@@ -64,7 +64,7 @@ class ChannelPanel(QWidget):
         if plain:
             return
         self._show_axes()
-        self._candidates = layers.channel_candidates()
+        self._candidates = layers.channels.candidates(planes)
         self._make_fields(kind)
         chosen = planes.channels if len(planes.channels) == kind.channels else ()
         names = [channel.name for channel in self._candidates]

@@ -29,6 +29,7 @@ from napari_unet.viewer.guidance import Guidance
 from napari_unet.viewer.instant_answer import InstantAnswer
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.live_preview import LivePreview
+from napari_unet.viewer.lost_layers import LostLayers
 from napari_unet.viewer.prediction_jobs import plane_prediction, stack_prediction
 from napari_unet.viewer.reports import JobReports, as_sentence
 from napari_unet.viewer.session_layers import SessionLayers, unwrap
@@ -84,7 +85,7 @@ class SegmentationController(QObject):
         self.status = JobStatus()
         self.history = TrainingHistory()
         self.layers = SessionLayers(unwrap(viewer))
-        self.layers.takes = lambda: self.segmenter.takes
+        self.layers.channels.takes = lambda: self.segmenter.takes
         self.guidance = Guidance(unwrap(viewer), self.lane, self.layers)
         self.corrections = Corrections(self)
         self.weights = WeightPreview(weakref.proxy(unwrap(viewer)), self.lane)
@@ -99,9 +100,7 @@ class SegmentationController(QObject):
         self.layers.changed.connect(self.changed)
         self.layers.painting_paused.connect(self._on_strokes_painted)
         self.layers.image_chosen.connect(self.show_answer)
-        self.layers.image_lost.connect(self._on_image_lost)
-        self.layers.image_replaced.connect(self._on_image_replaced)
-        self.layers.annotations_lost.connect(self._on_annotations_lost)
+        self._losses = LostLayers(self)
         self.lane.event.connect(self._on_event)
         self.lane.finished.connect(self._on_finished)
         self.lane.failed.connect(self._on_failed)
@@ -329,21 +328,6 @@ class SegmentationController(QObject):
         elif self.segmenter.is_fine_tuned and self.why_not(Action.PREDICT) is None:
             if (kind := self.segmenter.takes) is not None and kind.ndim == 2:  # stacks take long
                 self.predict()
-
-    def _on_image_replaced(self) -> None:
-        if self.lane.is_busy():
-            show_warning("The image was changed, so the job on it was stopped.")
-
-    def _on_image_lost(self, name: str) -> None:
-        if self.lane.is_busy():
-            show_warning(f"'{name}' was removed, so the job on it was stopped.")
-
-    def _on_annotations_lost(self, name: str) -> None:
-        if self.is_learning:
-            show_warning(
-                f"'{name}' was removed; learning goes on with the strokes it had. "
-                "Press Stop to end it."
-            )
 
 
 _sessions: weakref.WeakKeyDictionary[Any, SegmentationController] = weakref.WeakKeyDictionary()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Image
@@ -11,10 +10,11 @@ from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import QSignalDebouncer
 
-from napari_unet.engine.image import ImageKind, SourceImage
+from napari_unet.engine.image import SourceImage
 from napari_unet.ops.tiling import Box
 from napari_unet.viewer.annotated_layers import AnnotatedLayers
-from napari_unet.viewer.channels import Channel, ChannelChoice, candidates, usual_choice
+from napari_unet.viewer.channel_choices import ChannelChoices
+from napari_unet.viewer.channels import ChannelChoice
 from napari_unet.viewer.channels_last import bring_channels_first, has_channels_last
 from napari_unet.viewer.layers import describe_image, result_role
 from napari_unet.viewer.model_fit import why_unfitting
@@ -47,8 +47,8 @@ class SessionImage(QObject):
         The result layers of the image.
     annotated
         All images that were painted on.
-    takes
-        Returns what the session's network takes; None as long as it takes whatever comes.
+    channels
+        What the network is shown of each image.
     """
 
     #: The image will be another one, or none: jobs on it must end now.
@@ -73,9 +73,7 @@ class SessionImage(QObject):
         self.source: SourceImage | None = None
         self.results: ResultLayers | None = None
         self.annotated = AnnotatedLayers(viewer)
-        self.takes: Callable[[], ImageKind | None] = lambda: None
-        # What the user chose to show a model of an image, in place of the usual.
-        self._choices: dict[Image, ChannelChoice] = {}
+        self.channels = ChannelChoices(viewer)
         self._plane_pause = QSignalDebouncer(parent=self)
         self._plane_pause.setTimeout(_PLANE_PAUSE_MS)
         self._plane_pause.triggered.connect(self._on_plane_settled)
@@ -117,7 +115,7 @@ class SessionImage(QObject):
             self.image_chosen.emit()
 
     def _take_planes(self, layer: Image) -> None:
-        known, choice = self.annotated.planes_of(layer), self._choice(layer)
+        known, choice = self.annotated.planes_of(layer), self.channels.of(layer)
         fits = known is not None and known.choice == choice
         self.planes = known if fits else planes_of(layer, choice)
 
@@ -147,10 +145,7 @@ class SessionImage(QObject):
 
     def _on_layer_removed(self, event: Any) -> None:
         layer, name = event.value, str(event.value.name)
-        self._choices.pop(layer, None)
-        for image, choice in list(self._choices.items()):
-            if any(channel.layer is layer for channel in choice.chosen):
-                del self._choices[image]
+        self.channels.forget(layer)
         if layer is self.image:
             self.image_lost.emit(name)
             self.set_image(None)
@@ -163,37 +158,18 @@ class SessionImage(QObject):
 
     # ------------------------------------------------------------------ channels
 
-    def _images(self) -> list[Image]:
-        viewer = self._viewer()
-        layers = [] if viewer is None else viewer.layers
-        return [each for each in layers if isinstance(each, Image) and result_role(each) is None]
-
-    def _choice(self, layer: Image) -> ChannelChoice:
-        kind = self.takes()
-        if kind is not None and (chosen := self._choices.get(layer)) is not None:
-            return chosen
-        return usual_choice(layer, kind, self._images())
-
-    def channel_candidates(self) -> tuple[Channel, ...]:
-        """Return everything that can be a channel beside the pixels of the image."""
-        if self.image is None or self.planes is None:
-            return ()
-        return candidates(self.image, self.planes.choice, self._images())
-
     def choose_channels(self, choice: ChannelChoice | None) -> None:
         """Show a model these channels with the image; None for the usual ones."""
         if self.image is not None:
-            self._choices.pop(self.image, None)
-            if choice is not None:
-                self._choices[self.image] = choice
+            self.channels.choose(self.image, choice)
             self.refit()
 
     def refit(self) -> None:
         """See to it that the image has the channels that the network takes, if it can have them."""
         if self.image is None or self.planes is None:
             return
-        if self._still_fits(self.planes) or self._choice(self.image) == self.planes.choice:
-            if self.takes() is not None:
+        if self.channels.may_stay(self.planes):
+            if self.channels.takes() is not None:
                 self.changed.emit()
             return
         shape, viewer = self.planes.layer_shape, self._viewer()
@@ -209,23 +185,12 @@ class SessionImage(QObject):
         self._on_refitted()
         self.changed.emit()
 
-    def _still_fits(self, planes: ImagePlanes) -> bool:
-        """Whether the channels at hand are still there, and as many as are wanted."""
-        kind, images = self.takes(), self._images()
-        chosen = self._choices.get(planes.layer, planes.choice)
-        return (
-            kind is not None
-            and chosen == planes.choice
-            and len(chosen.chosen) == kind.channels
-            and all(channel.layer in images for channel in chosen.chosen)
-        )
-
     def why_unfitting(self) -> str | None:
         """Say why the network does not take the image, with the cure; None if it does."""
-        kind = self.takes()
+        kind = self.channels.takes()
         if kind is None or self.planes is None:
             return None
-        return why_unfitting(kind, self.planes, len(self.channel_candidates()))
+        return why_unfitting(kind, self.planes, len(self.channels.candidates(self.planes)))
 
     # ------------------------------------------------------------------ planes
 
