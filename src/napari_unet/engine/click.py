@@ -2,7 +2,7 @@
 
 The network (`napari_unet.model.click`) sees a window that is scaled so that the object has one size
 in it. How large the object is, nobody says: at the first click windows of several scales are looked
-at, and what is seen in each is looked at again at its own scale; `click_choice` chooses.
+at, and what is seen in each is looked at again at its own scale, see `click_choice`.
 """
 
 from __future__ import annotations
@@ -255,8 +255,8 @@ class Clicker:
         Yields
         ------
         Outline or None
-            What the first look says, if another one follows; before it, if piecewise, what single
-            windows say, as `Glimpse`. None after another piece of work.
+            What the first look says, if another one follows; what single windows say before it, if
+            piecewise, or to later clicks, as `Glimpse`. None after another piece of work.
 
         Returns
         -------
@@ -283,8 +283,7 @@ class Clicker:
         usual: float | None,
         piecewise: bool,
     ) -> Generator[Outline | None, None, Outline]:
-        shape = self.image.shape
-        positive = [click for click in clicks if click.positive]
+        shape, positive = self.image.shape, [click for click in clicks if click.positive]
 
         def again(window: Window, earlier: DrawnMask) -> Look:
             return self._looks([window], clicks, earlier)[0]
@@ -300,16 +299,16 @@ class Clicker:
             looks = yield from self._first_look(clicks, positive, usual, piecewise)
             found = read(looks[0], clicks, shape)
             if not looks[0].extent:
-                return replace(found, begun=clicks[0])
+                return replace(found, begun=positive[0])
             yield found
             return (yield from looked_again(again, looks, clicks, shape, usual))
         window = window_around(with_clicks(start, positive), NEXT_SIDE)
         look = again(window, earlier)
         found = read(look, clicks, shape)
-        if previous is None or clicks[:1] != (previous.begun,):
+        if previous is None or positive[:1] != [previous.begun]:  # begun with no click
             return found
         if not is_explained(look, earlier, clicks):
-            yield found
+            yield Glimpse(found.box, found.mask, found.overlap)
             looks = yield from self._first_look(clicks, positive, usual, piecewise)
             found = yield from chosen_anew(again, look, earlier, looks, clicks, shape)
         return replace(found, begun=previous.begun)

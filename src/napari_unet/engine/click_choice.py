@@ -63,7 +63,7 @@ def looked_again(
     looks
         The first look; an object is seen in one of them at least.
     clicks
-        All of the object.
+        All of the object; one at least is on it.
     shape
         Of the image.
     usual
@@ -89,7 +89,7 @@ def looked_again(
             answers.append((_first_score(again, answer.shares(earlier), clicks, usual), answer))
             yield
     _, best = max(answers, key=lambda scored: scored[0])
-    return replace(best, begun=clicks[0])
+    return replace(best, begun=_first(clicks))
 
 
 def chosen_anew(
@@ -113,7 +113,7 @@ def chosen_anew(
     looks
         What is seen with all clicks, but without the answer before.
     clicks
-        All of the object.
+        All of the object; one at least is on it.
     shape
         Of the image.
 
@@ -143,7 +143,7 @@ def _again(looking: Looking, earlier: Outline, clicks: Sequence[Click]) -> Look:
 
 
 def _first_score(again: Look, shared: float, clicks: Sequence[Click], usual: float | None) -> float:
-    middle = min(depth_at(again.mask, again.window, clicks[0]), _DEEP) + _LEAST
+    middle = min(depth_at(again.mask, again.window, _first(clicks)), _DEEP) + _LEAST
     score = again.overlap * (shared + _LEAST) * middle**_MIDDLE_POWER
     return float(score * usual_belief(again.extent / again.window.zoom, usual))
 
@@ -161,14 +161,14 @@ def is_explained(look: Look, previous: DrawnMask, clicks: Sequence[Click]) -> bo
         All of the object.
     """
     deep, share = change_at(look, previous, clicks[-1])
-    middle = depth_at(look.mask, look.window, clicks[0])
+    middle = depth_at(look.mask, look.window, _first(clicks))
     return deep * math.sqrt(share) > _EXPLAINED and middle > _EXPLAINED
 
 
 def later_score(look: Look, previous: DrawnMask, clicks: Sequence[Click]) -> float:
     """Return how well an answer explains the first and the latest click; see `is_explained`."""
     deep, share = change_at(look, previous, clicks[-1])
-    middle = min(depth_at(look.mask, look.window, clicks[0]), _DEEP) + _LEAST
+    middle = min(depth_at(look.mask, look.window, _first(clicks)), _DEEP) + _LEAST
     explained = (min(deep, _DEEP) + _LEAST) ** 2 * math.sqrt(share + _LEAST)
     return float(look.overlap * explained * middle**_MIDDLE_POWER_LATER)
 
@@ -224,6 +224,11 @@ def depth_at(mask: Mask, window: Window, click: Click) -> float:
         return 0.0
     depth: NDArray[np.float64] = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
     return float(depth[_pixel(window, click)] / depth.max())
+
+
+def _first(clicks: Sequence[Click]) -> Click:
+    """Return the first click on the object."""
+    return next(click for click in clicks if click.positive)
 
 
 def _region_at(mask: Mask, window: Window, click: Click) -> Mask | None:
