@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from report import machine, table
 
 from napari_unet import Segmenter
+from napari_unet.engine.answer_request import AnswerRequest
 from napari_unet.engine.image import SourceImage
-from napari_unet.engine.learning_network import AnswerRequest
 from napari_unet.ops.synthetic import touching_cells
 from napari_unet.ops.tiling import Box
 

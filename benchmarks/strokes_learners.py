@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from skimage.feature import multiscale_basic_features
 
 from napari_unet import Segmenter
+from napari_unet.engine.answer_request import AnswerRequest
 from napari_unet.engine.image import SourceImage
-from napari_unet.engine.learning_network import AnswerRequest
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.starter import USUAL
 from napari_unet.ops.errors import InputError

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from napari_unet import Segmenter
+from napari_unet.engine.answer_request import AnswerRequest
 from napari_unet.engine.image import AnnotatedImage, SourceImage
-from napari_unet.engine.learning_network import AnswerRequest
 from napari_unet.engine.predict import assemble
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.ops.errors import InputError

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from napari_unet import Segmenter
+from napari_unet.engine.answer_request import AnswerRequest
 from napari_unet.engine.events import ScoreMeasured, TilePredicted
 from napari_unet.engine.image import AnnotatedImage, SourceImage
-from napari_unet.engine.learning_network import AnswerRequest
 from napari_unet.engine.scoring import cross_validate
 
 

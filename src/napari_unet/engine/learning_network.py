@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_unet.engine.answer_request import AnswerRequest
 from napari_unet.engine.beginning import Beginning
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import (
@@ -43,40 +44,11 @@ from napari_unet.model.head import set_head
 from napari_unet.model.starter import adapted
 from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import check_annotations
-from napari_unet.ops.tiling import Box
 
 # Held-out strokes of each class that tell which of two answers is better.
 _FEWEST_TO_TELL = 3
 
 Speaker = Literal["at once", "network"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AnswerRequest:
-    """Which strokes to answer at once.
-
-    Attributes
-    ----------
-    image
-        The image.
-    annotations
-        Shape (Y, X), integers: 0 not annotated, 1 background, 2 and up classes.
-    visible
-        What is on screen; its tiles come first.
-    region
-        Answer only this part of the image; None is all of it.
-    others
-        Other images with strokes, which are learned from as well.
-    borders
-        Shape (Y, X): background on the image that was drawn to part objects.
-    """
-
-    image: SourceImage
-    annotations: NDArray[np.integer]
-    visible: Box | None = None
-    region: Box | None = None
-    others: tuple[AnnotatedImage, ...] = ()
-    borders: NDArray[np.bool_] | None = None
 
 
 class LearningNetwork:
@@ -265,8 +237,8 @@ class LearningNetwork:
         yield trainer.planned
         for event in finetune(trainer, request, inbox=inbox, stop=stop, rival=rival):
             self._has_stepped = self._has_stepped or isinstance(event, StepCompleted)
-            if isinstance(event, ScoreMeasured):
-                self._choose_speaker(event)
+            if isinstance(event, ScoreMeasured) and self._instant is not None:
+                self.speaker = _better(event)
             yield event
         if accepted:
             yield self._check(accepted, config.device)
@@ -309,18 +281,6 @@ class LearningNetwork:
         assert self._trainer is not None
         kept = [_without_held_out(self._trainer, each) for each in others]
         return self._classify(kept, lesson, mask)
-
-    def _choose_speaker(self, score: ScoreMeasured) -> None:
-        """Let the network speak when it is better on enough held-out strokes.
-
-        With fewer, the answer at once speaks: it has learned from all strokes, and single strokes
-        do not tell which one is better (figures: docs/benchmarks.md).
-        """
-        if self._instant is None:
-            return
-        enough = score.dice is not None and score.strokes >= _FEWEST_TO_TELL
-        better = enough and (score.dice or 0.0) > (score.at_once or 0.0)
-        self.speaker = "network" if better else "at once"
 
     # ------------------------------------------------------------------ rounds
 
@@ -376,6 +336,17 @@ class LearningNetwork:
             return checked
         self._take_back()
         return replace(checked, taken_back=True)
+
+
+def _better(score: ScoreMeasured) -> Speaker:
+    """Let the network speak when it is better on enough held-out strokes.
+
+    With fewer, the answer at once speaks: it has learned from all strokes, and single strokes do
+    not tell which one is better (figures: docs/benchmarks.md).
+    """
+    enough = score.dice is not None and score.strokes >= _FEWEST_TO_TELL
+    better = enough and (score.dice or 0.0) > (score.at_once or 0.0)
+    return "network" if better else "at once"
 
 
 def _without_held_out(trainer: Trainer, lesson: AnnotatedImage) -> AnnotatedImage:

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet.engine.answer_request import AnswerRequest
 from napari_unet.engine.beginning import MOST_CLASSES, Beginning
 from napari_unet.engine.events import JobEvent, RoundUndone
 from napari_unet.engine.exchange.foreign import check_fits
 from napari_unet.engine.exchange.open import open_model
 from napari_unet.engine.finetune import FinetuneRequest, Mailbox
 from napari_unet.engine.image import AnnotatedImage, ImageKind, SourceImage
-from napari_unet.engine.learning_network import AnswerRequest, LearningNetwork, Speaker
+from napari_unet.engine.learning_network import LearningNetwork, Speaker
 from napari_unet.engine.predict import PredictRequest, check_channels, predict_tiles
 from napari_unet.engine.rounds import Accepted
 from napari_unet.engine.trainer import FinetuneConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import QObject
 
-from napari_unet.engine.learning_network import AnswerRequest
+from napari_unet.engine.answer_request import AnswerRequest
 from napari_unet.engine.planes import on_plane
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
