@@ -2,9 +2,9 @@
 
 How large the object under a click is, nobody says. The same place is looked at in windows of which
 each shows twice as much as the one before. At a scale that suits the object the answer hardly
-changes from one window to the next; so the answer is taken that agrees best with one of its
+changes from one window to the next; so the answer is shown first that agrees best with one of its
 neighbours. The overlap that the network expects says less: it is high, too, where a part that fills
-the window is taken for the object.
+the window is taken for the object. What is taken in the end, `click_choice` says.
 """
 
 from __future__ import annotations

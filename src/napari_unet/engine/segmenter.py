@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +25,7 @@ from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.starter import USUAL, Starter
 from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import check_annotations
-from napari_unet.ops.clicks import Outline
+from napari_unet.ops.clicks import Outline, checked_clicks
 from napari_unet.ops.errors import InputError
 
 
@@ -186,8 +187,11 @@ class Segmenter(SessionModel):
                 f"previous has shape {np.shape(previous)}, the image {shape}; give the answer to "
                 "the clicks before on the same image"
             )
+        made = checked_clicks(clicks, shape)
         earlier = None if previous is None else Outline.of_mask(np.asarray(previous, bool))
-        return clicker.outline(clicks, earlier).full(shape)
+        if earlier is not None and len(made) > 1:  # it answered the others
+            earlier = replace(earlier, begun=made[0])
+        return clicker.outline(made, earlier).full(shape)
 
     def annotate(self, labels: Any) -> None:
         """Set the annotations of the image, in place of earlier ones.
