@@ -119,8 +119,7 @@ def watershed_instances(
     spacing = check_spacing(spacing)
     plane = _checked(probability, "probability map", len(spacing)).astype(np.float32)
     _check_size(min_size)
-    if not 0 < threshold <= 1:
-        raise InputError(f"a threshold of {threshold} is out of range; choose above 0 to 1")
+    _check_threshold(threshold)
     if not 0 < seed_distance < np.inf:
         raise InputError(f"a seed distance of {seed_distance} is out of range; choose pixels > 0")
     mask = plane >= threshold
@@ -191,9 +190,8 @@ def seeded_instances(
     if inner.shape != plane.shape:
         raise InputError(f"maps of shapes {plane.shape} and {inner.shape} are of different images")
     _check_size(min_size)
-    for value in (threshold, seed_threshold):
-        if not 0 < value <= 1:
-            raise InputError(f"a threshold of {value} is out of range; choose above 0 to 1")
+    _check_threshold(threshold)
+    _check_threshold(seed_threshold)
     mask = plane >= threshold
     if mask.all() or not mask.any():
         return _drop_small(mask.astype(np.int32), min_size)
@@ -255,6 +253,11 @@ def _checked(array: ArrayLike, what: str, ndim: int) -> NDArray[Any]:
 def _check_finite(array: NDArray[Any]) -> None:
     if not np.isfinite(array).all():
         raise InputError("the probabilities have NaN or infinity; predict again, or use nan_to_num")
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold <= 1:
+        raise InputError(f"a threshold of {threshold} is out of range; choose above 0 to 1")
 
 
 def _check_size(min_size: int) -> None:
