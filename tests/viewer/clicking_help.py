@@ -139,6 +139,15 @@ class Stub:
         yield ClicksAdapted(len(self.objects), None, None, True)
 
 
+class Hasty(Stub):
+    """Sees the whole image at first."""
+
+    def outlines(self, clicks, *rest, piecewise=False):
+        whole = tuple(slice(0, side) for side in self.image.shape)
+        yield Outline(whole, np.ones(self.image.shape, bool))
+        return self.outline(clicks, *rest)
+
+
 def answered(session):
     """Whether the last click of the object in hand, on every plane, has its answer."""
     current = session.current
@@ -156,6 +165,11 @@ def role(viewer, name):
     """The preview layer of that role, if it shows anything."""
     found = [each for each in viewer.layers if each.metadata.get("napari-unet") == name]
     return next((each for each in found if each.visible and np.any(each.data)), None)
+
+
+def is_pale(layer):
+    """Whether a preview layer says that what it shows is not final."""
+    return layer.get_color(int(layer.data.max()))[3] < 1
 
 
 def in_world(layer, index=()):

@@ -15,10 +15,12 @@ from clicking_help import (
     SHAPE,
     SHIFT,
     Hand,
+    Hasty,
     Stub,
     answered,
     ball,
     drawn,
+    is_pale,
     middle,
     numbers,
     overlap,
@@ -28,6 +30,7 @@ from clicking_help import (
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 
+from napari_unet.engine import click_jobs
 from napari_unet.engine.events import ObjectsProposed
 from napari_unet.ops.clicks import Outline
 from napari_unet.viewer.clicking import clickers, proposals
@@ -235,6 +238,115 @@ def test_undo_and_redo_by_key_go_through_all_kinds_of_changes(page):
     for state in states[1:]:
         page.key(KEYS.Key_Z, CONTROL | SHIFT)
         np.testing.assert_array_equal(page.labels, state)
+
+
+# ---------------------------------------------------------------- an outline that is not final
+
+
+@pytest.fixture
+def hasty(bare, monkeypatch):
+    """The window on six discs, all of which is outlined until a gate is opened."""
+    monkeypatch.setattr(clickers, "Clicker", Hasty)
+    monkeypatch.setattr(click_jobs, "_PATIENCE", -1.0)
+    bare.viewer.add_image(drawn(), name="discs")
+    bare.fit()
+    bare.press(bare.dock.click)
+    # The gate would hold up what looks ahead, too, and with it the click.
+    monkeypatch.setattr(bare.session.ahead, "press", lambda *at: None)
+    bare.until(lambda: not bare.session._lane.is_busy())
+    Stub.gate.clear()
+    return bare
+
+
+def shown(page):
+    return role(page.viewer, "clicked object")
+
+
+def see(page, number):
+    """Click, and wait for what is seen at first."""
+    page.click(middle(number))
+    page.until(lambda: shown(page) is not None and np.count_nonzero(shown(page).data) > 10_000)
+    assert is_pale(shown(page))
+
+
+def test_enter_finishes_the_answer_and_not_what_is_seen_at_first(hasty):
+    see(hasty, 1)
+    hasty.key(KEYS.Key_Return)
+    assert not hasty.labels.any()
+    assert hasty.session.current is not None
+    Stub.gate.set()
+    hasty.until(lambda: hasty.session.current is None)
+    np.testing.assert_array_equal(hasty.labels > 0, truth() == 1)
+    assert shown(hasty) is None
+
+
+def test_the_answer_takes_the_place_of_what_is_seen_at_first(hasty):
+    see(hasty, 1)
+    Stub.gate.set()
+    hasty.until(lambda: answered(hasty.session))
+    assert not is_pale(shown(hasty))
+    assert shown(hasty).data.sum() == (truth() == 1).sum()
+    np.testing.assert_allclose(np.asarray(shown(hasty).translate), (16, 18))
+    Stub.gate.clear()
+    see(hasty, 2)  # as more of the same object
+
+
+@pytest.mark.parametrize("key", [KEYS.Key_Z, KEYS.Key_Escape])
+def test_what_is_seen_at_first_goes_with_the_click_and_does_not_come_back(hasty, key):
+    see(hasty, 1)
+    hasty.key(key)
+    assert shown(hasty) is None
+    Stub.gate.set()
+    hasty.until(lambda: not hasty.session._lane.is_busy())
+    assert shown(hasty) is None
+    assert hasty.session.current is None
+    hasty.key(KEYS.Key_Return)
+    assert not hasty.labels.any()
+
+
+def test_after_many_clicks_in_haste_the_last_answer_is_shown(hasty):
+    hasty.click_in_haste([(middle(1 + count % 6), LEFT) for count in range(50)])
+    Stub.gate.set()
+    hasty.until(lambda: answered(hasty.session) and not hasty.session._lane.is_busy())
+    assert len(hasty.clicks) == 50
+    assert not is_pale(shown(hasty))
+    answer = hasty.session.current.outline_on(())
+    np.testing.assert_array_equal(answer.full(SHAPE), truth() > 0)
+    np.testing.assert_array_equal(shown(hasty).data > 0, answer.mask)
+
+
+def test_a_click_that_is_stopped_before_its_answer_leaves_nothing_to_be_finished(hasty):
+    see(hasty, 1)
+    hasty.click(middle(2))  # waits for the first
+    hasty.key(KEYS.Key_Return)
+    hasty.session._lane.stop()
+    Stub.gate.set()
+    hasty.until(lambda: not hasty.session._lane.is_busy())
+    hasty.until(lambda: shown(hasty) is None or not is_pale(shown(hasty)))
+    hasty.outline(middle(3))
+    assert hasty.session.current is not None, "it is not finished by an Enter of before"
+    assert not hasty.labels.any()
+
+
+def test_an_outline_is_drawn_where_its_object_is(page):
+    yellow = np.array([0xF0, 0xE4, 0x42])
+    for number in (2, 5):  # all of each is on the canvas
+        page.outline(middle(number))
+        row, column, radius = DISCS[number - 1]
+        page.until(lambda: answered(page.session))
+        drawn_there = page.viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+        rows, columns = np.nonzero(np.abs(drawn_there - yellow).max(axis=-1) < 30)
+        low, high = (
+            page.pixel((row - radius, column - radius)),
+            page.pixel((row + radius, column + radius)),
+        )
+        pixel = (high.x() - low.x()) / (2 * radius)
+        np.testing.assert_allclose(
+            [rows.min(), rows.max(), columns.min(), columns.max()],
+            [low.y(), high.y(), low.x(), high.x()],
+            atol=3 * pixel,
+        )
+        page.key(KEYS.Key_Escape)
 
 
 # ---------------------------------------------------------------- drags

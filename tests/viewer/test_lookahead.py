@@ -4,14 +4,13 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from clicking_help import DISCS, LONG, SHAPE, Stub, answered, drawn, middle, role, truth
+from clicking_help import DISCS, LONG, SHAPE, Hasty, Stub, answered, drawn, middle, role, truth
 from napari.layers import Labels
 
 from napari_unet.engine import click_jobs
 from napari_unet.engine.click import Clicker
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.model.unet import UNet
-from napari_unet.ops.clicks import Outline
 from napari_unet.viewer.clicking import clickers, lookahead
 from napari_unet.viewer.clicking.objects import ObjectsLayer
 from napari_unet.viewer.clicking.session import click_session_for
@@ -29,14 +28,6 @@ class Asked(Stub):
         self.log.append((places, previous is not None, piecewise))
         yield None
         return self.outline(clicks, previous, box, usual)
-
-
-class Hasty(Stub):
-    """Sees the whole image at first."""
-
-    def outlines(self, clicks, *rest, piecewise=False):
-        yield Outline((slice(0, SHAPE[0]), slice(0, SHAPE[1])), np.ones(SHAPE, bool))
-        return self.outline(clicks, *rest)
 
 
 @pytest.fixture
