@@ -76,8 +76,8 @@ class ClickWidget(Dock):
         self.add_section("2  Click on objects")
         self.click = RunButton(
             "Click objects",
-            "Click on an object to outline it, Shift or right click where it is not, Enter to "
-            "finish it. Press again to let the mouse go.",
+            "Click on an object to outline it (paler until the outline is final), Shift or right "
+            "click where it is not, Enter to finish it. Press again to let the mouse go.",
             session.why_not_click,
         )
         self.click.setObjectName("main")
