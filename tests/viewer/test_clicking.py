@@ -35,6 +35,7 @@ from napari_unet.engine.events import (
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.predict import PredictRequest, assemble
 from napari_unet.engine.segmenter import Segmenter
+from napari_unet.model.click import load_click_network
 from napari_unet.model.unet import UNet
 from napari_unet.ops.clicks import Outline, Window
 from napari_unet.viewer import controller as controllers
@@ -1179,6 +1180,24 @@ def test_clicks_are_told_what_a_fine_tuned_network_says(clicks, segmenter, settl
     clicks.hints.look()
     settle(clicks)
     assert clicker.hint is before  # nothing was learned since
+
+
+def test_forgetting_what_clicks_learned_forgets_nothing_of_the_u_net(clicks, finish, settle):
+    have(clicks, 1, 2, 3, 4)
+    clicks.learning.learns = True
+    finish(clicks, 5)
+    settle(clicks)
+    [clicker] = clicks.clickers.all()
+    before = clicker.hint
+    assert before is not None
+    assert len(clicker.objects) == 5
+    clicks.learning.forget()
+    settle(clicks)
+    finish(clicks, 6)
+    [clicker] = clicks.clickers.all()
+    assert clicker.hint is before
+    assert clicker.network is load_click_network()
+    assert clicker.objects == ()
 
 
 @pytest.mark.parametrize("key", ["training", "prediction"])

@@ -17,6 +17,7 @@ from napari_unet.engine.click import Clicker
 from napari_unet.engine.events import ClicksAdapted, JobEvent, PieceDone, TilePredicted
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.segmenter import Segmenter
+from napari_unet.model.click import load_click_network
 from napari_unet.model.unet import UNet
 from napari_unet.ops.clicks import Outline
 from napari_unet.ops.errors import InputError
@@ -135,7 +136,9 @@ class PlaneClickers:
     def forget_network_job(self, _stop: threading.Event) -> Iterator[JobEvent]:
         """Answer with the network that comes with the program again."""
         self.network = None
-        self._known.clear()
+        for clicker in self._known.values():  # they still know what the U-Net says
+            clicker.objects = ()
+            clicker.use_network(load_click_network())
         yield from ()
 
     def forget_planes_job(self, _stop: threading.Event) -> Iterator[JobEvent]:
