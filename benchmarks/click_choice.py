@@ -11,7 +11,7 @@ innermost pixel.
 Usage:
     export NAPARI_UNET_DATA=folder
     python benchmarks/click_choice.py collect FILE [--objects 24] [--seed 7] [--sloppy]
-    python benchmarks/click_choice.py tune FILE
+    python benchmarks/click_choice.py tune FILE [FILE ...]
 """
 
 from __future__ import annotations
@@ -172,13 +172,16 @@ Scorer = Callable[[Candidate, bool], float]
 Rows = Mapping[str, Sequence[Sequence[Sequence[Candidate]]]]
 
 
-def first_scorer(overlap_power: float, shared: float, middle: float, deepest: float) -> Scorer:
+def first_scorer(
+    overlap_power: float, shared: float, middle: float, deepest: float, credible: float
+) -> Scorer:
     """Return how outlines are judged at the first click."""
 
-    def score(each: Candidate, _: bool) -> float:
+    def score(each: Candidate, is_credible: bool) -> float:
         depth = min(each["middle"], deepest) + _LEAST
         sharing = each["shared"] + _LEAST
-        return float(each["overlap"] ** overlap_power * sharing**shared * depth**middle)
+        value = each["overlap"] ** overlap_power * sharing**shared * depth**middle
+        return float(value * (credible if is_credible else 1.0))
 
     return score
 
@@ -214,11 +217,14 @@ def chosen(rows: Rows, click: int, score: Scorer, enough: float = 2.0) -> NDArra
 
 def tune(arguments: argparse.Namespace) -> None:
     """Find numbers, and print what they bring on sets that they were not found with."""
-    rows: dict[str, Any] = json.loads(arguments.file.read_text())
+    rows: dict[str, Any] = {}
+    for number, file in enumerate(arguments.file):
+        rows |= {f"{number} {name}": found for name, found in json.loads(file.read_text()).items()}
     print(" " * 34, *(f"{name[:8]:>8}" for name in rows), "    mean")
-    first = list(itertools.product((0, 0.5, 1), (0, 1, 2), (0, 1, 2, 4), (0.6, 0.7, 0.8, 0.9, 1)))
-    later = list(itertools.product((1, 2), (0.5, 1), (0, 1, 2, 4), (1, 1.5, 2.5)))
+    depths, bonuses = (0.6, 0.7, 0.8, 0.9, 1), (1, 2, 3)
+    first = itertools.product((0.5, 1, 2), (0, 0.5, 1, 2), (0, 1, 2, 4), depths, bonuses)
     report(rows, 0, [(values, first_scorer(*values), 2.0) for values in first])
+    later = list(itertools.product((1, 2), (0.5, 1), (0, 1, 2, 4), (1, 1.5, 2.5)))
     for click in range(1, _CLICKS):
         gates = itertools.product(later, (0.3, 0.5, 0.7))
         report(rows, click, [((*v, gate), later_scorer(*v), gate) for v, gate in gates])
@@ -231,12 +237,13 @@ def report(rows: Rows, click: int, tried: Sequence[tuple[Any, Scorer, float]]) -
     values = np.array([chosen(rows, click, score, enough) for _, score, enough in tried])
     for place in np.argsort(-np.nanmean(values, axis=1))[:3]:
         show(str(tried[place][0]), values[place])
+    sets = np.array([name.split()[1] for name in rows])
     elsewhere = [
-        values[int(np.argmax(np.nanmean(np.delete(values, number, axis=1), axis=1))), number]
-        for number in range(values.shape[1])
+        values[int(np.argmax(np.nanmean(values[:, sets != name], axis=1))), number]
+        for number, name in enumerate(sets)
     ]
     show("found without the set", np.array(elsewhere))
-    bundled = (1, 1, 4, 0.8) if click == 0 else (2, 0.5, 2, 1.5, 0.5)
+    bundled = (2, 0.5, 2, 0.9, 2) if click == 0 else (2, 0.5, 1, 1.5, 0.7)
     [place] = [n for n, (numbers, *_) in enumerate(tried) if numbers == bundled]
     show("what is used", values[place])
 
@@ -259,7 +266,7 @@ def main(words: Sequence[str] | None = None) -> None:
     collecting.add_argument("--seed", type=int, default=7, help="which objects")
     collecting.add_argument("--sloppy", action="store_true", help="do not click exactly")
     tuning = commands.add_parser("tune", help="find numbers")
-    tuning.add_argument("file", type=Path)
+    tuning.add_argument("file", type=Path, nargs="+")
     arguments = parser.parse_args(words)
     collect(arguments) if arguments.command == "collect" else tune(arguments)
 

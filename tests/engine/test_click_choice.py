@@ -98,6 +98,8 @@ def test_an_answer_that_keeps_to_the_clicks_is_taken_without_another_look():
     clicks = [Click(35, 50), Click(35, 60)]
     assert is_explained(look(LARGE), drawn(SMALL), clicks)
     assert not is_explained(look(SMALL), drawn(SMALL), clicks)
+    # Many clicks correct details of an object that is known.
+    assert is_explained(look(SMALL), drawn(SMALL), [*clicks, *clicks])
     assert later_score(look(LARGE), drawn(SMALL), clicks) > later_score(
         look(SMALL), drawn(SMALL), clicks
     )

@@ -32,17 +32,27 @@ from napari_unet.ops.clicks import Click, Mask, Outline, Window
 #: Looks at a window again; the last argument is the earlier answer.
 Looking = Callable[[Window, DrawnMask], Look]
 
-# All numbers were found by `benchmarks/click_choice.py` on objects that are not in the benchmark.
-# Nobody clicks more exactly than this share of the greatest depth.
-_DEEP: Final = 0.8
-# How much it counts that the first click is in the middle, at the first answer and later.
-_MIDDLE_POWER: Final = 4.0
-_MIDDLE_POWER_LATER: Final = 2.0
+# All numbers were found by `benchmarks/click_choice.py` on objects that are not in the benchmark,
+# clicked on exactly and not: what counts more for the middle is better with the one and worse with
+# the other.
+# Nobody clicks more exactly than this share of the greatest depth; at the first click, and later.
+_DEEP: Final = 0.9
+_DEEP_LATER: Final = 0.8
+# At the first click: how much it counts that it is in the middle, and what the network expects;
+# and how much that an outline stays what it is when it is looked at again.
+_MIDDLE_POWER: Final = 2.0
+_OVERLAP_POWER: Final = 2.0
+_SHARED_POWER: Final = 0.5
+# How much more the answer that is the most credible one of the first look is believed.
+_CREDIBLE: Final = 2.0
 # An outline that explains the latest click, and has the first one in its middle, to this share is
 # believed without a look at other scales.
-_EXPLAINED: Final = 0.5
+_EXPLAINED: Final = 0.7
 # How much more the answer that goes on from the one before is believed than any other.
 _GOES_ON: Final = 1.5
+# How many clicks are made to say which object is meant. Later ones correct details, and another
+# scale would lose what was corrected.
+_CHOOSING: Final = 3
 # So that no single doubt rules an outline out.
 _LEAST: Final = 0.03
 
@@ -61,7 +71,7 @@ def looked_again(
     looking
         Looks at a window again.
     looks
-        The first look; an object is seen in one of them at least.
+        The first look, the most credible one first; an object is seen in one of them at least.
     clicks
         All of the object; one at least is on it.
     shape
@@ -86,7 +96,8 @@ def looked_again(
             earlier = read(first, clicks, shape)
             again = _again(looking, earlier, clicks)
             answer = read(again, clicks, shape)
-            answers.append((_first_score(again, answer.shares(earlier), clicks, usual), answer))
+            score = _first_score(again, answer.shares(earlier), clicks, usual)
+            answers.append((score * (_CREDIBLE if first is looks[0] else 1.0), answer))
             yield
     _, best = max(answers, key=lambda scored: scored[0])
     return replace(best, begun=_first(clicks))
@@ -144,12 +155,15 @@ def _again(looking: Looking, earlier: Outline, clicks: Sequence[Click]) -> Look:
 
 def _first_score(again: Look, shared: float, clicks: Sequence[Click], usual: float | None) -> float:
     middle = min(depth_at(again.mask, again.window, _first(clicks)), _DEEP) + _LEAST
-    score = again.overlap * (shared + _LEAST) * middle**_MIDDLE_POWER
+    score = again.overlap**_OVERLAP_POWER * (shared + _LEAST) ** _SHARED_POWER
+    score *= middle**_MIDDLE_POWER
     return float(score * usual_belief(again.extent / again.window.zoom, usual))
 
 
 def is_explained(look: Look, previous: DrawnMask, clicks: Sequence[Click]) -> bool:
     """Say whether an answer explains the clicks so well that no other has to be looked for.
+
+    After three clicks it is taken to do so: what they say of the object was heard.
 
     Parameters
     ----------
@@ -160,6 +174,8 @@ def is_explained(look: Look, previous: DrawnMask, clicks: Sequence[Click]) -> bo
     clicks
         All of the object.
     """
+    if len(clicks) > _CHOOSING:
+        return True
     deep, share = change_at(look, previous, clicks[-1])
     middle = depth_at(look.mask, look.window, _first(clicks))
     return deep * math.sqrt(share) > _EXPLAINED and middle > _EXPLAINED
@@ -168,9 +184,9 @@ def is_explained(look: Look, previous: DrawnMask, clicks: Sequence[Click]) -> bo
 def later_score(look: Look, previous: DrawnMask, clicks: Sequence[Click]) -> float:
     """Return how well an answer explains the first and the latest click; see `is_explained`."""
     deep, share = change_at(look, previous, clicks[-1])
-    middle = min(depth_at(look.mask, look.window, _first(clicks)), _DEEP) + _LEAST
-    explained = (min(deep, _DEEP) + _LEAST) ** 2 * math.sqrt(share + _LEAST)
-    return float(look.overlap * explained * middle**_MIDDLE_POWER_LATER)
+    middle = min(depth_at(look.mask, look.window, _first(clicks)), _DEEP_LATER) + _LEAST
+    explained = (min(deep, _DEEP_LATER) + _LEAST) ** 2 * math.sqrt(share + _LEAST)
+    return float(look.overlap * explained * middle)
 
 
 def change_at(look: Look, previous: DrawnMask, click: Click) -> tuple[float, float]:
