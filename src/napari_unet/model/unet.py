@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_unet.model.config import SECOND_LOOK_SCALE, UNetConfig
+from napari_unet.model.cropping import crop
 from napari_unet.model.filters import filter_responses
 from napari_unet.model.linear import enlarged_sum
 from napari_unet.ops.errors import InputError
@@ -278,7 +279,7 @@ class UNet(nn.Module):
         maps = []
         for up_convolution, convolutions in zip(self.up_convolutions, self.expanding, strict=True):
             x = up_convolution(x)  # 56, 512 | 104, 256 | 200, 128 | 392, 64
-            x = torch.cat([_crop(copies.pop(), x), x], dim=1)  # 1024 | 512 | 256 | 128
+            x = torch.cat([crop(copies.pop(), x), x], dim=1)  # 1024 | 512 | 256 | 128
             x = convolutions(x)  # 52, 512 | 100, 256 | 196, 128 | 388, 64
             maps.append(x)
         return maps
@@ -367,16 +368,6 @@ def _replica(module: Any) -> Any:
     for name, child in module._modules.items():
         copy._modules[name] = _replica(child)
     return copy
-
-
-def _crop(features: Tensor, like: Tensor) -> Tensor:
-    """Cut the middle out of `features`, as large as `like` (the grey arrows of the figure).
-
-    Both sides are even at every valid input size, so the middle is exact.
-    """
-    for axis, length in enumerate(like.shape[2:], start=2):
-        features = features.narrow(axis, (features.shape[axis] - length) // 2, length)
-    return features
 
 
 def _initialise(module: nn.Module) -> None:
