@@ -92,8 +92,8 @@ def test_the_button_says_what_is_missing(dock, folder):
 def test_every_control_has_a_tooltip(dock):
     options = dock.options
     for field in (
-        *(dock.folder.line, dock.model.line, dock.output.line, dock.predict, dock.stop),
-        *(dock.open, dock.bar, dock.table, options.pattern, options.channel, options.axes),
+        *(dock.folder.line, dock.model.line, dock.output.line, dock.predict, dock.progress.stop),
+        *(dock.open, dock.progress.bar, dock.table, options.pattern, options.channel, options.axes),
         *(
             options.pixel_size,
             options.format,
@@ -115,10 +115,10 @@ def test_a_folder_is_predicted_and_what_failed_is_named(predicted, folder):
     assert found[2][3] == "zyx 3 x 40 x 48"
     output = folder / "images" / "results"
     assert tifffile.imread(output / "day1" / "stack_instances.tif").shape == (3, 40, 48)
-    assert "2 done, 1 failed, of 3" in predicted.message.text()
+    assert "2 done, 1 failed, of 3" in predicted.progress.message.text()
     rows = list(csv.DictReader((output / "predictions.csv").read_text().splitlines()))
     assert [row["state"] for row in rows] == ["done", "failed", "done"]
-    assert not predicted.bar.isVisible()
+    assert not predicted.progress.bar.isVisible()
 
 
 def test_again_it_does_only_the_rest(predicted, folder, qtbot):
@@ -126,7 +126,7 @@ def test_again_it_does_only_the_rest(predicted, folder, qtbot):
     click(predicted.predict)
     qtbot.waitUntil(lambda: not predicted.run.is_running, timeout=30_000)
     assert [row[1] for row in cells(predicted)] == ["skipped", "done", "skipped"]
-    assert "2 were done before" in predicted.message.text()
+    assert "2 were done before" in predicted.progress.message.text()
 
 
 def test_a_double_click_opens_an_image_with_its_result(predicted, viewer):
@@ -148,7 +148,7 @@ def test_what_cannot_be_opened_is_said(predicted, viewer):
     assert predicted.open.toolTip() == "Choose an image in the table first."
     predicted.table.selectRow(1)
     click(predicted.open)
-    assert "cannot be read" in predicted.message.text()
+    assert "cannot be read" in predicted.progress.message.text()
     assert len(viewer.layers) == 0
 
 
@@ -158,7 +158,7 @@ def test_an_empty_folder_is_said(dock, folder, qtbot):
     dock.model.set_path(folder / "m.safetensors")
     click(dock.predict)
     qtbot.waitUntil(lambda: not dock.run.is_running, timeout=10_000)
-    assert "holds no image" in dock.message.text()
+    assert "holds no image" in dock.progress.message.text()
 
 
 def test_stop_keeps_what_is_done(dock, folder, qtbot, monkeypatch):
@@ -168,12 +168,12 @@ def test_stop_keeps_what_is_done(dock, folder, qtbot, monkeypatch):
     dock.model.set_path(folder / "m.safetensors")
     click(dock.predict)
     qtbot.waitUntil(lambda: dock.run.table.row(3) is not None, timeout=30_000)
-    click(dock.stop)
+    click(dock.progress.stop)
     qtbot.waitUntil(lambda: not dock.run.is_running, timeout=30_000)
     states = [row[1] for row in cells(dock)]
     assert states[3] == "done"
     if "waiting" in states:  # it may have been done before the mouse was there
-        assert dock.message.text().startswith("Stopped")
+        assert dock.progress.message.text().startswith("Stopped")
 
 
 def test_it_waits_while_the_session_works(dock, folder, qtbot):
@@ -181,10 +181,10 @@ def test_it_waits_while_the_session_works(dock, folder, qtbot):
     dock.folder.set_path(folder / "images")
     dock.model.set_path(folder / "m.safetensors")
     click(dock.predict)
-    assert "Waiting" in dock.message.text()
+    assert "Waiting" in dock.progress.message.text()
     dock.controller.status.phase = Phase.IDLE
     qtbot.waitUntil(lambda: not dock.run.is_running, timeout=30_000)
-    assert "2 done" in dock.message.text()
+    assert "2 done" in dock.progress.message.text()
 
 
 def test_paths_are_looked_for(dock, folder, monkeypatch):

@@ -107,7 +107,7 @@ def test_the_table_is_saved(evaluated, tmp_path, monkeypatch):
     assert float(rows[-1]["recall"]) == pytest.approx(2 / 3)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path), ""))
     click(evaluated.save)
-    assert "cannot be written" in evaluated.message.text()
+    assert "cannot be written" in evaluated.progress.message.text()
 
 
 def test_the_slider_covers_more_or_less(evaluated, viewer):
@@ -168,7 +168,7 @@ def test_layers_that_go_away_in_the_middle_do_no_harm(qtbot, viewer, open_dock):
     viewer.layers.clear()
     qtbot.waitUntil(lambda: dock.scores.model() is not None, timeout=20_000)
     assert "Errors of mine" in viewer.layers
-    assert "'mine' and 'truth' removed meanwhile" in dock.message.text()
+    assert "'mine' and 'truth' removed meanwhile" in dock.progress.message.text()
     assert "Two layers are needed" in dock.run.reason_line.text()
 
 
@@ -191,15 +191,15 @@ def test_a_long_evaluation_can_be_stopped(qtbot, viewer, open_dock):
     truth, mine = viewer.add_labels(stack, name="t"), viewer.add_labels(stack, name="mine")
     dock = open_dock()
     pick(dock, mine, truth)
-    assert not dock.stop.isVisible()
+    assert not dock.progress.stop.isVisible()
     click(dock.run)
     assert "being evaluated" in dock.run.reason_line.text()
-    qtbot.waitUntil(lambda: dock.bar.value() > 0, timeout=20_000)
-    click(dock.stop)
+    qtbot.waitUntil(lambda: dock.progress.bar.value() > 0, timeout=20_000)
+    click(dock.progress.stop)
     qtbot.waitUntil(lambda: not dock.evaluation.is_running, timeout=20_000)
     assert 1 < dock.scores.model().columnCount() < 501
-    assert "stopped after" in dock.message.text()
-    assert "of 500 planes" in dock.message.text()
+    assert "stopped after" in dock.progress.message.text()
+    assert "of 500 planes" in dock.progress.message.text()
 
 
 def test_layers_are_chosen_and_change_places(viewer, open_dock):
@@ -229,7 +229,7 @@ def test_probabilities_are_compared_as_the_inside_of_cells(qtbot, viewer, open_d
     click(dock.run)
     qtbot.waitUntil(lambda: dock.scores.model() is not None, timeout=20_000)
     assert dock.evaluation.table.total["Rand error"] == 0
-    assert "the threshold with the best Rand error" in dock.message.text()
+    assert "the threshold with the best Rand error" in dock.progress.message.text()
     dock.threshold.setValue(0.5)
     click(dock.run)
     qtbot.waitUntil(lambda: not dock.evaluation.is_running, timeout=20_000)
@@ -249,7 +249,7 @@ def test_classes_of_the_predict_dock_count_from_1(qtbot, viewer, open_dock):
     click(dock.run)
     qtbot.waitUntil(lambda: dock.scores.model() is not None, timeout=20_000)
     assert dock.evaluation.table.total["Dice 255"] == 1
-    assert "background is 1 in the prediction" in dock.message.text()
+    assert "background is 1 in the prediction" in dock.progress.message.text()
     assert "Every pixel has its class" in dock.legend.text()
 
 
@@ -285,7 +285,7 @@ def test_a_photograph_is_no_truth(qtbot, viewer, open_dock):
     dock = open_dock()
     pick(dock, mine, photo)
     click(dock.run)
-    qtbot.waitUntil(lambda: "grey values" in dock.message.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "grey values" in dock.progress.message.text(), timeout=20_000)
 
 
 def test_a_dock_that_is_closed_ends_its_evaluation(qtbot, viewer, open_dock):
@@ -307,7 +307,9 @@ def test_wrong_labels_are_reported(qtbot, viewer, open_dock):
     pick(dock, mine, truth)
     dock.kind.setCurrentIndex(1)  # classes
     click(dock.run)
-    qtbot.waitUntil(lambda: "too many to be classes" in dock.message.text(), timeout=20_000)
+    qtbot.waitUntil(
+        lambda: "too many to be classes" in dock.progress.message.text(), timeout=20_000
+    )
     assert dock.run.isEnabled()
 
 

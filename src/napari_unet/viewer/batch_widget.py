@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFileDialog, QProgressBar
+from qtpy.QtWidgets import QFileDialog
 
 from napari_unet.engine.images.axes import Corrections
 from napari_unet.ops.errors import InputError
+from napari_unet.viewer.background_panel import BackgroundPanel
 from napari_unet.viewer.batch_layers import open_with_results
 from napari_unet.viewer.batch_options import BatchOptions
 from napari_unet.viewer.batch_run import BatchRun, FolderRequest
 from napari_unet.viewer.batch_table import BatchView
-from napari_unet.viewer.form import Dock, RunButton, folded, note
+from napari_unet.viewer.form import Dock, RunButton, folded
 from napari_unet.viewer.reports import as_sentence
 from napari_unet.viewer.train.paths import PathField
 
@@ -86,19 +87,14 @@ class BatchWidget(Dock):
         )
         self.predict.setObjectName("main")
         self.predict.clicked.connect(self._on_predict)
-        self.stop = RunButton(
-            "Stop",
-            "End after the tile in progress; what is done stays, and Predict does the rest.",
-            self._why_not_stop,
-        )
-        self.stop.clicked.connect(self.run.stop)
-        self.bar = QProgressBar()
-        self.bar.setRange(0, 1000)
-        self.bar.setToolTip("How much of the folder is done.")
-        self.message = note("")
         self.add_run_button(self.predict)
-        for part in (self.stop, self.bar, self.message):
-            self.rows.addWidget(part)
+        self.progress = BackgroundPanel(
+            self.run,
+            "End after the tile in progress; what is done stays, and Predict does the rest.",
+            "How much of the folder is done.",
+            "No folder is being predicted.",
+        )
+        self.rows.addWidget(self.progress)
 
     def _add_table_section(self) -> None:
         self.add_section("3  What was done")
@@ -136,9 +132,6 @@ class BatchWidget(Dock):
         except InputError as error:
             return as_sentence(str(error))
         return None
-
-    def _why_not_stop(self) -> str | None:
-        return None if self.run.is_running else "No folder is being predicted."
 
     def _why_not_open(self) -> str | None:
         return None if self._chosen() is not None else "Choose an image in the table first."
@@ -185,7 +178,7 @@ class BatchWidget(Dock):
         try:
             open_with_results(viewer, self.run.table.image(number), files, self._corrections)
         except InputError as error:
-            self.message.setText(as_sentence(str(error)))
+            self.progress.message.setText(as_sentence(str(error)))
 
     # ------------------------------------------------------------------ run to page
 
@@ -194,11 +187,7 @@ class BatchWidget(Dock):
         super().refresh()
         if not hasattr(self, "open"):  # the page is still being made
             return
-        running = self.run.is_running
-        self.stop.setVisible(running)
-        self.bar.setVisible(running)
-        self.bar.setValue(int(1000 * self.run.fraction))
-        self.message.setText(self.run.message)
+        self.progress.refresh()
 
     def _on_look_for_folder(self) -> None:
         self._look_for(self.folder, "Folder with images")

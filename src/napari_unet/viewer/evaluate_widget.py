@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QFormLayout, QProgressBar
+from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QFormLayout
 from superqt import QLabeledDoubleSlider
 
 from napari_unet.engine.files import write_atomically
 from napari_unet.ops.errors import InputError
+from napari_unet.viewer.background_panel import BackgroundPanel
 from napari_unet.viewer.comparison import (
     ComparedPicker,
     comparison_of,
@@ -110,19 +111,14 @@ class EvaluateWidget(Dock):
         )
         self.run.setObjectName("main")
         self.run.clicked.connect(self._on_evaluate)
-        self.stop = RunButton(
-            "Stop",
-            "End after the image in progress; what was compared by then is shown.",
-            self._why_not_stop,
-        )
-        self.stop.clicked.connect(self.evaluation.stop)
-        self.bar = QProgressBar()
-        self.bar.setRange(0, 100)
-        self.bar.setToolTip("How much of the comparison is done.")
-        self.message = note("")
         self.add_run_button(self.run)
-        for part in (self.stop, self.bar, self.message):
-            self.rows.addWidget(part)
+        self.progress = BackgroundPanel(
+            self.evaluation,
+            "End after the image in progress; what was compared by then is shown.",
+            "How much of the comparison is done.",
+            "Nothing is being evaluated.",
+        )
+        self.rows.addWidget(self.progress)
 
     def _add_result_section(self) -> None:
         self.add_section("3  Result")
@@ -153,9 +149,6 @@ class EvaluateWidget(Dock):
             self.kind.currentData(),
             self.controller.layers.annotations,
         )
-
-    def _why_not_stop(self) -> str | None:
-        return None if self.evaluation.is_running else "Nothing is being evaluated."
 
     def _why_not_save(self) -> str | None:
         return "Evaluate first." if self.evaluation.table is None else None
@@ -215,11 +208,7 @@ class EvaluateWidget(Dock):
         self.threshold.setToolTip(
             reason or "Probability from which a pixel is inside a cell; 'the best' tries them all."
         )
-        running = self.evaluation.is_running
-        self.stop.setVisible(running)
-        self.bar.setVisible(running)
-        self.bar.setValue(int(100 * self.evaluation.fraction))
-        self.message.setText(self.evaluation.message)
+        self.progress.refresh()
 
     def _show_result(self) -> None:
         table, comparison = self.evaluation.table, self.evaluation.comparison
