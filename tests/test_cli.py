@@ -424,19 +424,26 @@ def test_info_shows_what_was_measured_and_measures_again(run, tmp_path, monkeypa
     monkeypatch.setattr(patch_plan, "training_seconds", lambda *_args, **_options: 0.25)
     plan._measured_plan.cache_clear()
     patch_plan.forget_patches()
-    first = json.loads(run("info", "--json").stdout)
+
+    def told(*options):
+        """What it says, as JSON; or why it said nothing."""
+        result = run("info", "--json", *options)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return json.loads(result.stdout)
+
+    first = told()
     assert {each["purpose"] for each in first["measurements"]} == {"predict", "train", "fine-tune"}
     assert first["fine-tune"]["plan"] == "2 patches of 128"
-    assert all(each["current"] for each in first["measurements"])
+    assert all(each["current"] for each in first["measurements"]), first
     plan._measured_plan.cache_clear()  # as in another process
-    assert json.loads(run("info", "--json").stdout)["predict"] == first["predict"]
+    assert told()["predict"] == first["predict"]
     (stored, *_) = (tmp_path / "plans").iterdir()
     stored.write_text(stored.read_text().replace('"torch": "', '"torch": "0.'))
     assert "not used" in run("info").stdout
-    again = json.loads(run("info", "--measure", "--json").stdout)
+    again = told("--measure")
     assert again["predict"]["seconds"] != first["predict"]["seconds"]
     monkeypatch.setenv("NAPARI_UNET_CACHE", "off")
-    assert json.loads(run("info", "--json").stdout)["cache"] is None
+    assert told()["cache"] is None
     plan._measured_plan.cache_clear()
     patch_plan.forget_patches()
 
