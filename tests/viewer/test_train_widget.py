@@ -2,7 +2,6 @@
 
 import functools
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -478,13 +477,13 @@ def test_closing_the_window_keeps_the_state(dock, robot, tmp_path):
     dock.learning.minutes.setValue(100)
     robot.press("Train")
     robot.wait_until(lambda: dock.training.status.step > 5)
-    started = time.monotonic()
     robot.viewer.close()
-    assert time.monotonic() - started < 10
     assert not any(thread.name == "U-Net jobs" for thread in threading.enumerate())
     output = tmp_path / "cells.safetensors"
     assert load_state(state_path(output)).step > 5
-    assert not output.exists()  # model and report wait for the training's end
+    # Model and report wait for the training's end, which closing does not wait for.
+    assert not output.exists()
+    assert not output.with_suffix(".html").exists()
 
 
 def test_a_closed_dock_is_heard_of_no_more_and_its_training_goes_on(dock, viewer, robot, qtbot):
