@@ -1182,7 +1182,7 @@ def test_clicks_are_told_what_a_fine_tuned_network_says(clicks, segmenter, settl
     assert clicker.hint is before  # nothing was learned since
 
 
-def test_forgetting_what_clicks_learned_forgets_nothing_of_the_u_net(clicks, finish, settle):
+def test_forgetting_what_clicks_learned_forgets_nothing_of_the_u_net(clicks, press, finish, settle):
     have(clicks, 1, 2, 3, 4)
     clicks.learning.learns = True
     finish(clicks, 5)
@@ -1193,7 +1193,7 @@ def test_forgetting_what_clicks_learned_forgets_nothing_of_the_u_net(clicks, fin
     assert len(clicker.objects) == 5
     clicks.learning.forget()
     settle(clicks)
-    finish(clicks, 6)
+    press(clicks, middle(6))
     [clicker] = clicks.clickers.all()
     assert clicker.hint is before
     assert clicker.network is load_click_network()
