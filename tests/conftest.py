@@ -1,5 +1,6 @@
 """What tests in more than one folder need."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,16 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if _WINDOWS in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("windows"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Draw the same weights in every run, in fixtures of any scope, too.
+
+    Of what networks with random weights say, one in fifty misleads whoever believes it.
+    """
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")
