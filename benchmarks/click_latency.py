@@ -113,7 +113,7 @@ class Seen:
         if self.first is None:
             self.first = now
             self.shown.append(_outline_in(layer))
-        current = self._session.current
+        current = self._session.hand.current
         if self.final is None and current is not None and current.outline_on(()) is not None:
             self.final = now
             self.shown.append(_outline_in(layer))
@@ -148,7 +148,7 @@ def measure(
         seen.stop()
         first, final = seen.first - began, seen.final - began
         answers.append(Answer(first, final, seen.shown[0].shares(seen.shown[1]), first < final))
-        session.drop()
+        session.hand.drop()
         robot.wait(0.05)
     return answers
 

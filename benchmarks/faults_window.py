@@ -159,7 +159,7 @@ class Worker:
         layer = self.viewer.add_image(image(), name="halves")
         self.session.layers.set_image(layer)
         self.clicks = click_session_for(self.session)
-        self.clicks.set_image(layer)
+        self.clicks.scene.set_image(layer)
         self.projects = project_for(self.session)
         self.wait(lambda: self.projects.bound is not None and not self.projects.bound.is_busy)
         bound = self.projects.bound
@@ -168,7 +168,7 @@ class Worker:
             self.wait(lambda: self.projects.project is not None)
         if self.session.layers.annotations is None:
             self.session.layers.add_annotations()
-        self.objects = self.clicks.need_objects()
+        self.objects = self.clicks.scene.need_objects()
 
     def wait(self, condition: Any, seconds: float = 30.0) -> None:
         """Let Qt work until something is so."""

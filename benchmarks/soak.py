@@ -154,24 +154,24 @@ class Soak:
 
     def click(self) -> None:
         """Outline an object and finish it, or drop it."""
-        if self.clicks.image is not self.controller.layers.image:
-            self.clicks.set_image(self.controller.layers.image)
-        index = self.clicks.index
-        if index is None or self.clicks.image is None:
+        if self.clicks.scene.image is not self.controller.layers.image:
+            self.clicks.scene.set_image(self.controller.layers.image)
+        index = self.clicks.scene.index
+        if index is None or self.clicks.scene.image is None:
             return
         planes = self.clicks.scene.planes
         row, column = planes.place(self._world())[1]
         self.clicks.click(index, (row, column), self.rng.random() < 0.8)
         self.robot.wait(self.rng.uniform(0.1, 1.0))
         if self.rng.random() < 0.7:
-            self.clicks.commit()
+            self.clicks.hand.commit()
         else:
-            self.clicks.drop()
+            self.clicks.hand.drop()
 
     def delete(self) -> None:
         """Delete the object at a place."""
-        index = self.clicks.index
-        if index is not None and self.clicks.objects is not None:
+        index = self.clicks.scene.index
+        if index is not None and self.clicks.scene.objects is not None:
             row, column = self.clicks.scene.planes.place(self._world())[1]
             self.clicks.delete_at(index, (row, column))
 

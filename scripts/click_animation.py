@@ -81,8 +81,9 @@ def click(robot: Robot, session: ClickSession, place: tuple[float, float]) -> No
     QTest.mouseClick(
         robot.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, QPoint(point)
     )
+    hand = session.hand
     robot.wait_until(
-        lambda: session.current is not None and session.current.outline_on(()) is not None, 60
+        lambda: hand.current is not None and hand.current.outline_on(()) is not None, 60
     )
     robot.wait(0.2)
 
@@ -97,7 +98,7 @@ def play(robot: Robot, film: Film, places: list[tuple[float, float]]) -> None:
         click(robot, session, place)
         film.take(2 if number == 0 else 1)
         robot.key(Qt.Key.Key_Return)
-        robot.wait_until(lambda: session.current is None, 20)
+        robot.wait_until(lambda: session.hand.current is None, 20)
         film.take()
     robot.wait(0.3)
     robot.press("Segment all like these")

@@ -150,7 +150,7 @@ class Hasty(Stub):
 
 def answered(session):
     """Whether the last click of the object in hand, on every plane, has its answer."""
-    current = session.current
+    current = session.hand.current
     return current is not None and all(
         state.answers[-1] is not None for state in current.planes.values()
     )
@@ -158,7 +158,7 @@ def answered(session):
 
 def numbers(session, index=...):
     """The numbers of the finished objects."""
-    return set(np.unique(np.asarray(session.objects.layer.data)[index]).tolist()) - {0}
+    return set(np.unique(np.asarray(session.scene.objects.layer.data)[index]).tolist()) - {0}
 
 
 def role(viewer, name):

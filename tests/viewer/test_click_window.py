@@ -68,11 +68,11 @@ class Page(Hand):
 
     @property
     def labels(self):
-        return np.array(self.session.objects.layer.data)
+        return np.array(self.session.scene.objects.layer.data)
 
     @property
     def clicks(self):
-        [state] = self.session.current.planes.values()
+        [state] = self.session.hand.current.planes.values()
         return state.clicks
 
     def until(self, condition):
@@ -129,7 +129,7 @@ def test_the_dock_of_the_manifest_outlines_what_is_clicked_on(make_napari_viewer
     assert isinstance(page.dock, ClickWidget)
     page.fit()
     page.click(middle(1))  # nothing listens yet
-    assert page.session.current is None
+    assert page.session.hand.current is None
     page.press(page.dock.click)
     page.outline(middle(1))
     assert role(viewer, "clicked object").data.any()
@@ -174,16 +174,18 @@ def test_mouse_and_keys_correct_an_object_and_take_clicks_back(page):
     assert [click.positive for click in page.clicks] == [True, False, False]
     near = [(click.row - row, click.column - column) for click in page.clicks]
     np.testing.assert_allclose(near, [(0, 0), (9, 0), (-9, 0)], atol=0.7)
-    outline = page.session.current.outline_on(()).full(SHAPE)
+    outline = page.session.hand.current.outline_on(()).full(SHAPE)
     assert not outline[round(row + 9), round(column)]
     page.key(KEYS.Key_Z)
     page.key(KEYS.Key_Z)
-    np.testing.assert_array_equal(page.session.current.outline_on(()).full(SHAPE), truth() == 1)
+    np.testing.assert_array_equal(
+        page.session.hand.current.outline_on(()).full(SHAPE), truth() == 1
+    )
     page.key(KEYS.Key_Z)
-    assert page.session.current is None
+    assert page.session.hand.current is None
     page.outline(middle(2))
     page.key(KEYS.Key_Escape)
-    assert page.session.current is None
+    assert page.session.hand.current is None
     assert not page.labels.any()
 
 
@@ -193,7 +195,7 @@ def test_finished_objects_are_deleted_and_taken_up_with_mouse_and_keys(page):
     page.key(KEYS.Key_D)
     assert numbers(page.session) == {1, 3}
     page.click(middle(3))
-    assert page.session.current.label == 3
+    assert page.session.hand.current.label == 3
     assert "Object 3" in page.dock.hint.text()
     before = page.labels
     page.outline((middle(3)[0] + 10, middle(3)[1]), RIGHT)
@@ -207,7 +209,7 @@ def test_finished_objects_are_deleted_and_taken_up_with_mouse_and_keys(page):
 
 
 def test_undo_and_redo_by_key_go_through_all_kinds_of_changes(page):
-    layer = page.session.need_objects().layer
+    layer = page.session.scene.need_objects().layer
     states = [page.labels]
 
     def done():
@@ -273,9 +275,9 @@ def test_enter_finishes_the_answer_and_not_what_is_seen_at_first(hasty):
     see(hasty, 1)
     hasty.key(KEYS.Key_Return)
     assert not hasty.labels.any()
-    assert hasty.session.current is not None
+    assert hasty.session.hand.current is not None
     Stub.gate.set()
-    hasty.until(lambda: hasty.session.current is None)
+    hasty.until(lambda: hasty.session.hand.current is None)
     np.testing.assert_array_equal(hasty.labels > 0, truth() == 1)
     assert shown(hasty) is None
 
@@ -299,7 +301,7 @@ def test_what_is_seen_at_first_goes_with_the_click_and_does_not_come_back(hasty,
     Stub.gate.set()
     hasty.until(lambda: not hasty.session._lane.is_busy())
     assert shown(hasty) is None
-    assert hasty.session.current is None
+    assert hasty.session.hand.current is None
     hasty.key(KEYS.Key_Return)
     assert not hasty.labels.any()
 
@@ -310,7 +312,7 @@ def test_after_many_clicks_in_haste_the_last_answer_is_shown(hasty):
     hasty.until(lambda: answered(hasty.session) and not hasty.session._lane.is_busy())
     assert len(hasty.clicks) == 50
     assert not is_pale(shown(hasty))
-    answer = hasty.session.current.outline_on(())
+    answer = hasty.session.hand.current.outline_on(())
     np.testing.assert_array_equal(answer.full(SHAPE), truth() > 0)
     np.testing.assert_array_equal(shown(hasty).data > 0, answer.mask)
 
@@ -324,7 +326,7 @@ def test_a_click_that_is_stopped_before_its_answer_leaves_nothing_to_be_finished
     hasty.until(lambda: not hasty.session._lane.is_busy())
     hasty.until(lambda: shown(hasty) is None or not is_pale(shown(hasty)))
     hasty.outline(middle(3))
-    assert hasty.session.current is not None, "it is not finished by an Enter of before"
+    assert hasty.session.hand.current is not None, "it is not finished by an Enter of before"
     assert not hasty.labels.any()
 
 
@@ -365,19 +367,21 @@ def test_drags_part_join_draw_a_box_or_move_the_image(page):
     assert numbers(page.session) == {1, 3}
     page.drag([(75, 15), (125, 65)], keys=CONTROL)
     page.until(lambda: answered(page.session))
-    np.testing.assert_array_equal(page.session.current.outline_on(()).full(SHAPE), truth() == 4)
+    np.testing.assert_array_equal(
+        page.session.hand.current.outline_on(()).full(SHAPE), truth() == 4
+    )
     page.key(KEYS.Key_Escape)
     assert camera.center == centre
     before = page.labels
     page.drag([(row - 25, column), (row + 25, column)])
     assert camera.center != centre
-    assert page.session.current is None
+    assert page.session.hand.current is None
     np.testing.assert_array_equal(page.labels, before)
     assert camera.mouse_pan
     page.viewer.reset_view()
     page.drag([(120, 10), (300, -90)], keys=CONTROL)  # beyond the image
     page.until(lambda: answered(page.session))
-    rows, columns = page.session.current.box
+    rows, columns = page.session.hand.current.box
     assert (rows.stop, columns.start) == (SHAPE[0], 0)
     page.key(KEYS.Key_Escape)
     page.drag([(-30, 34), middle(1)], keys=SHIFT)
@@ -389,12 +393,12 @@ def test_a_drag_that_is_too_quick_for_moves_is_a_drag(page):
     page.finish(1, 2, 4)
     page.flick((32, 2), (32, 80))  # neither clicks nor parts
     page.flick(middle(1), middle(3))
-    assert page.session.current is None
+    assert page.session.hand.current is None
     page.flick((98, 10), (98, 70), keys=SHIFT)
     assert len(numbers(page.session)) == 4
     page.flick(middle(1), middle(2), keys=SHIFT)
     assert len(numbers(page.session)) == 3
-    assert page.session.current is None
+    assert page.session.hand.current is None
 
 
 # ---------------------------------------------------------------- where clicks go
@@ -403,17 +407,17 @@ def test_a_drag_that_is_too_quick_for_moves_is_a_drag(page):
 def test_a_click_outside_of_the_image_or_of_the_tool_does_nothing(page):
     page.click((-6, 50))
     page.click((50, SHAPE[1] + 5), RIGHT)
-    assert page.session.current is None
+    assert page.session.hand.current is None
     page.press(page.dock.click)  # let the mouse go
     assert not page.dock.tool.is_on
     page.click(middle(1))
     page.key(KEYS.Key_C)
-    assert page.session.current is None
+    assert page.session.hand.current is None
     page.press(page.dock.click)
-    page.viewer.layers.selection.active = page.session.image
+    page.viewer.layers.selection.active = page.session.scene.image
     assert not page.dock.click.isChecked()
     page.click(middle(1))
-    assert page.session.current is None
+    assert page.session.hand.current is None
     page.press(page.dock.click)
     page.finish(1)
     np.testing.assert_array_equal(page.labels > 0, truth() == 1)
@@ -422,12 +426,12 @@ def test_a_click_outside_of_the_image_or_of_the_tool_does_nothing(page):
 def test_a_second_press_within_a_double_click_is_a_click_and_does_not_zoom(page):
     zoom = page.viewer.scene.camera.zoom
     page.press_twice(middle(1))
-    assert page.session.current is not None
+    assert page.session.hand.current is not None
     assert page.viewer.scene.camera.zoom == zoom
 
 
 def test_keys_do_what_napari_does_while_the_layer_is_painted_on(page):
-    layer = page.session.need_objects().layer
+    layer = page.session.scene.need_objects().layer
     layer.selected_label = 9
     page.key(KEYS.Key_3)  # napari's polygons
     for place in ((60, 60), (60, 80), (75, 80)):
@@ -459,11 +463,11 @@ def test_a_stack_is_clicked_on_followed_and_undone(bare, monkeypatch, place):
     bare.fit()
     bare.press(bare.dock.click)
     bare.outline(layer.data_to_world((4, 36, 40))[-2:])
-    [click] = bare.session.current.planes[(4,)].clicks
+    [click] = bare.session.hand.current.planes[(4,)].clicks
     assert abs(click.row - 36) < 1.5
     assert abs(click.column - 40) < 1.5
     bare.press(bare.dock.follow)
-    bare.until(lambda: len(bare.session.current.parts()) == 7 and not bare.session.is_busy)
+    bare.until(lambda: len(bare.session.hand.current.parts()) == 7 and not bare.session.is_busy)
     viewer.dims.set_current_step(0, 7)
     assert role(viewer, "clicked object").data.sum() == ball()[7].sum()
     bare.key(KEYS.Key_C)
@@ -494,9 +498,9 @@ def test_the_3d_view_says_why_nothing_can_be_clicked_on(page, monkeypatch):
     size = page.canvas.size()
     QTest.mouseClick(page.canvas, LEFT, NO_KEY, page.canvas.rect().center())
     assert size == page.canvas.size()
-    assert told == [page.session.why_not_click()]
+    assert told == [page.session.scene.why_not_click()]
     assert "2D view" in told[0]
-    assert page.session.current is None
+    assert page.session.hand.current is None
     page.viewer.dims.ndisplay = 2
     page.fit()
     page.outline(middle(1))
@@ -515,12 +519,12 @@ def test_proposals_are_answered_with_the_mouse(page, monkeypatch):
     assert not dock.propose.isEnabled()
     page.finish(1, 2)
     page.press(dock.propose)
-    page.until(lambda: len(session.proposals) == 4 and not session.is_busy)
+    page.until(lambda: len(session.proposing.outlines) == 4 and not session.is_busy)
     assert dock.accept.isVisible()
     page.click(middle(4))
     page.click(middle(5), RIGHT)
-    assert len(session.proposals) == 2
-    assert session.current is None
+    assert len(session.proposing.outlines) == 2
+    assert session.hand.current is None
     np.testing.assert_array_equal(page.labels == 3, truth() == 4)
     page.key(KEYS.Key_N)
     np.testing.assert_allclose(page.viewer.scene.camera.center[-2:], middle(3), atol=1.5)
@@ -531,9 +535,9 @@ def test_proposals_are_answered_with_the_mouse(page, monkeypatch):
     page.key(KEYS.Key_Z, CONTROL)
     assert numbers(session) == {1, 2, 3}
     page.press(dock.propose)
-    page.until(lambda: len(session.proposals) == 4 and not session.is_busy)
+    page.until(lambda: len(session.proposing.outlines) == 4 and not session.is_busy)
     page.press(dock.reject)
-    assert session.proposals == ()
+    assert session.proposing.outlines == ()
     assert numbers(session) == {1, 2, 3}
     assert not dock.accept.isVisible()
 
@@ -562,7 +566,7 @@ def test_of_fifty_quick_clicks_the_last_one_is_answered_and_the_window_lives(bar
     bare.until(lambda: answered(bare.session) and len(ticks) > 5)
     bare.until(lambda: not bare.controller.lane.is_busy())
     timer.stop()
-    state = bare.session.current.on(())
+    state = bare.session.hand.current.on(())
     outline = state.answers[-1].full(SHAPE)
     assert overlap(outline, truth() == 1) > FAIR
     for click in state.clicks:

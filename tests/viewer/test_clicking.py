@@ -101,7 +101,7 @@ def bare(real, monkeypatch):
 @pytest.fixture
 def clicks(bare, model_viewer):
     """A session that a stub answers, on six discs."""
-    bare.set_image(model_viewer.add_image(drawn(), name="discs"))
+    bare.scene.set_image(model_viewer.add_image(drawn(), name="discs"))
     return bare
 
 
@@ -111,7 +111,7 @@ def press(qtbot):
 
     def make(session, at, positive=True, index=()):
         session.click(index, at, positive)
-        if session.current is not None:
+        if session.hand.current is not None:
             qtbot.waitUntil(lambda: answered(session), timeout=LONG)
 
     return make
@@ -124,14 +124,14 @@ def finish(press):
     def make(session, *chosen):
         for number in chosen:
             press(session, middle(number))
-            assert session.commit()
+            assert session.hand.commit()
 
     return make
 
 
 def have(session, *chosen):
     """Make these discs finished objects 1, 2 ..., as if each had been clicked on."""
-    objects = session.need_objects()
+    objects = session.scene.need_objects()
     for number in chosen:
         objects.write_all(_proposals(number), ())
     session.changed.emit()
@@ -148,11 +148,11 @@ def settle(qtbot):
 
 
 def labels_of(session):
-    return np.array(session.objects.layer.data)
+    return np.array(session.scene.objects.layer.data)
 
 
 def outline_of(session, index=()):
-    outline = session.current.outline_on(index)
+    outline = session.hand.current.outline_on(index)
     return outline.full(session.scene.planes.shape[-2:])
 
 
@@ -160,21 +160,21 @@ def outline_of(session, index=()):
 
 
 def test_a_click_is_answered_and_finishing_writes_what_was_shown(real, model_viewer, press):
-    real.set_image(model_viewer.add_image(drawn()))
+    real.scene.set_image(model_viewer.add_image(drawn()))
     press(real, middle(1))
     shown = role(model_viewer, "clicked object")
     assert overlap(outline_of(real), truth() == 1) > FAIR
     assert shown.data.sum() == outline_of(real).sum()
     expected = outline_of(real)
-    assert real.commit() == 1
+    assert real.hand.commit() == 1
     np.testing.assert_array_equal(labels_of(real) == 1, expected)
     assert role(model_viewer, "clicked object") is None
     assert role(model_viewer, "clicks") is None
-    assert real.current is None
+    assert real.hand.current is None
 
 
 def test_a_negative_click_takes_away_and_a_positive_one_adds(real, model_viewer, press):
-    real.set_image(model_viewer.add_image(drawn()))
+    real.scene.set_image(model_viewer.add_image(drawn()))
     press(real, middle(1))
     row, column, radius = DISCS[0]
     press(real, (row, column + radius - 3.0), positive=False)
@@ -191,15 +191,15 @@ def test_take_back_brings_the_answer_before_back_and_then_drops(clicks, model_vi
     first = outline_of(clicks)
     press(clicks, middle(2))
     assert outline_of(clicks).sum() > first.sum()
-    clicks.take_back()
+    clicks.hand.take_back()
     np.testing.assert_array_equal(outline_of(clicks), first)
     assert role(model_viewer, "clicked object").data.sum() == first.sum()
     assert len(role(model_viewer, "clicks").data) == 1
-    clicks.take_back()
-    assert clicks.current is None
+    clicks.hand.take_back()
+    assert clicks.hand.current is None
     assert role(model_viewer, "clicked object") is None
-    clicks.take_back()  # nothing in hand: nothing happens
-    assert clicks.current is None
+    clicks.hand.take_back()  # nothing in hand: nothing happens
+    assert clicks.hand.current is None
 
 
 def test_the_answer_to_a_click_that_was_taken_back_is_not_heard(clicks, press, settle):
@@ -207,7 +207,7 @@ def test_the_answer_to_a_click_that_was_taken_back_is_not_heard(clicks, press, s
     first = outline_of(clicks)
     Stub.gate.clear()
     clicks.click((), middle(2))
-    clicks.take_back()
+    clicks.hand.take_back()
     Stub.gate.set()
     settle(clicks)
     np.testing.assert_array_equal(outline_of(clicks), first)
@@ -217,7 +217,7 @@ def test_taking_back_asks_again_if_the_earlier_click_was_not_answered(clicks, qt
     Stub.gate.clear()
     clicks.click((), middle(1))
     clicks.click((), middle(2))
-    clicks.take_back()
+    clicks.hand.take_back()
     Stub.gate.set()
     qtbot.waitUntil(lambda: answered(clicks), timeout=LONG)
     np.testing.assert_array_equal(outline_of(clicks), truth() == 1)
@@ -227,17 +227,17 @@ def test_dropping_forgets_clicks_and_their_answers(clicks, model_viewer, press, 
     press(clicks, middle(1))
     Stub.gate.clear()
     clicks.click((), middle(2))
-    clicks.drop()
+    clicks.hand.drop()
     Stub.gate.set()
     settle(clicks)
-    assert clicks.current is None
-    assert clicks.objects is None
+    assert clicks.hand.current is None
+    assert clicks.scene.objects is None
     assert role(model_viewer, "clicked object") is None
 
 
 def test_a_negative_click_begins_no_object(clicks, told):
     clicks.click((), middle(1), positive=False)
-    assert clicks.current is None
+    assert clicks.hand.current is None
     assert told[-1][0] == "info"
     assert Stub.begun == 0
 
@@ -257,12 +257,12 @@ def test_a_box_begins_an_object(clicks, press, qtbot):
     clicks.draw_box((), (slice(10, 55), slice(14, 56)))
     qtbot.waitUntil(lambda: answered(clicks), timeout=LONG)
     np.testing.assert_array_equal(outline_of(clicks), truth() == 1)
-    clicks.take_back()
-    assert clicks.current is None
+    clicks.hand.take_back()
+    assert clicks.hand.current is None
 
 
 def test_the_network_answers_a_box(real, model_viewer, qtbot):
-    real.set_image(model_viewer.add_image(drawn()))
+    real.scene.set_image(model_viewer.add_image(drawn()))
     real.draw_box((), (slice(14, 51), slice(16, 53)))
     qtbot.waitUntil(lambda: answered(real), timeout=LONG)
     assert overlap(outline_of(real), truth() == 1) > FAIR
@@ -271,10 +271,10 @@ def test_the_network_answers_a_box(real, model_viewer, qtbot):
 def test_enter_right_after_a_click_finishes_what_the_click_gets(clicks, settle):
     Stub.gate.clear()
     clicks.click((), middle(1))
-    clicks.commit()
+    clicks.hand.commit()
     Stub.gate.set()
     settle(clicks)
-    assert clicks.current is None
+    assert clicks.hand.current is None
     np.testing.assert_array_equal(labels_of(clicks) > 0, truth() == 1)
 
 
@@ -300,11 +300,11 @@ def test_deleting_takes_the_object_under_the_pointer_and_no_other(clicks):
 def test_an_object_that_is_taken_up_again_keeps_its_number(clicks, press):
     have(clicks, 1, 2, 3)
     clicks.click((), middle(2))
-    assert clicks.current.label == 2
+    assert clicks.hand.current.label == 2
     np.testing.assert_array_equal(outline_of(clicks), truth() == 2)
     row, column, radius = DISCS[1]
     press(clicks, (row + radius - 2.0, float(column)), positive=False)
-    assert clicks.commit() == 2
+    assert clicks.hand.commit() == 2
     assert numbers(clicks) == {1, 2, 3}
     assert labels_of(clicks)[row + radius - 2, column] == 0
     assert labels_of(clicks)[row, column] == 2
@@ -312,22 +312,22 @@ def test_an_object_that_is_taken_up_again_keeps_its_number(clicks, press):
 
 def test_dropping_an_object_that_was_taken_up_changes_nothing(clicks, press):
     have(clicks, 1, 2)
-    before, steps = labels_of(clicks), len(clicks.objects.layer._undo_history)
+    before, steps = labels_of(clicks), len(clicks.scene.objects.layer._undo_history)
     press(clicks, middle(2))
     press(clicks, (middle(2)[0] + 8, middle(2)[1]), positive=False)
-    clicks.drop()
+    clicks.hand.drop()
     np.testing.assert_array_equal(labels_of(clicks), before)
-    assert len(clicks.objects.layer._undo_history) == steps
+    assert len(clicks.scene.objects.layer._undo_history) == steps
 
 
 def test_taking_back_after_taking_up_ends_at_the_object_as_it_was(clicks, press):
     have(clicks, 1)
     press(clicks, middle(1))
     press(clicks, middle(1), positive=False)
-    clicks.take_back()
+    clicks.hand.take_back()
     np.testing.assert_array_equal(outline_of(clicks), truth() == 1)
-    clicks.take_back()
-    assert clicks.current is None
+    clicks.hand.take_back()
+    assert clicks.hand.current is None
     np.testing.assert_array_equal(labels_of(clicks), truth() == 1)
 
 
@@ -335,20 +335,20 @@ def test_deleting_what_is_in_hand_drops_it(clicks):
     have(clicks, 1)
     clicks.click((), middle(1))
     clicks.delete_at((), middle(1))
-    assert clicks.current is None
+    assert clicks.hand.current is None
     assert numbers(clicks) == set()
 
 
 @pytest.mark.parametrize("preserve", [True, False])
 def test_finished_objects_keep_their_pixels_if_that_is_wished(clicks, press, preserve):
     have(clicks, 1)
-    layer = clicks.objects.layer
+    layer = clicks.scene.objects.layer
     row, column = (round(place) for place in middle(2))
     layer.data_setitem(np.nonzero(truth() == 2), 7)  # half of disc 2 is of another object
     layer.data_setitem(np.nonzero((truth() == 2) & (np.indices(SHAPE)[1] > column)), 0)
     clicks.hand.preserve = preserve
     press(clicks, (float(row), column + 6.0))
-    number = clicks.commit()
+    number = clicks.hand.commit()
     taken = labels_of(clicks)[row, column - 6]
     assert taken == (7 if preserve else number)
     assert labels_of(clicks)[row, column + 6] == number
@@ -357,12 +357,12 @@ def test_finished_objects_keep_their_pixels_if_that_is_wished(clicks, press, pre
 
 def test_an_object_that_others_cover_is_not_finished_and_stays_in_hand(clicks, press, told):
     press(clicks, middle(1))
-    clicks.need_objects().layer.data_setitem(np.nonzero(truth() == 1), 4)
-    assert clicks.commit() == 0
+    clicks.scene.need_objects().layer.data_setitem(np.nonzero(truth() == 1), 4)
+    assert clicks.hand.commit() == 0
     assert told[-1][0] == "warning"
-    assert clicks.current is not None
+    assert clicks.hand.current is not None
     clicks.hand.preserve = False
-    assert clicks.commit()
+    assert clicks.hand.commit()
 
 
 def test_nothing_is_taken_from_an_object_of_which_nothing_would_be_left():
@@ -377,9 +377,9 @@ def test_nothing_is_taken_from_an_object_of_which_nothing_would_be_left():
 def test_a_layer_of_few_bits_never_ends_in_an_exception(clicks, model_viewer, press, told):
     data = np.zeros(SHAPE, np.uint8)
     data[:2, :2] = 255
-    clicks.set_objects(model_viewer.add_labels(data))
+    clicks.scene.set_objects(model_viewer.add_labels(data))
     press(clicks, middle(1))
-    number = clicks.commit()
+    number = clicks.hand.commit()
     if number:
         np.testing.assert_array_equal(labels_of(clicks) == number, truth() == 1)
         assert labels_of(clicks)[0, 0] == 255
@@ -393,11 +393,11 @@ def test_a_layer_of_few_bits_never_ends_in_an_exception(clicks, model_viewer, pr
 def _change(session, what, press):
     if what == "finish":
         press(session, middle(4))
-        session.commit()
+        session.hand.commit()
     elif what == "correct":
         press(session, middle(1))
         press(session, (middle(1)[0] + 12, middle(1)[1]), positive=False)
-        session.commit()
+        session.hand.commit()
     elif what == "delete":
         session.delete_at((), middle(1))
     elif what == "part":
@@ -412,7 +412,7 @@ def _change(session, what, press):
 @pytest.mark.parametrize("what", ["finish", "correct", "delete", "part", "join", "accept all"])
 def test_every_change_is_one_step_of_undo(clicks, press, what):
     have(clicks, 1, 2)
-    layer = clicks.objects.layer
+    layer = clicks.scene.objects.layer
     before, steps = labels_of(clicks), len(layer._undo_history)
     _change(clicks, what, press)
     after = labels_of(clicks)
@@ -426,7 +426,7 @@ def test_every_change_is_one_step_of_undo(clicks, press, what):
 
 def test_undo_is_deeper_than_a_hundred_steps_and_takes_brush_strokes_too(clicks):
     have(clicks, 1)
-    layer, objects = clicks.objects.layer, clicks.objects
+    layer, objects = clicks.scene.objects.layer, clicks.scene.objects
     states = [labels_of(clicks)]
     for step in range(70):
         corner = 60 + step % 7, 2 + 2 * step
@@ -456,7 +456,7 @@ def test_strokes_that_were_painted_before_a_layer_was_chosen_can_still_be_undone
 ):
     layer = model_viewer.add_labels(np.zeros(SHAPE, np.int32))
     layer.paint((120, 10), 3)
-    clicks.set_objects(layer)
+    clicks.scene.set_objects(layer)
     have(clicks, 1)
     layer.undo()
     layer.undo()
@@ -506,7 +506,7 @@ def test_a_line_from_one_object_into_another_joins_them(clicks):
 @pytest.fixture
 def stack(bare, model_viewer):
     """A session that a stub answers, on a ball in a stack."""
-    bare.set_image(model_viewer.add_image(drawn(ball()), name="ball"))
+    bare.scene.set_image(model_viewer.add_image(drawn(ball()), name="ball"))
     model_viewer.dims.set_current_step(0, 5)
     return bare
 
@@ -514,7 +514,7 @@ def stack(bare, model_viewer):
 @pytest.fixture
 def placed_stack(bare, model_viewer):
     """The same at another place, with other distances of planes and pixels."""
-    bare.set_image(
+    bare.scene.set_image(
         model_viewer.add_image(drawn(ball()), scale=(3, 0.5, 0.5), translate=(7, 10, -20))
     )
     model_viewer.dims.set_point(0, 7 + 3 * 4)
@@ -526,11 +526,11 @@ BALL = (36.0, 40.0)
 
 def test_a_click_lands_on_the_plane_that_is_shown(stack, model_viewer, press):
     model_viewer.dims.set_current_step(0, 6)
-    assert stack.index == (6,)
+    assert stack.scene.index == (6,)
     index, at = stack.scene.place((*model_viewer.dims.point[:1], *BALL))
     press(stack, at, index=index)
-    assert stack.commit() == 1
-    assert stack.objects.layer.data.shape == ball().shape
+    assert stack.hand.commit() == 1
+    assert stack.scene.objects.layer.data.shape == ball().shape
     np.testing.assert_array_equal(labels_of(stack)[6], ball()[6])
     assert not labels_of(stack)[[0, 1, 2, 3, 4, 5, 7, 8, 9, 10]].any()
 
@@ -547,22 +547,22 @@ def test_the_outline_is_shown_on_its_plane_alone(stack, model_viewer, press):
 @pytest.fixture
 def followed(real, model_viewer, press, settle):
     """The planes of a ball that the network followed, finished."""
-    real.set_image(model_viewer.add_image(drawn(ball())))
+    real.scene.set_image(model_viewer.add_image(drawn(ball())))
     model_viewer.dims.set_current_step(0, 5)
-    assert real.why_not_follow() == "Click on an object first."
+    assert real.following.why_not() == "Click on an object first."
     press(real, BALL, index=(5,))
-    assert real.why_not_follow() is None
-    real.follow()
+    assert real.following.why_not() is None
+    real.following.begin()
     settle(real)
-    assert real.commit() == 1
+    assert real.hand.commit() == 1
     return real
 
 
 def test_the_network_follows_a_ball_through_its_planes(followed):
     labels = labels_of(followed)
     assert min(overlap(labels[plane], ball()[plane]) for plane in range(2, 9)) > FAIR
-    followed.objects.layer.undo()
-    assert not followed.objects.layer.data.any()
+    followed.scene.objects.layer.undo()
+    assert not followed.scene.objects.layer.data.any()
 
 
 def test_the_network_ends_where_the_ball_ends(followed):
@@ -571,22 +571,22 @@ def test_the_network_ends_where_the_ball_ends(followed):
 
 def test_a_correction_on_another_plane_is_kept(stack, model_viewer, press, settle):
     press(stack, BALL, index=(5,))
-    stack.follow()
+    stack.following.begin()
     settle(stack)
     model_viewer.dims.set_current_step(0, 7)
     press(stack, (36.0, 50.0), positive=False, index=(7,))
     corrected = outline_of(stack, (7,))
     assert not corrected[36, 50]
     model_viewer.dims.set_current_step(0, 5)
-    stack.follow()
+    stack.following.begin()
     settle(stack)
     np.testing.assert_array_equal(outline_of(stack, (7,)), corrected)
-    assert stack.commit() == 1
+    assert stack.hand.commit() == 1
     np.testing.assert_array_equal(labels_of(stack)[7] == 1, corrected)
     np.testing.assert_array_equal(labels_of(stack)[4], ball()[4])
-    stack.objects.layer.undo()
-    assert not stack.objects.layer.data.any()
-    stack.objects.layer.redo()
+    stack.scene.objects.layer.undo()
+    assert not stack.scene.objects.layer.data.any()
+    stack.scene.objects.layer.redo()
     assert numbers(stack, (slice(2, 9),)) == {1}
 
 
@@ -594,71 +594,71 @@ def test_following_stops_when_it_is_told_to(stack, press, qtbot, settle):
     press(stack, BALL, index=(5,))
     begun = Stub.begun
     Stub.gate.clear()
-    stack.follow()
+    stack.following.begin()
     assert stack.is_busy
     qtbot.waitUntil(lambda: Stub.begun > begun, timeout=LONG)
     stack.stop()
     Stub.gate.set()
     settle(stack)
     assert not stack.is_busy
-    assert len(stack.current.parts()) <= 2
-    stack.follow()
+    assert len(stack.hand.current.parts()) <= 2
+    stack.following.begin()
     settle(stack)
-    assert set(stack.current.parts()) == {(plane,) for plane in range(2, 9)}
+    assert set(stack.hand.current.parts()) == {(plane,) for plane in range(2, 9)}
 
 
 def test_taking_back_on_a_plane_that_was_followed_leaves_the_others(
     stack, model_viewer, press, settle
 ):
     press(stack, BALL, index=(5,))
-    stack.follow()
+    stack.following.begin()
     settle(stack)
     model_viewer.dims.set_current_step(0, 7)
     found = outline_of(stack, (7,))
     press(stack, (36.0, 50.0), positive=False, index=(7,))
-    stack.take_back()
+    stack.hand.take_back()
     np.testing.assert_array_equal(outline_of(stack, (7,)), found)
-    stack.take_back()
-    assert stack.current.outline_on((7,)) is None
+    stack.hand.take_back()
+    assert stack.hand.current.outline_on((7,)) is None
     assert role(model_viewer, "clicked object") is None
-    assert set(stack.current.parts()) == {(plane,) for plane in (2, 3, 4, 5, 6, 8)}
-    stack.take_back()  # nothing is left on this plane: now the object is dropped
-    assert stack.current is None
+    assert set(stack.hand.current.parts()) == {(plane,) for plane in (2, 3, 4, 5, 6, 8)}
+    stack.hand.take_back()  # nothing is left on this plane: now the object is dropped
+    assert stack.hand.current is None
 
 
 def test_taking_back_what_was_followed_anew_brings_back_what_was_there(
     stack, model_viewer, press, settle
 ):
     press(stack, BALL, index=(5,))
-    stack.follow()
+    stack.following.begin()
     settle(stack)
     before = outline_of(stack, (4,))
-    stack.follow()
+    stack.following.begin()
     settle(stack)
     model_viewer.dims.set_current_step(0, 4)
-    stack.take_back()
+    stack.hand.take_back()
     np.testing.assert_array_equal(outline_of(stack, (4,)), before)
 
 
 def test_dropping_ends_following(stack, press, settle):
     press(stack, BALL, index=(5,))
     Stub.gate.clear()
-    stack.follow()
-    stack.drop()
+    stack.following.begin()
+    stack.hand.drop()
     Stub.gate.set()
     settle(stack)
-    assert stack.current is None
+    assert stack.hand.current is None
     assert not stack.is_busy
 
 
 def test_an_object_of_a_stack_is_taken_up_and_deleted_as_a_whole(stack, press, settle):
     press(stack, BALL, index=(5,))
-    stack.follow()
+    stack.following.begin()
     settle(stack)
-    stack.commit()
+    stack.hand.commit()
     stack.click((4,), BALL)
-    assert set(stack.current.planes) == {(plane,) for plane in range(2, 9)}
-    assert stack.commit() == 1
+    assert set(stack.hand.current.planes) == {(plane,) for plane in range(2, 9)}
+    assert stack.hand.commit() == 1
     np.testing.assert_array_equal(labels_of(stack), ball())
     stack.delete_at((3,), BALL)
     assert not labels_of(stack).any()
@@ -666,35 +666,35 @@ def test_an_object_of_a_stack_is_taken_up_and_deleted_as_a_whole(stack, press, s
 
 def test_a_plane_of_which_nothing_is_left_is_taken_from_an_object(stack, press, settle):
     press(stack, BALL, index=(5,))
-    stack.follow()
+    stack.following.begin()
     settle(stack)
-    stack.commit()
+    stack.hand.commit()
     press(stack, BALL, index=(8,))
     for row in (28.0, 36.0, 44.0):
         for column in (31.0, 40.0, 49.0):
             press(stack, (row, column), positive=False, index=(8,))
     assert not outline_of(stack, (8,)).any()
-    assert stack.commit() == 1
+    assert stack.hand.commit() == 1
     assert not labels_of(stack)[8].any()
     np.testing.assert_array_equal(labels_of(stack)[7], ball()[7])
 
 
 def test_what_is_followed_stays_at_its_time(bare, model_viewer, press, qtbot, settle):
-    bare.set_image(model_viewer.add_image(drawn(np.stack([ball()] * 2))))
+    bare.scene.set_image(model_viewer.add_image(drawn(np.stack([ball()] * 2))))
     model_viewer.dims.set_current_step((0, 1), (0, 5))
     press(bare, BALL, index=(0, 5))
     begun = Stub.begun
     Stub.gate.clear()
-    bare.follow()
+    bare.following.begin()
     qtbot.waitUntil(lambda: Stub.begun > begun, timeout=LONG)
     model_viewer.dims.set_current_step(0, 1)
     Stub.gate.set()
     settle(bare)
-    assert set(bare.current.parts()) == {(0, plane) for plane in range(2, 9)}
+    assert set(bare.hand.current.parts()) == {(0, plane) for plane in range(2, 9)}
 
 
 def test_the_outline_goes_with_its_time_if_there_is_one_plane_each(bare, model_viewer, press):
-    bare.set_image(model_viewer.add_image(drawn(truth()[None, None].repeat(3, axis=0))))
+    bare.scene.set_image(model_viewer.add_image(drawn(truth()[None, None].repeat(3, axis=0))))
     model_viewer.dims.set_current_step(0, 0)
     press(bare, middle(1), index=(0, 0))
     model_viewer.dims.set_current_step(0, 2)
@@ -705,15 +705,15 @@ def test_nothing_is_shown_on_planes_beyond_the_image(stack, model_viewer, press)
     model_viewer.add_image(drawn(ball((30, 72, 80))), name="longer")
     press(stack, BALL, index=(5,))
     model_viewer.dims.set_current_step(0, 20)
-    assert stack.index is None
+    assert stack.scene.index is None
     assert stack.scene.place((20, *BALL)) is None
     assert role(model_viewer, "clicked object") is None
 
 
 def test_an_image_of_one_plane_cannot_be_followed(clicks, press):
     press(clicks, middle(1))
-    assert "single plane" in clicks.why_not_follow()
-    clicks.follow()
+    assert "single plane" in clicks.following.why_not()
+    clicks.following.begin()
     assert not clicks.is_busy
 
 
@@ -746,7 +746,7 @@ def _layer(viewer, kind):
 )
 def test_an_object_lands_where_was_clicked(real, model_viewer, press, kind):
     layer = _layer(model_viewer, kind)
-    real.set_image(layer)
+    real.scene.set_image(layer)
     for number in (1, 5):
         index, at = real.scene.place(layer.data_to_world(middle(number)))
         np.testing.assert_allclose(at, middle(number), atol=1e-6)
@@ -757,31 +757,31 @@ def test_an_object_lands_where_was_clicked(real, model_viewer, press, kind):
             wanted - layer.data_to_world((middle(number)[0], middle(number)[1] + 1))
         )
         assert np.linalg.norm(shown - wanted) < 4 * max(side, 0.5)
-        assert real.commit() == (1 if number == 1 else 2)
+        assert real.hand.commit() == (1 if number == 1 else 2)
     labels = labels_of(real)
     assert labels.shape == SHAPE
     assert overlap(labels == 1, truth() == 1) > FAIR
     assert overlap(labels == 2, truth() == 5) > FAIR
     for place in ((0, 0), (50, 90)):
         np.testing.assert_allclose(
-            real.objects.layer.data_to_world(place), layer.data_to_world(place)
+            real.scene.objects.layer.data_to_world(place), layer.data_to_world(place)
         )
 
 
 def test_clicks_on_a_stack_land_where_they_are_made(placed_stack, press):
-    layer = placed_stack.image
+    layer = placed_stack.scene.image
     index, at = placed_stack.scene.place(layer.data_to_world((4, *BALL)))
-    assert index == placed_stack.index == (4,)
+    assert index == placed_stack.scene.index == (4,)
     press(placed_stack, at, index=index)
-    shown = in_world(role(placed_stack.viewer, "clicked object"))
+    shown = in_world(role(placed_stack.scene.viewer, "clicked object"))
     np.testing.assert_allclose(shown, np.asarray(layer.data_to_world((4, *BALL)))[-2:], atol=0.5)
-    placed_stack.commit()
+    placed_stack.hand.commit()
     np.testing.assert_array_equal(labels_of(placed_stack)[4], ball()[4])
 
 
 def test_an_outline_is_shown_in_one_layer(placed_stack, press):
     press(placed_stack, BALL, index=(4,))
-    shown = [layer.metadata.get("napari-unet") for layer in placed_stack.viewer.layers]
+    shown = [layer.metadata.get("napari-unet") for layer in placed_stack.scene.viewer.layers]
     assert sorted(filter(None, shown)) == ["clicked object", "clicks"]
 
 
@@ -791,15 +791,15 @@ def test_an_outline_is_shown_in_one_layer(placed_stack, press):
 def test_an_image_with_nan_is_told_and_the_next_one_works(real, model_viewer, told, settle, press):
     image = drawn()
     image[3, 3] = np.nan
-    real.set_image(model_viewer.add_image(image))
+    real.scene.set_image(model_viewer.add_image(image))
     real.click((), middle(1))
     settle(real)
     assert [severity for severity, _ in told] == ["error"]
     assert "NaN" in told[0][1]
-    assert real.current is None
-    real.set_image(model_viewer.add_image(drawn()))
+    assert real.hand.current is None
+    real.scene.set_image(model_viewer.add_image(drawn()))
     press(real, middle(1))
-    assert real.commit() == 1
+    assert real.hand.commit() == 1
 
 
 @pytest.mark.parametrize("pending", [False, True])
@@ -816,21 +816,23 @@ def test_a_layer_may_go_while_an_object_is_in_hand(
         for name in ("clicked object", "clicks"):
             model_viewer.layers.remove(role(model_viewer, name))
     else:
-        model_viewer.layers.remove(clicks.image if what == "image" else clicks.objects.layer)
+        model_viewer.layers.remove(
+            clicks.scene.image if what == "image" else clicks.scene.objects.layer
+        )
     Stub.gate.set()
     settle(clicks)
     if what == "image":
-        assert clicks.image is None
+        assert clicks.scene.image is None
         assert all("napari-unet" not in layer.metadata for layer in model_viewer.layers)
-        assert clicks.why_not_click().startswith("Open an image")
-        assert clicks.commit() == 0
-        clicks.set_image(model_viewer.add_image(drawn()))
+        assert clicks.scene.why_not_click().startswith("Open an image")
+        assert clicks.hand.commit() == 0
+        clicks.scene.set_image(model_viewer.add_image(drawn()))
     elif what == "objects":
-        assert clicks.objects is None
-        assert clicks.current is None
+        assert clicks.scene.objects is None
+        assert clicks.hand.current is None
     press(clicks, middle(4))
     assert role(model_viewer, "clicked object") is not None
-    assert clicks.commit()
+    assert clicks.hand.commit()
     assert labels_of(clicks)[round(middle(4)[0]), round(middle(4)[1])]
 
 
@@ -841,20 +843,20 @@ def test_pixels_of_another_shape_end_what_is_in_hand(clicks, press, finish, sett
     if pending:
         Stub.gate.clear()
         clicks.click((), middle(4))
-    clicks.image.data = drawn(truth(DISCS[:2], (70, 130)))
+    clicks.scene.image.data = drawn(truth(DISCS[:2], (70, 130)))
     Stub.gate.set()
     settle(clicks)
-    assert clicks.current is None
+    assert clicks.hand.current is None
     finish(clicks, 2)
-    assert clicks.objects.layer.data.shape == (70, 130)
+    assert clicks.scene.objects.layer.data.shape == (70, 130)
     np.testing.assert_array_equal(labels_of(clicks) == 1, truth(DISCS[:2], (70, 130)) == 2)
 
 
 def test_objects_whose_layer_gets_another_shape_are_let_go(clicks, finish):
     have(clicks, 1)
-    clicks.objects.layer.data = np.zeros((9, 9), np.int32)
+    clicks.scene.objects.layer.data = np.zeros((9, 9), np.int32)
     finish(clicks, 2)
-    assert clicks.objects.layer.data.shape == SHAPE
+    assert clicks.scene.objects.layer.data.shape == SHAPE
 
 
 def test_a_click_is_answered_though_another_image_is_fine_tuned_on(clicks, model_viewer, settle):
@@ -869,8 +871,8 @@ def test_a_click_is_answered_though_another_image_is_fine_tuned_on(clicks, model
 
 
 def test_a_layer_of_another_shape_holds_no_objects(clicks, model_viewer, told):
-    clicks.set_objects(model_viewer.add_labels(np.zeros((5, 7), int)))
-    assert clicks.objects is None
+    clicks.scene.set_objects(model_viewer.add_labels(np.zeros((5, 7), int)))
+    assert clicks.scene.objects is None
     assert told[-1][0] == "warning"
     assert "(5, 7)" in told[-1][1]
 
@@ -883,7 +885,7 @@ def test_of_many_clicks_the_last_one_is_answered(clicks, qtbot, settle):
     qtbot.waitUntil(lambda: answered(clicks), timeout=LONG)
     settle(clicks)
     assert Stub.begun <= 3
-    assert len(clicks.current.on(()).clicks) == 50
+    assert len(clicks.hand.current.on(()).clicks) == 50
     assert answered(clicks)
 
 
@@ -905,23 +907,23 @@ def proposed(clicks, monkeypatch, settle):
 
     monkeypatch.setattr(proposals, "propose_job", job)
     have(clicks, 1)
-    assert "2 objects first" in clicks.why_not_propose()
+    assert "2 objects first" in clicks.proposing.why_not()
     have(clicks, 2)
     clicks.propose()
-    assert clicks.progress is not None
+    assert clicks.proposing.progress is not None
     settle(clicks)
     return clicks
 
 
 def test_proposals_are_shown_until_they_are_answered(proposed, model_viewer):
     assert not proposed.is_busy
-    assert proposed.progress is None
-    assert len(proposed.proposals) == 4
+    assert proposed.proposing.progress is None
+    assert len(proposed.proposing.outlines) == 4
     np.testing.assert_array_equal(role(model_viewer, "proposals").data > 0, truth() > 2)
     proposed.click((), middle(4))
     proposed.click((), middle(5), positive=False)
-    assert proposed.current is None
-    assert len(proposed.proposals) == 2
+    assert proposed.hand.current is None
+    assert len(proposed.proposing.outlines) == 2
     np.testing.assert_array_equal(labels_of(proposed) == 3, truth() == 4)
     assert labels_of(proposed).max() == 3
     shown = role(model_viewer, "proposals").data > 0
@@ -930,7 +932,7 @@ def test_proposals_are_shown_until_they_are_answered(proposed, model_viewer):
 
 def test_accept_all_takes_all_proposals(proposed, model_viewer):
     proposed.proposing.accept_all()
-    assert proposed.proposals == ()
+    assert proposed.proposing.outlines == ()
     assert role(model_viewer, "proposals") is None
     np.testing.assert_array_equal(labels_of(proposed), truth())
 
@@ -942,10 +944,10 @@ def test_accepted_proposals_are_learned_from(proposed, settle, how):
         proposed.proposing.accept_all()
     else:
         for number in (3, 4, 5):
-            assert proposed.adapted is None
+            assert proposed.learning.adapted is None
             proposed.click((), middle(number))
     settle(proposed)
-    assert proposed.adapted.objects == (6 if how == "all" else 5)
+    assert proposed.learning.adapted.objects == (6 if how == "all" else 5)
 
 
 @pytest.mark.parametrize("stopped", [True, False])
@@ -976,7 +978,7 @@ def test_who_stopped_is_not_told_that_there_is_nothing(
 def test_reject_all_takes_none(proposed, model_viewer):
     before = labels_of(proposed)
     proposed.proposing.reject_all()
-    assert proposed.proposals == ()
+    assert proposed.proposing.outlines == ()
     assert role(model_viewer, "proposals") is None
     np.testing.assert_array_equal(labels_of(proposed), before)
     proposed.proposing.accept_all()
@@ -989,13 +991,13 @@ def test_going_on_finishes_and_shows_each_proposal_in_turn(proposed, model_viewe
     for _ in range(5):
         proposed.go_on()
         seen.append(tuple(model_viewer.scene.camera.center[-2:]))
-    assert proposed.current is None
+    assert proposed.hand.current is None
     np.testing.assert_allclose(seen[:4], [middle(n) for n in (3, 4, 5, 6)], atol=1.5)
     assert seen[4] == seen[0]
 
 
 def test_the_others_are_found_by_the_network(real, model_viewer, finish, settle):
-    real.set_image(model_viewer.add_image(drawn()))
+    real.scene.set_image(model_viewer.add_image(drawn()))
     finish(real, 1, 2)
     real.propose()
     settle(real)
@@ -1004,7 +1006,7 @@ def test_the_others_are_found_by_the_network(real, model_viewer, finish, settle)
     for number in (3, 4, 5, 6):
         [label] = np.unique(found[tuple(round(x) for x in middle(number))])
         assert overlap(found == label, truth() == number) > FAIR
-    real.objects.layer.undo()
+    real.scene.objects.layer.undo()
     assert numbers(real) == {1, 2}
 
 
@@ -1023,10 +1025,10 @@ def test_proposals_for_an_image_do_not_arrive_on_the_next_one(
     Stub.gate.clear()
     clicks.propose()
     qtbot.waitUntil(lambda: bool(begun), timeout=LONG)
-    clicks.set_image(model_viewer.add_image(drawn()))
+    clicks.scene.set_image(model_viewer.add_image(drawn()))
     Stub.gate.set()
     settle(clicks)
-    assert clicks.proposals == ()
+    assert clicks.proposing.outlines == ()
 
 
 # ---------------------------------------------------------------- it learns
@@ -1037,20 +1039,20 @@ def test_the_network_is_adapted_to_five_objects_and_forgets_them_again(
 ):
     monkeypatch.setattr(click_learning, "_STEPS", 2)
     real.learning.learns = True
-    real.set_image(model_viewer.add_image(drawn()))
-    real.need_objects().write_all(_proposals(1, 2, 3), ())
+    real.scene.set_image(model_viewer.add_image(drawn()))
+    real.scene.need_objects().write_all(_proposals(1, 2, 3), ())
     finish(real, 4)
     settle(real)
-    assert real.adapted is None
+    assert real.learning.adapted is None
     finish(real, 5)
     settle(real)
-    assert real.adapted.objects == 5
+    assert real.learning.adapted.objects == 5
     assert real.clickers.network is not None
     finish(real, 6)
     _assert_fair(real, 4, 5, 6)
     real.learning.forget()
     settle(real)
-    assert real.adapted is None
+    assert real.learning.adapted is None
     assert real.clickers.network is None
 
 
@@ -1064,7 +1066,8 @@ def _assert_fair(session, *chosen):
         for number, share in found.items()
     )
     assert min(found.values()) > FAIR, (
-        f"{facts}; sizes {session.hand.sizes}, {session.adapted}, {clicker._plan.name}"
+        f"{facts}; sizes {session.hand.sizes.known}, {session.learning.adapted}, "
+        f"{clicker._plan.name}"
     )
 
 
@@ -1084,7 +1087,7 @@ def _told_at(clicker, number):
 def test_nothing_is_adapted_if_that_is_not_wished(clicks, finish, settle):
     finish(clicks, 1, 2, 3, 4, 5, 6)
     settle(clicks)
-    assert clicks.adapted is None
+    assert clicks.learning.adapted is None
 
 
 class Adapting:
@@ -1127,7 +1130,7 @@ def test_forgetting_while_it_adapts_forgets(clicks, adapting, settle, qtbot):
     qtbot.waitUntil(adapting.within_step.is_set, timeout=LONG)
     clicks.learning.forget()
     settle(clicks)
-    assert clicks.adapted is None
+    assert clicks.learning.adapted is None
     assert clicks.clickers.network is None
     assert all(isinstance(each.network, UNet) for each in clicks.clickers.all())
 
@@ -1142,7 +1145,7 @@ def test_adapting_on_another_plane_begins_from_the_bundled_network(
         model_viewer.dims.set_current_step(0, plane)
         there = np.zeros(ball().shape, bool)
         there[plane] = ball()[plane] > 0
-        stack.need_objects().layer.data_setitem(np.nonzero(there), 1)
+        stack.scene.need_objects().layer.data_setitem(np.nonzero(there), 1)
         stack.learning.adapt((plane,))
         settle(stack)
     assert len(adapting.begun_from) == 2
@@ -1172,7 +1175,7 @@ def _answer_of(segmenter, plane):
 def test_clicks_are_told_what_a_fine_tuned_network_says(clicks, segmenter, settle):
     settle(clicks)
     assert all(each.hint is None for each in clicks.clickers.all())  # nobody means to click
-    clicks.need_objects()
+    clicks.scene.need_objects()
     settle(clicks)
     [clicker] = clicks.clickers.all()
     np.testing.assert_allclose(clicker.hint, _answer_of(segmenter, drawn()), atol=0.03)
@@ -1202,7 +1205,7 @@ def test_forgetting_what_clicks_learned_forgets_nothing_of_the_u_net(clicks, pre
 
 @pytest.mark.parametrize("key", ["training", "prediction"])
 def test_after_learning_clicks_are_told_anew(clicks, settle, key):
-    clicks.need_objects()
+    clicks.scene.need_objects()
     settle(clicks)
     [clicker] = clicks.clickers.all()
     before = clicker.hint
@@ -1219,14 +1222,14 @@ def test_what_is_predicted_in_the_viewer_is_not_predicted_again(taught, settle, 
     )
     layers.results.show_tile(whole)
     monkeypatch.setattr(clicks._controller().segmenter, "predict_job", None)
-    clicks.need_objects()
+    clicks.scene.need_objects()
     settle(clicks)
     [clicker] = clicks.clickers.all()
     np.testing.assert_allclose(clicker.hint, rows, atol=1e-6)
 
 
 def test_each_plane_has_an_answer_of_its_own(stack, segmenter, model_viewer, settle):
-    stack.need_objects()
+    stack.scene.need_objects()
     model_viewer.dims.set_current_step(0, 7)
     settle(stack)
     hint = stack.clickers.of(stack.scene.planes, (7,)).hint
@@ -1247,8 +1250,8 @@ def test_a_network_that_knows_no_such_objects_does_not_take_them_away(
         return np.stack([1 - probability, probability])
 
     monkeypatch.setattr(clickers, "_predicted", predicted)
-    real.set_image(model_viewer.add_image(drawn()))
-    real.need_objects()
+    real.scene.set_image(model_viewer.add_image(drawn()))
+    real.scene.need_objects()
     settle(real)
     [clicker] = real.clickers.all()
     assert clicker._hint is not None
@@ -1257,8 +1260,8 @@ def test_a_network_that_knows_no_such_objects_does_not_take_them_away(
 
 
 def test_a_network_for_other_images_says_nothing(bare, model_viewer, settle):
-    bare.set_image(model_viewer.add_image(np.stack([drawn()] * 3, axis=-1), rgb=True))
-    bare.need_objects()
+    bare.scene.set_image(model_viewer.add_image(np.stack([drawn()] * 3, axis=-1), rgb=True))
+    bare.scene.need_objects()
     settle(bare)
     [clicker] = bare.clickers.all()
     assert clicker.hint is None
@@ -1272,7 +1275,7 @@ def taught(clicks):
     """A session on the image that the U-Net is fine-tuned on."""
     layers = clicks._controller().layers
     layers.image_chosen.disconnect(clicks._controller().show_answer)  # it need not predict
-    layers.set_image(clicks.image)
+    layers.set_image(clicks.scene.image)
     return clicks, layers
 
 
@@ -1308,14 +1311,14 @@ def test_strokes_by_hand_count_for_more_than_objects(taught):
 def test_objects_teach_only_if_that_is_wished_and_only_on_their_image(taught, model_viewer):
     clicks, layers = taught
     have(clicks, 1)
-    clicks.set_teaches(False)
+    clicks.learning.set_teaches(False)
     assert not layers.fitting_strokes().any()
     assert layers.why_no_strokes(2) is not None
-    clicks.set_teaches(True)
+    clicks.learning.set_teaches(True)
     assert layers.fitting_strokes().any()
-    clicks.objects.layer.undo()
+    clicks.scene.objects.layer.undo()
     assert not layers.fitting_strokes().any()
-    clicks.objects.layer.redo()
+    clicks.scene.objects.layer.redo()
     layers.set_image(model_viewer.add_image(drawn()))
     assert not layers.fitting_strokes().any()
 
@@ -1326,7 +1329,7 @@ def test_objects_teach_only_if_that_is_wished_and_only_on_their_image(taught, mo
 @pytest.fixture
 def dock(qtbot, clicks):
     """The dock on a session; it need not be shown."""
-    widget = ClickWidget(clicks.viewer)
+    widget = ClickWidget(clicks.scene.viewer)
     qtbot.addWidget(widget)
     return widget
 
@@ -1348,7 +1351,7 @@ def test_buttons_are_grey_and_say_why(dock, clicks, press):
     for button in (dock.commit, dock.back, dock.drop):
         assert button.isEnabled()
         assert button.toolTip() == button._tooltip
-    clicks.commit()
+    clicks.hand.commit()
     have(clicks, 2)
     assert dock.propose.isEnabled()
     clicks.proposing.show(_proposals(3))
@@ -1369,16 +1372,16 @@ def test_without_an_image_all_is_grey(qtbot, bare, model_viewer):
 def test_buttons_follow_undo(dock, clicks):
     have(clicks, 1, 2)
     assert dock.propose.isEnabled()
-    clicks.objects.layer.undo()
+    clicks.scene.objects.layer.undo()
     assert is_grey(dock.propose, "Finish 2 objects first")
-    clicks.objects.layer.redo()
+    clicks.scene.objects.layer.redo()
     assert dock.propose.isEnabled()
 
 
 def test_buttons_follow_the_plane_that_is_shown(qtbot, stack, model_viewer):
     dock = ClickWidget(model_viewer)
     qtbot.addWidget(dock)
-    data = stack.need_objects().layer
+    data = stack.scene.need_objects().layer
     data.data_setitem((np.array([5, 5]), np.array([1, 60]), np.array([1, 60])), np.array([1, 2]))
     stack.changed.emit()
     assert dock.propose.isEnabled()
@@ -1390,10 +1393,10 @@ def test_the_3d_view_gives_a_reason(qtbot, stack, model_viewer, told):
     dock = ClickWidget(model_viewer)
     qtbot.addWidget(dock)
     model_viewer.dims.ndisplay = 3
-    assert "2D view" in stack.why_not_click()
+    assert "2D view" in stack.scene.why_not_click()
     stack.click((5,), BALL)
-    assert told[-1] == ("warning", stack.why_not_click())
-    assert stack.current is None
+    assert told[-1] == ("warning", stack.scene.why_not_click())
+    assert stack.hand.current is None
     assert is_grey(dock.click, "2D view")
     model_viewer.dims.ndisplay = 2
     assert dock.click.isEnabled()
@@ -1403,16 +1406,16 @@ def test_other_axes_on_screen_give_a_reason(qtbot, stack, model_viewer):
     dock = ClickWidget(model_viewer)
     qtbot.addWidget(dock)
     model_viewer.dims.roll()
-    assert "Roll" in stack.why_not_click()
+    assert "Roll" in stack.scene.why_not_click()
     assert is_grey(dock.click, "Roll")
 
 
 def test_following_is_offered_on_stacks_alone(qtbot, bare, model_viewer):
     dock = ClickWidget(model_viewer)
     qtbot.addWidget(dock)
-    bare.set_image(model_viewer.add_image(drawn()))
+    bare.scene.set_image(model_viewer.add_image(drawn()))
     assert is_grey(dock.follow, "single plane")
-    bare.set_image(model_viewer.add_image(drawn(ball())))
+    bare.scene.set_image(model_viewer.add_image(drawn(ball())))
     assert is_grey(dock.follow, "Click on an object first")
 
 
@@ -1427,11 +1430,11 @@ def test_the_switches_and_lists_reach_the_session(dock, clicks, model_viewer):
     )
     chosen = model_viewer.add_labels(np.zeros(SHAPE, int), name="mine")
     dock.objects.combo.value = chosen
-    assert clicks.objects.layer is chosen
+    assert clicks.scene.objects.layer is chosen
     other = model_viewer.add_image(drawn(), name="other")
     dock.image.combo.value = other
-    assert clicks.image is other
-    assert clicks.objects is None
+    assert clicks.scene.image is other
+    assert clicks.scene.objects is None
     assert dock.objects.combo.value is None
 
 

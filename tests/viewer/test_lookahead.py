@@ -47,7 +47,7 @@ def answer_by(session, model_viewer, monkeypatch):
 
     def make(kind):
         monkeypatch.setattr(clickers, "Clicker", kind)
-        session.set_image(model_viewer.add_image(drawn(), name="discs"))
+        session.scene.set_image(model_viewer.add_image(drawn(), name="discs"))
 
     return make
 
@@ -93,7 +93,7 @@ def test_who_leaves_is_not_looked_after(session, asked, settle):
     session.ahead.give_up()
     settle()
     session.ahead.point((), middle(1))
-    session.set_image(None)
+    session.scene.set_image(None)
     settle()
     assert not asked
 
@@ -101,7 +101,7 @@ def test_who_leaves_is_not_looked_after(session, asked, settle):
 def test_where_a_click_begins_no_object_nothing_is_looked_at(session, asked, settle, qtbot):
     session.click((), middle(1))
     qtbot.waitUntil(lambda: answered(session), timeout=LONG)
-    session.commit()
+    session.hand.commit()
     asked.clear()
     session.ahead.press((), middle(1))  # takes the finished object up again
     session.ahead.press((), middle(2), positive=False)
@@ -145,7 +145,7 @@ def test_a_click_on_what_was_looked_at_is_answered_without_another_look(
     qtbot.waitUntil(lambda: answered(session), timeout=LONG)
     assert not counts
     row, column, _ = DISCS[0]
-    assert session.current.outline_on(()).full(SHAPE)[row, column]
+    assert session.hand.current.outline_on(()).full(SHAPE)[row, column]
 
 
 @pytest.mark.parametrize("finishing", [False, True])
@@ -164,13 +164,13 @@ def test_what_is_seen_at_first_is_shown_until_the_answer_is_there(
     qtbot.waitUntil(lambda: shown() == np.prod(SHAPE), timeout=LONG)
     qtbot.waitUntil(lambda: role(model_viewer, "clicks") is not None, timeout=LONG)
     assert shown() == np.prod(SHAPE)
-    assert session.current.outline_on(()) is None, "it is not the answer"
+    assert session.hand.current.outline_on(()) is None, "it is not the answer"
     if finishing:
-        assert not session.commit(), "the answer is finished, not what is seen at first"
+        assert not session.hand.commit(), "the answer is finished, not what is seen at first"
     Stub.gate.set()
     if finishing:
-        qtbot.waitUntil(lambda: session.current is None, timeout=LONG)
-        np.testing.assert_array_equal(session.objects.plane(()) > 0, truth() == 1)
+        qtbot.waitUntil(lambda: session.hand.current is None, timeout=LONG)
+        np.testing.assert_array_equal(session.scene.objects.plane(()) > 0, truth() == 1)
     else:
         qtbot.waitUntil(lambda: answered(session), timeout=LONG)
         assert shown() == (truth() == 1).sum()
@@ -184,7 +184,7 @@ def test_what_was_seen_at_first_goes_with_its_click(
     Stub.gate.clear()
     session.click((), middle(1))
     qtbot.waitUntil(lambda: role(model_viewer, "clicked object") is not None, timeout=LONG)
-    session.take_back()
+    session.hand.take_back()
     assert role(model_viewer, "clicked object") is None
 
 
@@ -194,7 +194,7 @@ def test_the_layers_of_a_click_are_there_before_it(session, answer_by, model_vie
     before = set(model_viewer.layers)
     assert role(model_viewer, "clicked object") is None
     assert role(model_viewer, "clicks") is None
-    assert model_viewer.layers.selection.active is session.objects.layer
+    assert model_viewer.layers.selection.active is session.scene.objects.layer
     session.click((), middle(1))
     for name in ("clicks", "clicked object"):
         qtbot.waitUntil(lambda name=name: role(model_viewer, name) is not None, timeout=LONG)

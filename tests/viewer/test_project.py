@@ -202,8 +202,8 @@ def test_what_is_written_past_napari_is_saved_as_well(opened, two_halves):
 def test_objects_come_back_and_are_taken_back(opened):
     first = opened()
     clicks = click_session_for(first.session)
-    clicks.set_image(first.image)
-    objects = clicks.need_objects()
+    clicks.scene.set_image(first.image)
+    objects = clicks.scene.need_objects()
     mask = np.zeros((64, 80), bool)
     mask[5:15, 6:20] = True
     objects.write({(): Outline.of_mask(mask)})
@@ -215,7 +215,7 @@ def test_objects_come_back_and_are_taken_back(opened):
     first.close()
     second = opened()
     second.go_on()
-    layer = click_session_for(second.session).objects.layer
+    layer = click_session_for(second.session).scene.objects.layer
     np.testing.assert_array_equal(layer.data, expected)
     second.projects.steps.undo()
     assert set(np.unique(layer.data)) == {0, 1, 2}
@@ -461,11 +461,11 @@ def test_objects_are_saved_without_strokes(qapp, qtbot, home, two_halves):
     image = viewer.add_image(two_halves[0], name="halves")
     clicks = click_session_for(session)
     projects = project_for(session)
-    clicks.set_image(image)
+    clicks.scene.set_image(image)
     qtbot.waitUntil(lambda: projects.bound is not None and projects.bound.looked is not None)
     mask = np.zeros((64, 80), bool)
     mask[5:15, 6:20] = True
-    clicks.need_objects().write({(): Outline.of_mask(mask)})
+    clicks.scene.need_objects().write({(): Outline.of_mask(mask)})
     qtbot.waitUntil(lambda: projects.project is not None and projects.project.facts.last > 1)
     folder = projects.project.folder
     projects.close()

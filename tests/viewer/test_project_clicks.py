@@ -29,7 +29,7 @@ class Window:
         self.clicks = click_session_for(self.session)
         self.clicks.learning.learns = False
         self.projects = project_for(self.session)
-        self.clicks.set_image(self.image)
+        self.clicks.scene.set_image(self.image)
         bound = self.projects.bound
         qtbot.waitUntil(lambda: bound.looked is not None and not bound.is_busy, timeout=LONG)
 
@@ -39,7 +39,7 @@ class Window:
 
     @property
     def labels(self):
-        return np.array(self.clicks.objects.layer.data)
+        return np.array(self.clicks.scene.objects.layer.data)
 
     def press(self, at, positive=True, index=()):
         self.clicks.click(index, at, positive)
@@ -51,7 +51,7 @@ class Window:
         self.projects._on_ticked()
 
     def outline(self, index=()):
-        return self.clicks.current.outline_on(index).full(self.image.data.shape[-2:])
+        return self.clicks.hand.current.outline_on(index).full(self.image.data.shape[-2:])
 
     def go_on(self):
         before = self.projects.project
@@ -91,18 +91,18 @@ def test_the_object_in_hand_comes_back_and_can_be_finished(opened):
     first.press(middle(1))
     first.press((middle(1)[0] + 12, middle(1)[1]), positive=False)
     first.settle()
-    state, shown = first.clicks.current.planes[()], first.outline()
+    state, shown = first.clicks.hand.current.planes[()], first.outline()
     first.close()
     second = opened()
     asked = Stub.begun
     second.go_on()
     assert Stub.begun == asked  # the answers are known
-    assert second.clicks.current.planes[()].clicks == state.clicks
+    assert second.clicks.hand.current.planes[()].clicks == state.clicks
     np.testing.assert_array_equal(second.outline(), shown)
-    second.clicks.take_back()
+    second.clicks.hand.take_back()
     assert second.outline().sum() > shown.sum()
     second.press((middle(1)[0] + 12, middle(1)[1]), positive=False)
-    second.clicks.commit()
+    second.clicks.hand.commit()
     np.testing.assert_array_equal(second.labels == 1, shown)
 
 
@@ -143,20 +143,20 @@ def test_what_was_finished_or_dropped_is_in_hand_no_more(opened, end):
     first = opened()
     first.press(middle(1))
     first.settle()
-    getattr(first.clicks, end)()
+    getattr(first.clicks.hand, end)()
     first.settle()
     first.close()
     second = opened()
     if end == "drop":
         assert first.projects.project is None
     second.go_on()
-    assert second.clicks.current is None
+    assert second.clicks.hand.current is None
 
 
 def test_an_object_taken_up_again_keeps_its_number_unless_it_was_undone(opened):
     first = opened()
     first.press(middle(1))
-    first.clicks.commit()
+    first.clicks.hand.commit()
     first.settle()
     first.clicks.click((), middle(1))
     first.press((middle(1)[0] + 12, middle(1)[1]), positive=False)
@@ -164,21 +164,21 @@ def test_an_object_taken_up_again_keeps_its_number_unless_it_was_undone(opened):
     first.close()
     second = opened()
     second.go_on()
-    assert second.clicks.current.label == 1
+    assert second.clicks.hand.current.label == 1
     second.projects.steps.undo()
     assert not second.labels.any()
     second.settle()
     second.close()
     third = opened()
     third.go_on()
-    assert third.clicks.current.label is None
-    assert third.clicks.commit() == 1
+    assert third.clicks.hand.current.label is None
+    assert third.clicks.hand.commit() == 1
 
 
 def test_undo_and_redo_pass_over_clicks_and_settings(opened):
     first = opened()
     first.press(middle(1))
-    first.clicks.commit()
+    first.clicks.hand.commit()
     first.press(middle(2))
     first.clicks.clickers.network = tiny_network()
     first.settle()
@@ -200,7 +200,7 @@ def test_of_a_stack_every_plane_of_the_object_comes_back(opened):
     first.close()
     second = opened(stack)
     second.go_on()
-    assert set(second.clicks.current.planes) == {(0,), (2,)}
+    assert set(second.clicks.hand.current.planes) == {(0,), (2,)}
     np.testing.assert_array_equal(second.outline((2,)), first_outline(stack[2]))
 
 
@@ -212,24 +212,24 @@ def test_the_adapted_network_and_what_is_known_of_sizes_come_back(opened):
     first = opened()
     for number in (1, 2, 3):
         first.press(middle(number))
-        first.clicks.commit()
+        first.clicks.hand.commit()
     network = tiny_network()
     first.clicks.clickers.network = network
     first.clicks.learning.resume(ClicksAdapted(5, None, 0.75, True), 10)
     first.clicks.hand.preserve = False
-    first.clicks.set_teaches(False)
+    first.clicks.learning.set_teaches(False)
     first.settle()
     first.settle()
-    sizes = first.clicks.hand.sizes
+    sizes = first.clicks.hand.sizes.known
     assert len(sizes) == 3
     first.close()
     second = opened()
     second.go_on()
     for name, weights in network.state_dict().items():
         torch.testing.assert_close(second.clicks.clickers.network.state_dict()[name], weights)
-    assert second.clicks.adapted == ClicksAdapted(5, None, 0.75, True)
+    assert second.clicks.learning.adapted == ClicksAdapted(5, None, 0.75, True)
     assert second.clicks.learning.next_adaption == 10
-    assert second.clicks.hand.sizes == sizes
+    assert second.clicks.hand.sizes.known == sizes
     learning, hand = second.clicks.learning, second.clicks.hand
     assert (learning.learns, learning.teaches, hand.preserve) == (False, False, False)
 
@@ -278,7 +278,7 @@ def test_a_damaged_network_is_told_and_the_rest_comes_back(opened, monkeypatch):
     assert second.clicks.clickers.network is None
     assert len(told) == 1
     assert "is damaged or was replaced" in told[0]
-    assert second.clicks.current is not None
+    assert second.clicks.hand.current is not None
 
 
 def test_nothing_is_written_where_nothing_was_clicked(opened):
@@ -320,7 +320,7 @@ def with_proposals(opened):
     window = opened()
     for number in (1, 2):
         window.press(middle(number))
-        window.clicks.commit()
+        window.clicks.hand.commit()
     window.settle()
     window.clicks.proposing.index = ()
     window.clicks.proposing.show(outlines(3, 4, 5, 6))
@@ -328,7 +328,7 @@ def with_proposals(opened):
 
 
 def boxes(clicks):
-    return [each.box for each in clicks.proposals]
+    return [each.box for each in clicks.proposing.outlines]
 
 
 def test_proposals_that_nobody_answered_come_back(opened, with_proposals):

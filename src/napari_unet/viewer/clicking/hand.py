@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -11,16 +10,15 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.engine.click_jobs import ClickRequest, outline_job
 from napari_unet.engine.events import JobEvent, ObjectOutlined
-from napari_unet.ops.clicks import Click, Outline, usual_extent
+from napari_unet.ops.clicks import Click, Outline
 from napari_unet.ops.tiling import Box
 from napari_unet.viewer.clicking.clickers import PlaneClickers
 from napari_unet.viewer.clicking.current import CurrentObject, PlaneState
 from napari_unet.viewer.clicking.scene import ClickScene, Place
+from napari_unet.viewer.clicking.sizes import FinishedSizes
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.planes import Index
 
-# Objects of an image may change in size from one part of it to the next.
-_SIZES_KEPT: Final = 30
 # Milliseconds after which a click is shown that was not answered yet. To draw it before would take
 # from the network what it needs to answer in that time.
 _PATIENCE: Final = 100
@@ -45,6 +43,8 @@ class ObjectInHand(QObject):
     ----------
     current
         Its clicks and answers; None if there is no object in hand.
+    sizes
+        What is known of the size of objects.
     preserve
         Whether finished objects keep their pixels when a new one overlaps them.
     """
@@ -62,9 +62,8 @@ class ObjectInHand(QObject):
         super().__init__()
         self._scene, self._clickers, self._lane = scene, clickers, lane
         self.current: CurrentObject | None = None
+        self.sizes = FinishedSizes()
         self.preserve = True
-        # The larger sides of the latest finished objects.
-        self._extents: deque[int] = deque(maxlen=_SIZES_KEPT)
         # Of each question the plane, and how many clicks there were.
         self._asked: dict[JobTicket, tuple[Index, int]] = {}
         # What is seen at first, of the plane and the clicks that are asked about.
@@ -151,29 +150,15 @@ class ObjectInHand(QObject):
         if not number:
             show_warning(_COVERED)
             return 0
-        self.note_sizes(parts.values())
+        self.sizes.note(parts.values())
         self.drop()
         self.finished.emit()
         return number
 
-    def note_sizes(self, outlines: Iterable[Outline]) -> None:
-        """Take it that objects have sizes like those of these finished ones."""
-        self._extents.extend(each.extent for each in outlines if each.mask.any())
-
-    def forget_sizes(self) -> None:
-        """Take it that nothing is known of the size of objects: they are of another image."""
-        self._extents.clear()
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The larger sides of the latest finished objects, in pixels."""
-        return tuple(self._extents)
-
     def resume(self, current: CurrentObject | None, sizes: Iterable[int]) -> None:
         """Go on with an object that was in hand earlier, among objects of such sizes."""
         self.drop()
-        self.forget_sizes()
-        self._extents.extend(sizes)
+        self.sizes.replace(sizes)
         self.current = current
         planes = {} if current is None else current.planes
         for index, state in planes.items():
@@ -203,7 +188,7 @@ class ObjectInHand(QObject):
     def _request(
         self, clicks: Iterable[Click], outline: Outline | None, box: Box | None
     ) -> ClickRequest:
-        return ClickRequest(tuple(clicks), outline, box, usual_extent(self._extents))
+        return ClickRequest(tuple(clicks), outline, box, self.sizes.usual)
 
     def expected(self, index: Index, click: Click) -> ClickRequest | None:
         """Return what would be asked after a click; None if it is not known yet, or nothing."""

@@ -107,6 +107,24 @@ class ObjectLearning(QObject):
         if self._ticket is not None:
             self._lane.stop(self._ticket)
 
+    @property
+    def told(self) -> str:
+        """What came out of adapting last, in words; empty before."""
+        adapted = self.adapted
+        if adapted is None:
+            return ""
+        text = f"Adapted to {adapted.objects} objects"
+        if adapted.before is None or adapted.after is None:
+            return f"{text}."
+        change = f"overlap of first clicks {adapted.before:.2f} before, {adapted.after:.2f} after"
+        if adapted.used:
+            return f"{text}; {change}, on objects held back."
+        return f"Not adapted: {change}, on objects held back."
+
+    def why_not_forget(self) -> str | None:
+        """Say why nothing can be forgotten; None if it can."""
+        return None if self.adapted is not None else "Nothing was learned from objects yet."
+
     def forget(self) -> None:
         """Answer with the network that comes with the program again."""
         self.adapted = None
@@ -126,6 +144,11 @@ class ObjectLearning(QObject):
             return
         layer = scene.objects.layer if scene.objects is not None and self.teaches else None
         controller.layers.teach_with(scene.image, layer)
+
+    def set_teaches(self, teaches: bool) -> None:
+        """Let finished objects count as strokes when the U-Net is fine-tuned, or not."""
+        self.teaches = teaches
+        self.teach()
 
     def _on_event(self, ticket: JobTicket, event: JobEvent) -> None:
         if ticket == self._ticket and isinstance(event, ClicksAdapted):

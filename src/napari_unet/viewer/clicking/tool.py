@@ -63,19 +63,19 @@ class ClickTool(QObject):
         self._layer: Labels | None = None
         self._wanted = False
         session.changed.connect(self._follow_layer)
-        session.viewer.layers.selection.events.active.connect(self._tell)
+        session.scene.viewer.layers.selection.events.active.connect(self._tell)
 
     @property
     def is_on(self) -> bool:
         """Whether clicks outline objects."""
-        viewer = self._session.viewer
+        viewer = self._session.scene.viewer
         if not self._wanted or self._layer is None or viewer is None:
             return False
         return viewer.layers.selection.active is self._layer and self._layer.mode == "pan_zoom"
 
     def turn_on(self) -> None:
         """Select the layer of objects, a new one if there is none, and listen to clicks."""
-        objects, viewer = self._session.need_objects(), self._session.viewer
+        objects, viewer = self._session.scene.need_objects(), self._session.scene.viewer
         if objects is None or viewer is None:
             return
         self._wanted = True
@@ -92,14 +92,14 @@ class ClickTool(QObject):
     def turn_off(self) -> None:
         """Let the mouse do what napari does."""
         self._wanted = False
-        self._session.drop()
+        self._session.hand.drop()
         if self._layer is not None:
             self._layer.cursor = "standard"
         self._tell()
 
     def _tell(self, _event: Any = None) -> None:
         # Keys and double clicks are napari's own while the tool is off.
-        layer, viewer = self._layer, self._session.viewer
+        layer, viewer = self._layer, self._session.scene.viewer
         if layer is not None:
             for key, action in self._keys().items():
                 layer.bind_key(key, None, overwrite=True)
@@ -114,7 +114,7 @@ class ClickTool(QObject):
         self.toggled.emit(self.is_on)
 
     def _follow_layer(self) -> None:
-        objects = self._session.objects
+        objects = self._session.scene.objects
         layer = None if objects is None else objects.layer
         if layer is self._layer:
             return
@@ -136,16 +136,16 @@ class ClickTool(QObject):
     def _keys(self) -> dict[str, Callable[[], object]]:
         session = self._session
         return {
-            "Enter": session.commit,
-            "C": session.commit,
-            "Z": session.take_back,
-            "Escape": session.drop,
+            "Enter": session.hand.commit,
+            "C": session.hand.commit,
+            "Z": session.hand.take_back,
+            "Escape": session.hand.drop,
             "N": session.go_on,
             "D": self._delete,
         }
 
     def _delete(self) -> None:
-        viewer = self._session.viewer
+        viewer = self._session.scene.viewer
         found = None if viewer is None else self._session.scene.place(viewer.cursor.position)
         if found is not None:
             self._session.delete_at(*found)
@@ -155,7 +155,7 @@ class ClickTool(QObject):
     def _on_moved(self, layer: Labels, event: Any) -> None:
         """Look at what is under the pointer when it rests."""
         under = self._session.scene.place(event.position) if self.is_on else None
-        if under is None or self._session.proposals:
+        if under is None or self._session.proposing.outlines:
             self._session.ahead.give_up()
         else:
             self._session.ahead.point(*under)
@@ -168,7 +168,7 @@ class ClickTool(QObject):
 
     def _on_pressed(self, layer: Labels, event: Any) -> Iterator[None]:
         """Follow the mouse from press to release; napari drives this."""
-        session, viewer = self._session, self._session.viewer
+        session, viewer = self._session, self._session.scene.viewer
         if viewer is None or not self.is_on or event.button not in (_LEFT, _RIGHT):
             return
         begun = session.scene.place(event.position)
@@ -178,7 +178,7 @@ class ClickTool(QObject):
         pans = camera.mouse_pan
         if shift or control:
             camera.mouse_pan = False
-        if begun is not None and not control and not session.proposals:
+        if begun is not None and not control and not session.proposing.outlines:
             session.ahead.press(*begun, event.button == _LEFT and not shift)
         try:
             yield

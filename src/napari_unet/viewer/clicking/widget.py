@@ -16,8 +16,6 @@ from napari_unet.viewer.project.strip import ProjectStrip
 if TYPE_CHECKING:
     import napari
 
-    from napari_unet.engine.events import ClicksAdapted
-
 
 class ClickWidget(Dock):
     """Outline objects by clicks.
@@ -43,7 +41,7 @@ class ClickWidget(Dock):
         self.rows.addStretch()
         self.session.changed.connect(self.refresh)
         self.tool.toggled.connect(self._show_tool)
-        if self.session.image is None:
+        if self.session.scene.image is None:
             self.image.pick_first()
         self.refresh()
 
@@ -57,7 +55,7 @@ class ClickWidget(Dock):
             "The image to click on: grey or RGB, a plane, a stack or a pyramid.",
             self._current_image,
         )
-        self.image.picked.connect(self.session.set_image)
+        self.image.picked.connect(self.session.scene.set_image)
         self.objects = LayerPicker(
             viewer,
             napari.layers.Labels,
@@ -66,7 +64,7 @@ class ClickWidget(Dock):
             nullable=True,
             roles=("instances",),
         )
-        self.objects.picked.connect(self.session.set_objects)
+        self.objects.picked.connect(self.session.scene.set_objects)
         self.rows.addWidget(self.image)
         self.rows.addWidget(self.objects)
         self.rows.addWidget(ProjectStrip(self.controller))
@@ -78,7 +76,7 @@ class ClickWidget(Dock):
             "Click objects",
             "Click on an object to outline it (paler until the outline is final), Shift or right "
             "click where it is not, Enter to finish it. Press again to let the mouse go.",
-            session.why_not_click,
+            session.scene.why_not_click,
         )
         self.click.setObjectName("main")
         self.click.setCheckable(True)
@@ -87,11 +85,11 @@ class ClickWidget(Dock):
         self.hint = note("")
         self.rows.addWidget(self.hint)
         self.commit = RunButton("Finish", "Keep the object (Enter or C).", self._why_not_current)
-        self.commit.clicked.connect(session.commit)
+        self.commit.clicked.connect(session.hand.commit)
         self.back = RunButton("Back", "Take back the last click (Z).", self._why_not_current)
-        self.back.clicked.connect(session.take_back)
+        self.back.clicked.connect(session.hand.take_back)
         self.drop = RunButton("Drop", "Forget this object (Esc).", self._why_not_current)
-        self.drop.clicked.connect(session.drop)
+        self.drop.clicked.connect(session.hand.drop)
         row = QHBoxLayout()
         for button in (self.commit, self.back, self.drop):
             row.addWidget(button)
@@ -109,7 +107,7 @@ class ClickWidget(Dock):
             "Segment all like these",
             "Look for objects like the finished ones on this plane, and propose them. Click on a "
             "proposal to accept it, right click to reject it, N to see the next.",
-            session.why_not_propose,
+            session.proposing.why_not,
         )
         self.propose.clicked.connect(session.propose)
         self.add_run_button(self.propose)
@@ -143,30 +141,31 @@ class ClickWidget(Dock):
             "Follow through the stack",
             "Outline this object on the planes above and below until it ends. Go to any plane and "
             "click to correct it there; Enter finishes all planes.",
-            self.session.why_not_follow,
+            self.session.following.why_not,
         )
-        self.follow.clicked.connect(self.session.follow)
+        self.follow.clicked.connect(self.session.following.begin)
         self.add_run_button(self.follow)
 
     def _add_learning_section(self) -> None:
+        learning = self.session.learning
         self.add_section("4  It learns")
         self.learns = QCheckBox("Finished objects improve the next clicks")
         self.learns.setToolTip(
             "After 5 objects, 10, 20 ... the click network is adapted to them in the background."
         )
-        self.learns.setChecked(self.session.learning.learns)
+        self.learns.setChecked(learning.learns)
         self.learns.toggled.connect(self._on_learns)
         self.teaches = QCheckBox("Finished objects teach the U-Net")
         self.teaches.setToolTip(
             "Fine-tuning learns from them as from strokes: class 2, and a thin ring of background."
         )
-        self.teaches.setChecked(self.session.learning.teaches)
-        self.teaches.toggled.connect(self.session.set_teaches)
+        self.teaches.setChecked(learning.teaches)
+        self.teaches.toggled.connect(learning.set_teaches)
         self.adapted = note("")
         self.forget = RunButton(
-            "Forget", "Answer as before anything was learned here.", self._why_not_forget
+            "Forget", "Answer as before anything was learned here.", learning.why_not_forget
         )
-        self.forget.clicked.connect(self.session.learning.forget)
+        self.forget.clicked.connect(learning.forget)
         for part in (self.learns, self.teaches, self.adapted, self.forget):
             self.rows.addWidget(part)
 
@@ -177,24 +176,24 @@ class ClickWidget(Dock):
         super().refresh()
         session = self.session
         busy = session.is_busy
-        done, total = session.progress or (0, 0)
+        done, total = session.proposing.progress or (0, 0)
         self.bar.setVisible(busy)
         self.stop.setVisible(busy)
         self.bar.setRange(0, total)
         self.bar.setValue(done)
-        count = len(session.proposals)
+        count = len(session.proposing.outlines)
         self.proposed.setText(f"{count} proposed; click one to accept it, right click to reject it")
         for part in (self.proposed, self.accept, self.next, self.reject):
             part.setVisible(count > 0)
-        self.adapted.setText(_told(session.adapted))
-        self.adapted.setVisible(session.adapted is not None)
-        self.forget.setVisible(session.adapted is not None)
+        self.adapted.setText(session.learning.told)
+        for part in (self.adapted, self.forget):
+            part.setVisible(session.learning.adapted is not None)
         self._show_tool()
 
     def _show_tool(self, _on: bool = False) -> None:
         on = self.tool.is_on
         self.click.setChecked(on)
-        current = self.session.current
+        current = self.session.hand.current
         if not on:
             text = ""
         elif current is None:
@@ -207,23 +206,20 @@ class ClickWidget(Dock):
         self.hint.setVisible(bool(text))
 
     def _current_image(self) -> Any:
-        return self.session.image
+        return self.session.scene.image
 
     def _current_objects(self) -> Any:
-        objects = self.session.objects
+        objects = self.session.scene.objects
         return None if objects is None else objects.layer
 
     def _why_not_current(self) -> str | None:
-        return None if self.session.current is not None else "Click on an object first."
+        return None if self.session.hand.current is not None else "Click on an object first."
 
     def _why_no_proposals(self) -> str | None:
-        return None if self.session.proposals else "There are no proposals."
+        return None if self.session.proposing.outlines else "There are no proposals."
 
     def _why_not_stop(self) -> str | None:
         return None if self.session.is_busy else "Nothing is running."
-
-    def _why_not_forget(self) -> str | None:
-        return None if self.session.adapted is not None else "Nothing was learned from objects yet."
 
     # ------------------------------------------------------------------ page to session
 
@@ -239,16 +235,3 @@ class ClickWidget(Dock):
 
     def _on_learns(self, learns: bool) -> None:
         self.session.learning.learns = learns
-
-
-def _told(adapted: ClicksAdapted | None) -> str:
-    """Say what came out of adapting."""
-    if adapted is None:
-        return ""
-    text = f"Adapted to {adapted.objects} objects"
-    if adapted.before is None or adapted.after is None:
-        return f"{text}."
-    change = f"overlap of first clicks {adapted.before:.2f} before, {adapted.after:.2f} after"
-    if adapted.used:
-        return f"{text}; {change}, on objects held back."
-    return f"Not adapted: {change}, on objects held back."

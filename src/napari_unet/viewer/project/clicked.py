@@ -73,12 +73,12 @@ class ClicksRecorder:
         """Record what is another one than the project knows."""
         if (clicks := self._found()) is None or self._loading is not None:
             return
-        bound = self._projects.bound_of(clicks.image)
-        if bound is None or not self._projects.is_on or clicks.viewer is None:
+        bound = self._projects.bound_of(clicks.scene.image)
+        if bound is None or not self._projects.is_on or clicks.scene.viewer is None:
             return
-        if bound.image not in clicks.viewer.layers:
+        if bound.image not in clicks.scene.viewer.layers:
             return  # the object was dropped with its layer: whoever opens it again goes on with it
-        if bound.project is None and clicks.current is not None:
+        if bound.project is None and clicks.hand.current is not None:
             self._projects.need_project(bound)
         if bound.project is None or not bound.project.can_append():
             return
@@ -90,7 +90,7 @@ class ClicksRecorder:
     def _on_asked(self) -> None:
         """Record a click before it is answered, and nothing else: the network needs the cores."""
         clicks = self._found()
-        bound = None if clicks is None else self._projects.bound_of(clicks.image)
+        bound = None if clicks is None else self._projects.bound_of(clicks.scene.image)
         if clicks is None or bound is None or self._loading is not None or not self._projects.is_on:
             return
         if bound.project is not None and bound.project.can_append():
@@ -113,7 +113,7 @@ class ClicksRecorder:
         # While it is followed it changes with every plane; what is known then is soon known again.
         if project is None or clicks.following.is_busy:
             return
-        hand = _hand_of(clicks.current)
+        hand = _hand_of(clicks.hand.current)
         seen, mark = self._seen, _mark_of(hand)
         if seen is not None and (seen[0], seen[2]) == (project.folder, mark):
             return
@@ -135,7 +135,7 @@ class ClicksRecorder:
             "learns": learning.learns,
             "teaches": learning.teaches,
             "preserve": clicks.hand.preserve,
-            "sizes": list(clicks.hand.sizes),
+            "sizes": list(clicks.hand.sizes.known),
         }
         if values != known and (known is not None or _is_worth_it(values)):
             project.append(SettingsChanged({**project.facts.settings, CLICKS: values}))
@@ -181,7 +181,7 @@ class ClicksRecorder:
         if self._loading is not None:  # what is in the project is not here yet
             return
         self._saving = None
-        bound = None if clicks is None else self._projects.bound_of(clicks.image)
+        bound = None if clicks is None else self._projects.bound_of(clicks.scene.image)
         if clicks is None or bound is None or bound.project is None or not bound.is_saved:
             return
         network, folder = clicks.clickers.network, bound.project.folder
@@ -209,8 +209,8 @@ class ClicksRecorder:
         if hand is None and not isinstance(settings, dict) and PROPOSALS not in state.settings:
             return
         clicks = click_session_for(controller)
-        if clicks.image is not bound.image:
-            clicks.set_image(bound.image)
+        if clicks.scene.image is not bound.image:
+            clicks.scene.set_image(bound.image)
         planes = clicks.scene.planes
         if planes is None or bound.project is None:
             return
@@ -279,7 +279,7 @@ def _mark_of(hand: HandState | None) -> Any:
 def _current_of(hand: HandState | None, clicks: ClickSession) -> CurrentObject | None:
     if hand is None:
         return None
-    label, objects = hand.label, clicks.objects
+    label, objects = hand.label, clicks.scene.objects
     if label is not None and (objects is None or not objects.planes_of(label)):
         label = None  # it was undone since
     planes = {
@@ -302,7 +302,7 @@ def _take_settings(clicks: ClickSession, values: Any) -> tuple[int, ...]:
     checked = Checked(values)
     sizes, following = checked.wholes("sizes"), checked.whole("next", 1)
     clicks.learning.learns = checked.get("learns") is not False
-    clicks.set_teaches(checked.get("teaches") is not False)
+    clicks.learning.set_teaches(checked.get("teaches") is not False)
     clicks.hand.preserve = checked.get("preserve") is not False
     clicks.learning.resume(_read_adapted(checked.optional("adapted")), following)
     return tuple(size for size in sizes[:_MOST_SIZES] if size > 0)

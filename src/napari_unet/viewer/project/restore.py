@@ -101,14 +101,14 @@ def _add_objects(
     if kept is None or not kept.pixels.blocks:
         return
     clicks = click_session_for(controller)
-    if clicks.image is not bound.image:
-        clicks.set_image(bound.image)
-    objects = clicks.need_objects()
+    if clicks.scene.image is not bound.image:
+        clicks.scene.set_image(bound.image)
+    objects = clicks.scene.need_objects()
     if objects is None or tuple(objects.layer.data.shape) != kept.added.shape:
         return
     if np.any(objects.layer.data):
-        clicks.set_objects(None)
-        objects = clicks.need_objects()
+        clicks.scene.set_objects(None)
+        objects = clicks.scene.need_objects()
     if objects is not None:
         _fill(projects, bound, objects.layer, kept)
     clicks.changed.emit()

@@ -137,7 +137,8 @@ class ProjectSession(QObject):
                 self._look(each)
         if image is not None and layers.strokes_fit():
             self._watch(self._bound[image], layers.annotations, "annotations")
-        objects = None if clicked is None else _clicks(controller).objects
+        clicks = _clicks(controller)
+        objects = None if clicks is None else clicks.scene.objects
         if clicked is not None and objects is not None:
             self._watch(self._bound[clicked], objects.layer, "objects")
         self.clicked.look()
@@ -338,13 +339,14 @@ def _why_not_fitting(looked: Looked, project: Project) -> str | None:
     return f"{project.folder.name} belongs to another image; choose a project of this one."
 
 
-def _clicks(controller: SegmentationController) -> Any:
-    return controller.findChild(ClickSession)
+def _clicks(controller: SegmentationController) -> ClickSession | None:
+    found: ClickSession | None = controller.findChild(ClickSession)
+    return found
 
 
 def _clicked_image(controller: SegmentationController) -> Image | None:
     clicks = _clicks(controller)
-    return None if clicks is None else clicks.image
+    return None if clicks is None else clicks.scene.image
 
 
 def project_for(controller: SegmentationController) -> ProjectSession:
