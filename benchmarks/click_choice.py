@@ -1,6 +1,6 @@
 """By what an outline is chosen among those of several scales, and whether that holds elsewhere.
 
-The robot of `clicks.py` makes three clicks on objects that are not in its benchmark: those of
+The robot of `clicks_robot.py` makes three clicks on objects that are not in its benchmark: those of
 another seed. At each, what is seen at every scale is looked at again, as `engine/click_choice.py`
 does, and kept with what it is judged by and with its overlap with the truth. Then numbers are found
 with which the choice is best on the mean of the sets, and tried on the set that was left out.
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from clicks import overlap
 from clicks_data import SETS, ClickSet, Target, data_folder, load, targets
+from clicks_robot import overlap
 from numpy.typing import NDArray
 from scipy import ndimage
 

@@ -30,16 +30,14 @@ Usage:
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -53,159 +51,16 @@ from clicks_data import (
     targets,
     targets_beside_known,
 )
-from clicks_peers import FLOOD, PEERS, Cropped, why_missing
-from clicks_tables import MOST_CLICKS, load_rows, write_tables
-from numpy.typing import NDArray
+from clicks_learners import LEARNERS, NETWORKS, Learner, maker, names_of
+from clicks_robot import play
+from clicks_rows import BESIDE_KNOWN, MOST_CLICKS, load_rows
+from clicks_tables import write_tables
 
-from napari_unet.engine.click import Clicker
 from napari_unet.engine.files import write_atomically
-from napari_unet.engine.image import SourceImage
-from napari_unet.model.click import load_click_network
-from napari_unet.model.unet import UNet
 from napari_unet.ops.annotations import annotated_box
-from napari_unet.ops.clicks import Click, Mask, Outline, next_click
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.tiling import Box
 
 FOLDER: Final = Path("benchmarks/results/clicks")
-#: The overlap at which the robot is content.
-ENOUGH: Final = 0.9
-NETWORKS: Final = ("unet", "adapted", "unadapted")
-#: What can be asked for; flood fill is all of its tolerances.
-LEARNERS: Final = (*NETWORKS, FLOOD, *(name for name in PEERS if not name.startswith(FLOOD)))
-#: These are measured on other objects than all others.
-BESIDE_KNOWN: Final = ("adapted", "unadapted")
-
-
-class Learner(Protocol):
-    """Outlines objects from clicks.
-
-    Attributes
-    ----------
-    remembers
-        Whether the same clicks may get another answer than before.
-    """
-
-    remembers: bool
-
-    def open(self, image: NDArray[Any], known: Sequence[Mask]) -> None:
-        """Take an image, of which some objects are known."""
-
-    def start(self, around: Box) -> None:
-        """Begin with an object in a box, of which nothing more than what is cropped may be used."""
-
-    def answer(self, clicks: Sequence[Click]) -> Mask:
-        """Outline the object under all clicks so far, on the whole image."""
-
-
-class Unet:
-    """Our network.
-
-    Parameters
-    ----------
-    network
-        What answers.
-
-    Attributes
-    ----------
-    remembers
-        True: it sees its earlier answer.
-    """
-
-    remembers = True
-
-    def __init__(self, network: UNet) -> None:
-        self._network = network
-
-    def open(self, image: NDArray[Any], known: Sequence[Mask]) -> None:
-        """Take an image."""
-        self.clicker = Clicker(SourceImage(image), self._network)
-        self.learn(known)
-        # What is done at the first click on an image belongs to opening it.
-        rows, columns = self.clicker.image.shape
-        self.clicker.outline([Click(rows // 2, columns // 2)])
-
-    def learn(self, known: Sequence[Mask]) -> None:
-        """Do nothing with objects that are known."""
-
-    def start(self, around: Box) -> None:
-        """Forget the object before."""
-        self._previous: Outline | None = None
-
-    def answer(self, clicks: Sequence[Click]) -> Mask:
-        """Outline the object, from the outline before."""
-        self._previous = self.clicker.outline(clicks, self._previous)
-        return self._previous.full(self.clicker.image.shape)
-
-
-class Adapted(Unet):
-    """Our network, which first learns from the known objects of an image."""
-
-    def learn(self, known: Sequence[Mask]) -> None:
-        """Adapt to objects that are known."""
-        for mask in known:
-            self.clicker.commit(mask)
-        for _ in self.clicker.adapt_job():
-            pass
-
-
-# ------------------------------------------------------------------------------------ the robot
-
-
-def play(
-    truth: Mask, answer: Callable[[Sequence[Click]], Mask], most: int, remembers: bool = True
-) -> tuple[list[float], list[float]]:
-    """Let the robot click on one object.
-
-    Parameters
-    ----------
-    truth
-        Shape (Y, X): the object.
-    answer
-        Outlines what is under the clicks so far.
-    most
-        Clicks.
-    remembers
-        Whether the same clicks may get another answer than before. If not, the robot ends where
-        it would click again where it has clicked.
-
-    Returns
-    -------
-    overlaps
-        After each click; the last one is the first of 0.90, or is followed by no better one.
-    seconds
-        That each answer took.
-    """
-    given = np.zeros_like(truth)
-    clicks: list[Click] = []
-    overlaps: list[float] = []
-    seconds: list[float] = []
-    while len(clicks) < most and (not overlaps or overlaps[-1] < ENOUGH):
-        click = click_within(truth, given)
-        if click is None or (click in clicks and not remembers):
-            break
-        clicks.append(click)
-        began = time.perf_counter()
-        given = answer(clicks)
-        seconds.append(time.perf_counter() - began)
-        overlaps.append(overlap(truth, given))
-    return overlaps, seconds
-
-
-def click_within(truth: Mask, given: Mask) -> Click | None:
-    """Do as `next_click` does, but look at nothing but the box of both: images may be large."""
-    box = annotated_box(truth | given)
-    if box is None:
-        return None
-    click = next_click(truth[box], given[box])
-    if click is None:
-        return None
-    return replace(click, row=click.row + box[0].start, column=click.column + box[1].start)
-
-
-def overlap(truth: Mask, given: Mask) -> float:
-    """Return the intersection over union; the truth is not empty."""
-    return float((truth & given).sum() / (truth | given).sum())
 
 
 # ------------------------------------------------------------------------------------ rows
@@ -220,7 +75,7 @@ class Row:
     set
         One of `clicks_data.SETS`.
     learner
-        One of `NETWORKS` or of `PEERS`.
+        One of `clicks_learners.NETWORKS` or of `clicks_peers.PEERS`.
     objects
         How many objects are to be clicked on.
     seed
@@ -350,52 +205,6 @@ def _measured(learner: Learner, image: ClickImage, label: int, most: int) -> dic
 # ------------------------------------------------------------------------------------ the script
 
 
-def fingerprint(network: UNet) -> str:
-    """Return a few letters that differ for networks with other weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
-
-
-def maker(name: str, network: Path | None) -> tuple[Callable[[], Learner], str]:
-    """Return what makes a learner, and which network it has.
-
-    Parameters
-    ----------
-    name
-        One of `NETWORKS` or of `PEERS`.
-    network
-        The file of a network; None for the one that comes with the program.
-    """
-    if name not in NETWORKS:
-        return lambda: Cropped(PEERS[name]), ""
-    loaded, letters = _network(network)
-    kind = Adapted if name == "adapted" else Unet
-    return lambda: kind(loaded), letters
-
-
-@lru_cache(maxsize=1)
-def _network(path: Path | None) -> tuple[UNet, str]:
-    loaded = load_click_network(path)
-    return loaded, fingerprint(loaded)
-
-
-def names_of(learners: Iterable[str]) -> list[str]:
-    """Return the names that rows have of the learners asked for, without those not there."""
-    found: list[str] = []
-    for learner in learners:
-        reason = why_missing(learner)
-        if reason is not None:
-            print(reason)
-        elif learner == FLOOD:
-            found += [name for name in PEERS if name.startswith(FLOOD)]
-        else:
-            found.append(learner)
-    return found
-
-
 def run_all(arguments: argparse.Namespace) -> None:
     """Run what was asked for, set by set: all learners of a set can soon be compared."""
     names = names_of(arguments.learners)
@@ -446,7 +255,7 @@ def main(words: Sequence[str] | None = None) -> None:
         elif arguments.command == "tables":
             write_tables(arguments.folder, arguments.output)
         else:
-            from clicks_tables import draw
+            from clicks_plot import draw
 
             draw(load_rows(arguments.folder), arguments.output)
             print(arguments.output)

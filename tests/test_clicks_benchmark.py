@@ -26,7 +26,7 @@ def benchmark():
     """Return the modules of the benchmark."""
     before, path = set(sys.modules), list(sys.path)
     sys.path.insert(0, str(FOLDER))
-    parts = ("data", "peers", "tables")
+    parts = ("data", "learners", "peers", "robot", "rows", "tables")
     modules = {part: importlib.import_module(f"clicks_{part}") for part in parts}
     yield SimpleNamespace(main=importlib.import_module("clicks"), **modules)
     sys.path[:] = path
@@ -98,24 +98,24 @@ def run(benchmark, data, tmp_path, monkeypatch, capsys):
 
 
 def test_clicks_are_counted_up_to_the_goal_and_twenty_if_it_is_never_reached(benchmark):
-    tables = benchmark.tables
+    rows = benchmark.rows
     curves = [[0.9], [0.5, 0.85, 0.91], [0.2, 0.86, 0.3], [0.1, 0.84]]
-    assert [tables.clicks_needed(each, 0.85) for each in curves] == [1, 2, 2, None]
-    assert [tables.clicks_needed(each, 0.9) for each in curves] == [1, 3, None, None]
-    assert tables.mean_clicks(curves, 0.85) == (1 + 2 + 2 + 20) / 4
-    assert tables.mean_clicks(curves, 0.9) == (1 + 3 + 20 + 20) / 4
-    assert tables.failures(curves) == 1 / 4
+    assert [rows.clicks_needed(each, 0.85) for each in curves] == [1, 2, 2, None]
+    assert [rows.clicks_needed(each, 0.9) for each in curves] == [1, 3, None, None]
+    assert rows.mean_clicks(curves, 0.85) == (1 + 2 + 2 + 20) / 4
+    assert rows.mean_clicks(curves, 0.9) == (1 + 3 + 20 + 20) / 4
+    assert rows.failures(curves) == 1 / 4
 
 
 def test_an_overlap_reached_at_the_last_click_is_no_failure(benchmark):
     curve = [0.1] * 19 + [0.9]
-    assert benchmark.tables.mean_clicks([curve], 0.85) == 20
-    assert benchmark.tables.failures([curve]) == 0
+    assert benchmark.rows.mean_clicks([curve], 0.85) == 20
+    assert benchmark.rows.failures([curve]) == 0
 
 
 def test_overlaps_after_the_last_click_are_the_last(benchmark):
     curves = [[0.92], [0.2, 0.4, 0.6]]
-    found = [benchmark.tables.overlap_after(curves, clicks) for clicks in (1, 2, 3, 5)]
+    found = [benchmark.rows.overlap_after(curves, clicks) for clicks in (1, 2, 3, 5)]
     assert found == pytest.approx([0.56, 0.66, 0.76, 0.76])
 
 
@@ -130,7 +130,7 @@ def test_an_oracle_needs_one_click_in_the_middle(benchmark):
         asked.append(list(clicks))
         return truth
 
-    overlaps, seconds = benchmark.main.play(truth, oracle, 20)
+    overlaps, seconds = benchmark.robot.play(truth, oracle, 20)
     assert overlaps == [1.0]
     assert len(seconds) == 1
     assert asked == [[Click(30, 41)]]
@@ -145,7 +145,7 @@ def test_the_robot_corrects_the_largest_error_and_ends_at_enough(benchmark):
         asked[:] = clicks
         return truth | spurious if len(clicks) == 1 else truth
 
-    overlaps, _ = benchmark.main.play(truth, learner, 20)
+    overlaps, _ = benchmark.robot.play(truth, learner, 20)
     assert asked == [Click(30, 20), Click(30, 60, positive=False)]
     assert overlaps[0] == pytest.approx(truth.sum() / (truth | spurious).sum())
     assert overlaps[1:] == [1.0]
@@ -155,7 +155,7 @@ def test_the_robot_corrects_the_largest_error_and_ends_at_enough(benchmark):
 def test_the_robot_ends_where_nothing_can_change(benchmark, remembers, clicks):
     truth = disc((40, 40), 20, 20, 8)
     nothing = np.zeros_like(truth)
-    overlaps, _ = benchmark.main.play(truth, lambda _: nothing, 5, remembers)
+    overlaps, _ = benchmark.robot.play(truth, lambda _: nothing, 5, remembers)
     assert overlaps == [0.0] * clicks
 
 
@@ -225,7 +225,7 @@ def test_peers_find_a_bright_disc_among_noise(benchmark, name, radius, colours):
     image = np.stack([image] * 3, axis=-1) if colours else image
     found = answer(benchmark, name, image.astype(np.uint8), truth, [Click(200, 230)])
     assert found.shape == truth.shape
-    assert benchmark.main.overlap(truth, found) > 0.85
+    assert benchmark.robot.overlap(truth, found) > 0.85
 
 
 def test_the_square_is_three_times_as_wide_and_its_border_is_not_the_images(benchmark):
@@ -262,12 +262,12 @@ def test_wide_squares_are_shrunk_and_answered_at_their_resolution(benchmark):
     assert clicks == [Click(75, 37)]
     assert small.sum() == 2 * 150 + 2 * 76 - 4
     assert found.shape == truth.shape
-    assert benchmark.main.overlap(truth, found) > 0.95
+    assert benchmark.robot.overlap(truth, found) > 0.95
 
 
 def test_a_peer_that_needs_a_missing_package_is_left_out_with_words(benchmark, monkeypatch, capsys):
     monkeypatch.setattr(benchmark.peers.importlib.util, "find_spec", lambda _: None)
-    names = benchmark.main.names_of(["unet", "GrabCut", "flood fill"])
+    names = benchmark.learners.names_of(["unet", "GrabCut", "flood fill"])
     assert "GrabCut" not in names
     assert len(names) == 1 + len(benchmark.peers.TOLERANCES)
     assert "pip install --no-deps opencv-python-headless" in capsys.readouterr().out
@@ -412,7 +412,7 @@ def test_the_network_is_told_the_clicks_and_its_answer_before(benchmark, monkeyp
     torch.manual_seed(0)
     network, other = (UNet(7, 2, base_channels=2, depth=1).eval() for _ in range(2))
     image, labels = grid_of_discs()
-    learner = benchmark.main.Unet(network)
+    learner = benchmark.learners.Unet(network)
     learner.open(image, [])
     outline, asked = learner.clicker.outline, []
 
@@ -424,10 +424,10 @@ def test_the_network_is_told_the_clicks_and_its_answer_before(benchmark, monkeyp
     learner.clicker.outline = watched
     for _ in range(2):
         learner.start((slice(0, 1), slice(0, 1)))
-        benchmark.main.play(labels == 1, learner.answer, 2)
+        benchmark.robot.play(labels == 1, learner.answer, 2)
     assert [count for count, _, _ in asked] == [1, 2, 1, 2]
     assert [previous for _, previous, _ in asked] == [None, asked[0][2], None, asked[2][2]]
-    prints = [benchmark.main.fingerprint(each) for each in (network, network, other)]
+    prints = [benchmark.learners.fingerprint(each) for each in (network, network, other)]
     assert prints[0] == prints[1] != prints[2]
 
 
@@ -447,7 +447,7 @@ def kept(name, learner, curves, first=0, opening=0.5):
 
 @pytest.fixture
 def rows(benchmark):
-    return benchmark.tables.Rows(
+    return benchmark.rows.Rows(
         [
             kept("b", "unet", [[0.95], [0.5, 0.88, 0.92]]),
             kept("a", "unet", [[0.95], [0.4, 0.6]]),
@@ -488,7 +488,7 @@ def test_adapting_is_compared_on_the_same_objects(benchmark, rows):
     # Objects 1 and 2 are in both; the one before had 2 clicks and never, after 1 and never.
     assert "| b | cells |" in table
     assert "| 2 | 11.00 | 10.50 | 11.00 | 10.50 | 0.500 | 0.525 | 50% | 50% | 9.0 |" in table
-    assert benchmark.tables.adapted_table(benchmark.tables.Rows([])) is None
+    assert benchmark.tables.adapted_table(benchmark.rows.Rows([])) is None
 
 
 def test_everything_is_run_written_and_drawn(run, tmp_path):
