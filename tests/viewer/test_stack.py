@@ -126,10 +126,12 @@ def test_moving_through_the_stack_does_not_end_the_learning(session, qtbot, two_
     qtbot.waitUntil(lambda: len(session.history.losses) > 0, timeout=10_000)
     show(session, 3)
     paint(session, two_halves[1][:, ::-1].copy())
+    held_out = session.segmenter._network._trainer.held_out
+    # How many steps that takes, depends on when the strokes are taken in.
+    qtbot.waitUntil(lambda: len(held_out) == 2, timeout=10_000)
     count = len(session.history.losses)
     qtbot.waitUntil(lambda: len(session.history.losses) > count + 2, timeout=10_000)
     assert session.is_learning
-    held_out = session.segmenter._network._trainer.held_out
     assert {session.layers.planes.index_of(image) for image in held_out} == {(0,), (3,)}
     session.stop()
     wait_idle(session, qtbot)
