@@ -304,7 +304,9 @@ def test_results_lie_where_the_image_lies(session, qtbot):
     np.testing.assert_array_equal(layer.translate, (10, 20))
 
 
-def test_an_image_with_other_channels_needs_a_new_model_and_gets_one(session, qtbot, notices):
+def test_an_image_with_other_channels_needs_a_new_model_and_gets_one(
+    session, qtbot, notices, two_halves
+):
     session.learn(seconds=0.3)
     wait_idle(session, qtbot)
     session.layers.set_image(session.viewer.add_image(np.zeros((64, 80, 3)), rgb=True))
@@ -314,9 +316,24 @@ def test_an_image_with_other_channels_needs_a_new_model_and_gets_one(session, qt
     session.network.begin_anew()
     wait_idle(session, qtbot)
     assert session.why_not(Action.PREDICT) is not None
+    session.layers.add_annotations().data = two_halves[1]
     session.learn(seconds=0.3)
     wait_idle(session, qtbot)
     assert session.segmenter.model.config.in_channels == 3
+    assert session.segmenter.has_learned
+
+
+def test_strokes_on_images_of_other_channels_are_nothing_to_learn_from(session, notices):
+    layers = session.layers
+    layers.look_at_strokes()
+    layers.set_image(session.viewer.add_image(np.zeros((50, 60, 3)), rgb=True))
+    session.network.begin_anew()
+    layers.set_annotations(layers.add_annotations())
+    assert layers.others() and layers.painted_elsewhere() == set()
+    assert "Paint a few strokes" in str(session.why_not(Action.LEARN))
+    assert not session.answers_at_once()
+    layers.set_image(session.viewer.add_image(np.zeros((50, 60))))
+    assert layers.painted_elsewhere() == {1, 2}
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -140,14 +140,15 @@ class AnnotatedLayers(QObject):
         still: NDArray[np.bool_] = known & (np.asarray(annotations.data[plane]) == BACKGROUND)
         return still if still.any() else None
 
-    def painted_elsewhere(self, current: Image | None, plane: Index = ()) -> set[int]:
-        """Return the labels that are painted on other images and planes of as many channels."""
-        here = self.planes_of(current)
+    def painted_elsewhere(
+        self, current: Image | None, plane: Index, channels: int | None
+    ) -> set[int]:
+        """Return the labels that are painted on other images and planes of so many channels."""
         found = [
             labels
             for image, known, index, labels in self._painted_on()
             if (image, index) != (current, plane)
-            and (here is None or known.planes.channel_count == here.channel_count)
+            and (channels is None or known.planes.channel_count == channels)
         ]
         return set().union(*found)
 

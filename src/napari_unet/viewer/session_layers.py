@@ -182,8 +182,12 @@ class SessionLayers(SessionImage):
         return self.annotated.others(self.image, self.plane)
 
     def painted_elsewhere(self) -> set[int]:
-        """Return the labels that are painted on other images, and other planes of this one."""
-        return self.annotated.painted_elsewhere(self.image, self.plane)
+        """Return the labels that are painted on other images, and other planes of this one.
+
+        Images of other channels than this one do not count: one network cannot learn from both.
+        """
+        channels = None if self.planes is None else self.planes.channel_count
+        return self.annotated.painted_elsewhere(self.image, self.plane, channels)
 
     def fitting_strokes(self) -> NDArray[Any]:
         """Return a copy of the annotations of the image; all 0 if there are none.
