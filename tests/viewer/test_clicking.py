@@ -710,6 +710,45 @@ def test_nothing_is_shown_on_planes_beyond_the_image(stack, model_viewer, press)
     assert role(model_viewer, "clicked object") is None
 
 
+def test_an_image_comes_back_with_its_finished_objects(clicks, model_viewer, press):
+    press(clicks, middle(1))
+    assert clicks.hand.commit() == 1
+    image, objects = clicks.scene.image, clicks.scene.objects.layer
+    clicks.scene.set_image(model_viewer.add_image(drawn(seed=1), name="another"))
+    assert clicks.scene.objects is None
+    clicks.scene.set_image(image)
+    assert clicks.scene.objects.layer is objects
+    press(clicks, middle(2))
+    assert clicks.hand.commit() == 2
+    assert sum(isinstance(layer, Labels) for layer in model_viewer.layers) == 2  # with the outline
+    heard = []
+    clicks.changed.connect(lambda: heard.append(1))
+    objects.undo()
+    assert len(heard) == 1
+
+
+def test_objects_that_were_removed_do_not_come_back(clicks, model_viewer, press):
+    press(clicks, middle(1))
+    assert clicks.hand.commit() == 1
+    image, objects = clicks.scene.image, clicks.scene.objects.layer
+    clicks.scene.set_image(model_viewer.add_image(drawn(seed=1), name="another"))
+    model_viewer.layers.remove(objects)
+    clicks.scene.set_image(image)
+    assert clicks.scene.objects is None
+
+
+def test_a_new_layer_for_objects_stays_chosen_when_the_image_comes_back(
+    clicks, model_viewer, press
+):
+    press(clicks, middle(1))
+    assert clicks.hand.commit() == 1
+    clicks.scene.set_objects(None)
+    image = clicks.scene.image
+    clicks.scene.set_image(model_viewer.add_image(drawn(seed=1), name="another"))
+    clicks.scene.set_image(image)
+    assert clicks.scene.objects is None
+
+
 def test_an_image_of_one_plane_cannot_be_followed(clicks, press):
     press(clicks, middle(1))
     assert "single plane" in clicks.following.why_not()

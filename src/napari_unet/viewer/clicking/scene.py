@@ -62,6 +62,8 @@ class ClickScene(QObject):
         self.planes: ImagePlanes | None = None
         self.objects: ObjectsLayer | None = None
         self.preview: Preview | None = None
+        # Where finished objects of images were kept last, for when one comes back to an image.
+        self._kept_in: weakref.WeakKeyDictionary[Image, Labels] = weakref.WeakKeyDictionary()
         # The plane that is shown, and why nothing can be clicked on there.
         self._seen: tuple[Index | None, str | None] | None = None
         viewer = controller.viewer
@@ -79,7 +81,7 @@ class ClickScene(QObject):
     # ------------------------------------------------------------------ layers
 
     def set_image(self, layer: Image | None) -> None:
-        """Choose the image; objects of another one stay in their layer."""
+        """Choose the image, with its finished objects; those of another one stay in their layer."""
         if layer is self.image:
             return
         self.image_leaving.emit()
@@ -87,17 +89,27 @@ class ClickScene(QObject):
             self.preview.close()
         if self.image is not None:
             self.image.events.data.disconnect(self._on_image_replaced)
-        self.image, self.objects, self.planes, self.preview = layer, None, None, None
+        self.image, self.planes, self.preview = layer, None, None
+        self._watch(None)
         if layer is not None and why_not_usable(layer) is None:
             layer.events.data.connect(self._on_image_replaced)
             self.planes = ImagePlanes(layer)
             self.preview = Preview(self.viewer, self.planes)
+            self._watch(self._objects_before(layer))
         self.image_changed.emit()
+
+    def _objects_before(self, image: Image) -> ObjectsLayer | None:
+        layer, viewer = self._kept_in.get(image), self.viewer
+        if layer is None or viewer is None or layer not in viewer.layers:
+            return None
+        return ObjectsLayer(layer) if self.why_not_objects(layer) is None else None
 
     def set_objects(self, layer: Labels | None) -> None:
         """Choose the layer of finished objects; None for a new one when it is needed."""
         if self.objects is not None and self.objects.layer is layer:
             return
+        if self.image is not None:
+            self._kept_in.pop(self.image, None)
         self.objects_leaving.emit()
         if layer is not None and (reason := self.why_not_objects(layer)) is not None:
             show_warning(reason)
@@ -119,8 +131,11 @@ class ClickScene(QObject):
 
     def _watch(self, objects: ObjectsLayer | None) -> None:
         """Keep finished objects in a layer, and hear when they are undone or replaced."""
+        if self.objects is not None:
+            self.objects.layer.events.set_data.disconnect(self._on_objects_edited)
         self.objects = objects
-        if objects is not None:
+        if objects is not None and self.image is not None:
+            self._kept_in[self.image] = objects.layer
             objects.layer.events.set_data.connect(self._on_objects_edited)
 
     def _on_objects_edited(self, _event: Any = None) -> None:
@@ -134,7 +149,7 @@ class ClickScene(QObject):
 
     def _lose_objects(self) -> None:
         self.objects_leaving.emit()
-        self.objects = None
+        self._watch(None)
         self.objects_replaced.emit()
 
     def _on_layer_removed(self, event: Any) -> None:

@@ -172,6 +172,7 @@ class ClickSession(QObject):
         self._lane.submit(self.clickers.forget_planes_job, name="Click", priority=Priority.PREVIEW)
         self._get_ready()
         self.hand.sizes.replace()
+        self.learning.begin_anew()
         self.learning.teach()
         self.changed.emit()
 
