@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -477,7 +478,9 @@ def test_closing_the_window_keeps_the_state(dock, robot, tmp_path):
     dock.learning.minutes.setValue(100)
     robot.press("Train")
     robot.wait_until(lambda: dock.training.status.step > 5)
+    started = time.monotonic()
     robot.viewer.close()
+    assert time.monotonic() - started < 10
     assert not any(thread.name == "U-Net jobs" for thread in threading.enumerate())
     output = tmp_path / "cells.safetensors"
     assert load_state(state_path(output)).step > 5
