@@ -436,6 +436,51 @@ def test_the_next_image_opens_with_its_prediction(session, qtbot, two_halves):
     assert session.layers.results.is_complete
 
 
+def test_images_that_are_looked_at_by_turns_get_no_more_layers(session, qtbot, two_halves):
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    first, shown = session.layers.image, session.viewer.layers["halves: probability of class 2"]
+    second = session.viewer.add_image(two_halves[0], name="second")
+    session.layers.go_to(second)
+    wait_idle(session, qtbot)
+    before, results = list(session.viewer.layers), session.layers.results
+    assert not shown.visible
+    for _ in range(3):
+        for image in (first, second):
+            session.layers.go_to(image)
+            wait_idle(session, qtbot)
+            assert session.layers.results.source is image
+            assert shown.visible == (image is first)
+    assert list(session.viewer.layers) == before
+    assert session.layers.results is results
+
+
+def test_results_of_an_image_that_was_replaced_are_not_those_of_the_new_one(
+    session, qtbot, two_halves
+):
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    first, results = session.layers.image, session.layers.results
+    session.layers.go_to(session.viewer.add_image(two_halves[0], name="second"))
+    session.suspend()
+    first.data = two_halves[0][::-1].copy()
+    session.layers.go_to(first)
+    assert session.layers.results is not results
+    assert not session.layers.results.is_complete
+
+
+def test_the_results_of_an_image_that_was_closed_are_let_go_of(session, qtbot, two_halves):
+    session.learn(seconds=0.3)
+    wait_idle(session, qtbot)
+    first = session.layers.image
+    results = weakref.ref(session.layers.results)
+    session.layers.go_to(session.viewer.add_image(two_halves[0], name="second"))
+    session.suspend()
+    session.viewer.layers.remove(first)
+    gc.collect()
+    assert results() is None
+
+
 # ---------------------------------------------------------------- answers at once
 
 

@@ -37,6 +37,7 @@ class Overlays:
         self.plane: Index = (0,) * (len(self.planes.shape) - 2)
         self._viewer = viewer
         self._layers: dict[str, Layer] = {}
+        self._hidden: list[Layer] = []
         for name in ("scale", "translate", "rotate", "shear", "affine"):
             getattr(source.events, name).connect(self._on_source_moved)
 
@@ -49,6 +50,18 @@ class Overlays:
     def layers(self) -> list[Layer]:
         """Return those that are in the viewer."""
         return [layer for layer in self._layers.values() if layer in self._viewer.layers]
+
+    def hide(self) -> None:
+        """Hide them until `show_again`."""
+        self._hidden = [layer for layer in self.layers() if layer.visible]
+        for layer in self._hidden:
+            layer.visible = False
+
+    def show_again(self) -> None:
+        """Show those that `hide` hid."""
+        for layer in self._hidden:
+            layer.visible = True
+        self._hidden = []
 
     def _get(self, role: str) -> Any:
         layer = self._layers.get(role)

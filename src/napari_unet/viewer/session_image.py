@@ -72,6 +72,9 @@ class SessionImage(QObject):
         self.plane: Index = ()
         self.source: SourceImage | None = None
         self.results: ResultLayers | None = None
+        # Of all images that were chosen: each of their layers takes some ten MiB in a window, so an
+        # image that is chosen again goes on with those that it has.
+        self._results: dict[Image, ResultLayers] = {}
         self.annotated = AnnotatedLayers(viewer)
         self.channels = ChannelChoices(viewer)
         self._plane_pause = QSignalDebouncer(parent=self)
@@ -107,7 +110,7 @@ class SessionImage(QObject):
             layer.events.data.connect(self._on_image_changed)
         if layer is not None and usable:
             self._take_planes(layer)
-            self.results = ResultLayers(self._viewer(), layer, self.planes)
+            self._take_results(layer)
             self._go_to_plane(self._shown_plane() or self._first_plane())
         self._on_image_set()
         self.changed.emit()
@@ -118,6 +121,19 @@ class SessionImage(QObject):
         known, choice = self.annotated.planes_of(layer), self.channels.of(layer)
         fits = known is not None and known.choice == choice
         self.planes = known if fits else planes_of(layer, choice)
+
+    def _take_results(self, layer: Image) -> None:
+        """Take the results that there are of an image as it is now, or begin with none."""
+        assert self.planes is not None
+        known = self._results.get(layer)
+        if known is None or not known.planes.is_of(layer):
+            known = None
+        elif known.planes.layer_shape != self.planes.layer_shape:
+            known.forget_prediction()
+            known = None
+        if known is None:
+            known = self._results[layer] = ResultLayers(self._viewer(), layer, self.planes)
+        known.planes, self.results = self.planes, known
 
     def has_image(self) -> bool:
         """Whether there is an image, and it is in the viewer."""
@@ -146,6 +162,7 @@ class SessionImage(QObject):
     def _on_layer_removed(self, event: Any) -> None:
         layer, name = event.value, str(event.value.name)
         self.channels.forget(layer)
+        self._results.pop(layer, None)
         if layer is self.image:
             self.image_lost.emit(name)
             self.set_image(None)
@@ -172,15 +189,9 @@ class SessionImage(QObject):
             if self.channels.takes() is not None:
                 self.changed.emit()
             return
-        shape, viewer = self.planes.layer_shape, self._viewer()
         self.leaving.emit()
         self._take_planes(self.image)
-        assert self.planes is not None
-        if self.results is None or self.planes.layer_shape != shape:
-            if self.results is not None:
-                self.results.forget_prediction()
-            self.results = ResultLayers(viewer, self.image, self.planes)
-        self.results.planes = self.planes
+        self._take_results(self.image)
         self._go_to_plane(self._shown_plane() or self._first_plane())
         self._on_refitted()
         self.changed.emit()
@@ -250,6 +261,7 @@ class SessionImage(QObject):
     def _let_go(self) -> None:
         """Listen to the viewer no more."""
         self._refitting.stop()
+        self._results.clear()
         if (viewer := self._viewer()) is not None:
             viewer.layers.events.inserted.disconnect(self._on_layer_inserted)
             viewer.layers.events.removed.disconnect(self._on_layer_removed)

@@ -97,11 +97,14 @@ class SessionLayers(SessionImage):
             self._show_plane(plane)
 
     def _show_instead(self, viewer: Any, layer: Image) -> None:
-        before = [self.image, self.annotations, *(self.results.layers() if self.results else [])]
-        for shown in before:
+        if self.results is not None:
+            self.results.hide()
+        for shown in (self.image, self.annotations):
             if shown is not None:
                 shown.visible = False
         self.set_image(layer)
+        if self.results is not None:
+            self.results.show_again()
         for hidden in (layer, self.annotations):
             if hidden is not None:
                 hidden.visible = True
