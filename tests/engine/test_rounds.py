@@ -1,5 +1,7 @@
 """Rounds of learning: taken back by the user, or because they changed what was accepted."""
 
+import gc
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -68,6 +70,42 @@ def test_what_is_learned_after_a_round_was_taken_back_is_as_if_it_had_not_been(s
     list(segmenter.undo_round_job())
     learn(segmenter)
     assert torch.equal(weights(segmenter), expected)
+
+
+def tensors_alive():
+    return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+
+def test_what_rounds_keep_lies_on_the_disk_and_is_gone_with_them(segmenter, monkeypatch):
+    files = []
+    make = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: files.append(make()) or files[-1])
+    learn(segmenter)
+    network = segmenter._network
+    before = tensors_alive()
+    for _ in range(20):
+        network._rounds.begin(network._trainer, is_first=False)
+    assert tensors_alive() == before
+    assert sum(not file.closed for file in files) == segmenter.rounds < 20
+    list(segmenter.undo_round_job())
+    assert sum(not file.closed for file in files) == segmenter.rounds
+    del network
+    segmenter.start_anew()
+    gc.collect()
+    assert all(file.closed for file in files)
+
+
+def test_where_no_file_can_be_written_rounds_are_taken_back_all_the_same(segmenter, monkeypatch):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    segmenter.predict()
+    learn(segmenter)
+    first = weights(segmenter)
+    learn(segmenter)
+    list(segmenter.undo_round_job())
+    assert torch.equal(weights(segmenter), first)
 
 
 def test_accepted_pixels_that_stay_keep_the_round(segmenter, two_halves):

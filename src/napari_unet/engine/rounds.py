@@ -6,13 +6,18 @@ too many of their pixels have another class, the weights before the round come b
 
 from __future__ import annotations
 
+import tempfile
+import weakref
 from collections import deque
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load, save
 
 from napari_unet.engine.events import RoundChecked, TilePredicted
 from napari_unet.engine.image import SourceImage
@@ -24,7 +29,7 @@ from napari_unet.ops.tiling import Box, overlap
 #: Of the accepted pixels, this share may change in a round. Outlines waver by about so much from
 #: one round to the next where nothing is forgotten.
 CHANGES_ALLOWED = 0.05
-# Each keeps the weights and two moments of them, 24 MiB for the small starter.
+# Each keeps the weights, their average and two moments of them, 22 MiB for the starter.
 _ROUNDS_KEPT = 8
 
 
@@ -47,16 +52,46 @@ class Accepted:
     labels: NDArray[np.uint8]
 
 
+class _KeptTensors:
+    """Tensors in a nameless file, which takes no memory and is gone with this object.
+
+    Where there is no room for a file, they stay in memory.
+    """
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        self._file: IO[bytes] | None = None
+        self._tensors: dict[str, torch.Tensor] = {}
+        try:
+            with ExitStack() as unless_written:
+                file = unless_written.enter_context(tempfile.TemporaryFile())
+                file.write(save(tensors))
+                file.flush()
+                unless_written.pop_all()
+        except OSError:
+            self._tensors = {name: value.clone() for name, value in tensors.items()}
+        else:
+            self._file = file
+            weakref.finalize(self, file.close)
+
+    def read(self) -> dict[str, torch.Tensor]:
+        """Return them, each a copy."""
+        if self._file is None:
+            return self._tensors
+        self._file.seek(0)
+        found: dict[str, torch.Tensor] = load(self._file.read())
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
-    tensors: dict[str, torch.Tensor]
+    tensors: _KeptTensors
     losses: PatchLosses
     step: int
     is_first: bool
 
 
 class Rounds:
-    """The states before the latest rounds, oldest first."""
+    """The states before the latest rounds, oldest first; their weights lie on the disk."""
 
     def __init__(self) -> None:
         self._states: deque[_State] = deque(maxlen=_ROUNDS_KEPT)
@@ -66,8 +101,7 @@ class Rounds:
 
     def begin(self, trainer: Trainer, is_first: bool) -> None:
         """Keep the state before a round."""
-        tensors = {name: value.clone() for name, value in trainer.state().items()}
-        losses = copy_losses(trainer.losses)
+        tensors, losses = _KeptTensors(trainer.state()), copy_losses(trainer.losses)
         self._states.append(_State(tensors, losses, trainer.step, is_first))
 
     def undo(self, trainer: Trainer) -> bool:
@@ -79,7 +113,7 @@ class Rounds:
             If the optimiser is another one than in that round; the weights are back all the same.
         """
         state = self._states.pop()
-        trainer.restore(state.tensors, state.step)
+        trainer.restore(state.tensors.read(), state.step)
         trainer.losses = state.losses
         return state.is_first
 
