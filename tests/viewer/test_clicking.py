@@ -1,5 +1,6 @@
 """Sessions of clicks, in a viewer without a window."""
 
+import gc
 import threading
 from typing import ClassVar
 
@@ -44,6 +45,7 @@ from napari_unet.viewer.clicking.objects import ObjectsLayer
 from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.clicking.widget import ClickWidget
 from napari_unet.viewer.controller import SegmentationController
+from napari_unet.viewer.planes import ImagePlanes
 from napari_unet.viewer.status import Phase
 
 
@@ -522,6 +524,27 @@ def placed_stack(bare, model_viewer):
 
 
 BALL = (36.0, 40.0)
+
+
+def networks_alive():
+    return sum(type(thing) is UNet for thing in gc.get_objects())
+
+
+def test_planes_that_were_looked_at_keep_no_networks_ready_but_answer_alike(model_viewer):
+    planes = ImagePlanes(model_viewer.add_image(drawn(ball())))
+    answering, kept = clickers.PlaneClickers(), []
+    for index in (3, 4, 5, 6, 7):
+        list(answering.get_ready_job(planes, (index,), threading.Event()))
+        kept.append(networks_alive())
+    ready, *_ = np.diff(kept)
+    assert ready > 0
+    assert kept[1:] == [kept[1]] * 4
+    before = answering.of(planes, (5,))
+    found = before.outline([(BALL, True)])
+    for index in (6, 7, 4):
+        answering.of(planes, (index,)).get_ready()
+    assert answering.of(planes, (5,)) is before
+    np.testing.assert_array_equal(before.outline([(BALL, True)]).mask, found.mask)
 
 
 def test_a_click_lands_on_the_plane_that_is_shown(stack, model_viewer, press):

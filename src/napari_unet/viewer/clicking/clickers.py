@@ -25,6 +25,10 @@ from napari_unet.viewer.planes import ImagePlanes, Index
 
 # Planes whose windows are kept at hand.
 _PLANES_KEPT: Final = 6
+# Planes on which a click is answered without getting ready first: for each shape of what is looked
+# at there is a copy of the network with packed weights, 45 MiB a plane. A copy takes a tenth of a
+# second, and is made when the plane is shown.
+_PLANES_READY: Final = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,11 +71,15 @@ class PlaneClickers:
     def of(self, planes: ImagePlanes, index: Index) -> Clicker:
         """Return what outlines objects of a plane."""
         key = planes, index
+        if next(reversed(self._known), None) == key:
+            return self._known[key]
         if key not in self._known:
             self._known[key] = Clicker(planes.source(index), adapted=self.network)
             while len(self._known) > _PLANES_KEPT:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
+        for other in list(self._known.values())[-_PLANES_READY - 1 : -_PLANES_READY]:
+            other.use_network(other.network)  # which lets go of the copies
         return self._known[key]
 
     def all(self) -> tuple[Clicker, ...]:
