@@ -32,6 +32,10 @@ class Heartbeat(QObject):
     def start(self) -> None:
         """Begin to measure."""
         self.late.clear()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Measure again after `stop`; the beats before it still count."""
         self._last = time.perf_counter()
         self._timer.start()
 

@@ -66,6 +66,9 @@ class Robot:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             QApplication.processEvents()
+            # What Qt is to delete later it deletes in a running event loop alone; of a layer that
+            # was removed, napari's controls would keep the pixels.
+            QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
             time.sleep(0.002)
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:

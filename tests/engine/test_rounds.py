@@ -13,6 +13,7 @@ from napari_unet.engine import rounds
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import RoundChecked, RoundUndone
 from napari_unet.engine.finetune import FinetuneRequest
+from napari_unet.engine.image import SourceImage
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.starter import Starter
 
@@ -146,6 +147,16 @@ def test_what_is_withdrawn_is_not_checked(segmenter):
     segmenter.accept(segmenter.image, BOX, np.ones((64, 80), np.uint8))
     segmenter.withdraw(segmenter.image)
     assert not any(isinstance(event, RoundChecked) for event in learn(segmenter))
+
+
+def test_what_was_accepted_on_an_image_of_other_channels_is_left_alone(segmenter, two_halves):
+    colours = np.stack([two_halves[0]] * 3, axis=-1)
+    segmenter.accept(SourceImage(colours), BOX, np.ones((64, 80), np.uint8))
+    assert not any(isinstance(event, RoundChecked) for event in learn(segmenter))
+    segmenter.accept(segmenter.image, BOX, np.ones((64, 80), np.uint8))
+    checked = learn(segmenter)[-1]
+    assert isinstance(checked, RoundChecked)
+    assert checked.total == 64 * 80
 
 
 def test_other_settings_go_on_from_what_is_shown(segmenter):

@@ -225,6 +225,9 @@ class LearningNetwork:
             is accepted.
         """
         trainer = self._trainer_with(config)
+        # What was accepted on images of other channels cannot be asked of this network.
+        channels = self.model.config.in_channels
+        accepted = [each for each in accepted if each.image.channels == channels]
         request = replace(
             request,
             others=tuple(self._fitting(request.others)),
