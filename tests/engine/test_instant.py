@@ -131,6 +131,31 @@ def test_strokes_of_another_image_are_learned_from(learner, image, strokes):
     assert 0.3 < dark.mean() < 0.7
 
 
+def test_features_of_images_that_are_not_looked_at_take_no_memory(
+    learner, image, strokes, monkeypatch
+):
+    others = [AnnotatedImage(SourceImage(image.data + 0.01 * n), strokes) for n in range(5)]
+    here = AnnotatedImage(image, strokes)
+    learner.look_at(image)
+    learner.learn([*others, here], 2)
+    expected = answer(learner, image)
+    monkeypatch.setattr(instant, "_IN_MEMORY", 0)
+    for each in (*others, here):  # as somebody who looks at one after the other
+        learner.look_at(each.image)
+        learner.learn([*others, here], 2)
+    kept = {known: isinstance(each.features, torch.Tensor) for known, each in known_of(learner)}
+    assert kept == {**{each.image: False for each in others}, image: True}
+    computed = []
+    monkeypatch.setattr(learner, "_tiles_of", computed.append)
+    learner.learn([*others, here], 2)
+    assert computed == []
+    np.testing.assert_array_equal(answer(learner, image), expected)
+
+
+def known_of(learner):
+    return list(learner._samples.items())
+
+
 def test_what_is_classified_is_what_would_be_predicted(learner, image, strokes):
     mask = np.zeros(SHAPE, bool)
     mask[5:8, ::7] = True

@@ -6,21 +6,16 @@ too many of their pixels have another class, the weights before the round come b
 
 from __future__ import annotations
 
-import tempfile
-import weakref
 from collections import deque
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load, save
 
 from napari_unet.engine.events import RoundChecked, TilePredicted
 from napari_unet.engine.image import SourceImage
+from napari_unet.engine.kept_tensors import KeptTensors
 from napari_unet.engine.predict import PredictRequest, predict_tiles
 from napari_unet.engine.trainer import PatchLosses, Trainer, copy_losses
 from napari_unet.model.unet import UNet
@@ -52,39 +47,9 @@ class Accepted:
     labels: NDArray[np.uint8]
 
 
-class _KeptTensors:
-    """Tensors in a nameless file, which takes no memory and is gone with this object.
-
-    Where there is no room for a file, they stay in memory.
-    """
-
-    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
-        self._file: IO[bytes] | None = None
-        self._tensors: dict[str, torch.Tensor] = {}
-        try:
-            with ExitStack() as unless_written:
-                file = unless_written.enter_context(tempfile.TemporaryFile())
-                file.write(save(tensors))
-                file.flush()
-                unless_written.pop_all()
-        except OSError:
-            self._tensors = {name: value.clone() for name, value in tensors.items()}
-        else:
-            self._file = file
-            weakref.finalize(self, file.close)
-
-    def read(self) -> dict[str, torch.Tensor]:
-        """Return them, each a copy."""
-        if self._file is None:
-            return self._tensors
-        self._file.seek(0)
-        found: dict[str, torch.Tensor] = load(self._file.read())
-        return found
-
-
 @dataclass(frozen=True, slots=True)
 class _State:
-    tensors: _KeptTensors
+    tensors: KeptTensors
     losses: PatchLosses
     step: int
     is_first: bool
@@ -101,7 +66,7 @@ class Rounds:
 
     def begin(self, trainer: Trainer, is_first: bool) -> None:
         """Keep the state before a round."""
-        tensors, losses = _KeptTensors(trainer.state()), copy_losses(trainer.losses)
+        tensors, losses = KeptTensors(trainer.state()), copy_losses(trainer.losses)
         self._states.append(_State(tensors, losses, trainer.step, is_first))
 
     def undo(self, trainer: Trainer) -> bool:
