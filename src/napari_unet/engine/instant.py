@@ -47,7 +47,7 @@ _PLACE = 8
 # So many times does a pixel count that was drawn between objects to part them.
 _BORDER = 10.0
 # Bytes of features under the strokes of an image that is not looked at; more lie on the disk. An
-# image that was painted all over has 24 MiB of them, which are read in 15 ms.
+# image that was painted all over has 24 MiB of them, which are read in 20 ms.
 _IN_MEMORY = 4 * 2**20
 # The logit of a class without strokes: its probability is 0, and it is a finite weight in a file.
 _NEVER = -1e4
