@@ -26,8 +26,8 @@ from napari_unet.viewer.planes import ImagePlanes, Index
 # Planes whose windows are kept at hand.
 _PLANES_KEPT: Final = 6
 # Planes on which a click is answered without getting ready first: for each shape of what is looked
-# at there is a copy of the network with packed weights, 45 MiB a plane. They are made again when the
-# plane is shown, in a tenth of a second.
+# at there is a copy of the network with packed weights, 45 MiB a plane. They are made again in a
+# tenth of a second when the plane is shown.
 _PLANES_READY: Final = 2
 
 
