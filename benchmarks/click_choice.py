@@ -88,6 +88,7 @@ class Watched(Clicker):
             found.append(
                 {
                     "overlap": look.overlap,
+                    "seen": first.overlap,
                     "shared": outline.shares(first),
                     "middle": depth_at(look.mask, window, clicks[0]),
                     "deep": deep,
@@ -173,14 +174,20 @@ Rows = Mapping[str, Sequence[Sequence[Sequence[Candidate]]]]
 
 
 def first_scorer(
-    overlap_power: float, shared: float, middle: float, deepest: float, credible: float
+    overlap_power: float,
+    seen: float,
+    shared: float,
+    middle: float,
+    deepest: float,
+    credible: float,
 ) -> Scorer:
     """Return how outlines are judged at the first click."""
 
     def score(each: Candidate, is_credible: bool) -> float:
         depth = min(each["middle"], deepest) + _LEAST
         sharing = each["shared"] + _LEAST
-        value = each["overlap"] ** overlap_power * sharing**shared * depth**middle
+        value = each["overlap"] ** overlap_power * each["seen"] ** seen * sharing**shared
+        value *= depth**middle
         return float(value * (credible if is_credible else 1.0))
 
     return score
@@ -191,8 +198,8 @@ def later_scorer(deep: float, share: float, middle: float, goes_on: float) -> Sc
 
     def score(each: Candidate, is_going_on: bool) -> float:
         inner, change = min(each["middle"], 0.8) + _LEAST, min(each["deep"], 0.8) + _LEAST
-        value = change**deep * (each["share"] + _LEAST) ** share * inner**middle * each["overlap"]
-        return float(value * (goes_on if is_going_on else 1.0))
+        value = change**deep * (each["share"] + _LEAST) ** share * inner**middle
+        return float(value * each["overlap"] ** 2 * (goes_on if is_going_on else each["seen"]))
 
     return score
 
@@ -221,10 +228,10 @@ def tune(arguments: argparse.Namespace) -> None:
     for number, file in enumerate(arguments.file):
         rows |= {f"{number} {name}": found for name, found in json.loads(file.read_text()).items()}
     print(" " * 34, *(f"{name[:8]:>8}" for name in rows), "    mean")
-    depths, bonuses = (0.6, 0.7, 0.8, 0.9, 1), (1, 2, 3)
-    first = itertools.product((0.5, 1, 2), (0, 0.5, 1, 2), (0, 1, 2, 4), depths, bonuses)
+    powers, depths, bonuses = (0.5, 1, 2), (0.7, 0.8, 0.9, 1), (1, 2, 3)
+    first = itertools.product(powers, (0, *powers), (0, *powers), (0, 1, 2, 4), depths, bonuses)
     report(rows, 0, [(values, first_scorer(*values), 2.0) for values in first])
-    later = list(itertools.product((1, 2), (0.5, 1), (0, 1, 2, 4), (1, 1.5, 2.5)))
+    later = list(itertools.product((1, 2), (0, 0.5, 1), (0, 1, 2), (1, 1.25, 1.5, 2.5)))
     for click in range(1, _CLICKS):
         gates = itertools.product(later, (0.3, 0.5, 0.7))
         report(rows, click, [((*v, gate), later_scorer(*v), gate) for v, gate in gates])
@@ -243,7 +250,7 @@ def report(rows: Rows, click: int, tried: Sequence[tuple[Any, Scorer, float]]) -
         for number, name in enumerate(sets)
     ]
     show("found without the set", np.array(elsewhere))
-    bundled = (2, 0.5, 2, 0.9, 2) if click == 0 else (2, 0.5, 1, 1.5, 0.7)
+    bundled = (2, 0.5, 0, 0, 1, 1) if click == 0 else (1, 0.5, 0, 1.25, 0.7)
     [place] = [n for n, (numbers, *_) in enumerate(tried) if numbers == bundled]
     show("what is used", values[place])
 

@@ -46,7 +46,7 @@ class ClickBatch:
     def of(cls, samples: Sequence[Sample]) -> ClickBatch:
         """Put samples together; in half precision, as they may come from another process."""
         return cls(
-            torch.stack([each.network_input(0) for each in samples]).half(),
+            torch.stack([each.network_input() for each in samples]).half(),
             torch.stack([torch.from_numpy(each.truth) for each in samples]),
             torch.stack([torch.from_numpy(each.real) for each in samples]),
         )

@@ -39,11 +39,14 @@ class Objects:
         Shape (Y, X), int32; 0 is no object.
     boxes
         Number, rows and columns of each object.
+    pyramid
+        The image at all scales.
     """
 
     image: NDArray[np.float32]
     labels: NDArray[np.int32]
     boxes: tuple[tuple[int, tuple[slice, slice]], ...]
+    pyramid: Pyramid
 
     @classmethod
     def of(cls, image: NDArray[np.generic], labels: NDArray[np.generic]) -> Objects:
@@ -53,11 +56,8 @@ class Objects:
         areas = np.bincount(numbered.ravel())
         found = enumerate(ndimage.find_objects(numbered), start=1)
         boxes = tuple((n, box) for n, box in found if box and areas[n] >= _SMALLEST)
-        return cls(scaled, numbered, boxes)
-
-    def pyramid(self) -> Pyramid:
-        """Return the image at all scales."""
-        return Pyramid(torch.from_numpy(self.image).clamp(-0.2, 1.5))
+        pyramid = Pyramid(torch.from_numpy(scaled).clamp(-0.2, 1.5))
+        return cls(scaled, numbered, boxes, pyramid)
 
 
 class DrawnObjects:

@@ -24,7 +24,7 @@ from click_batch import ClickBatch
 from click_data import DrawnObjects, Objects, photographs
 from loop import Pace, carry_out, descend, drawn_ahead, keep, rate
 from numpy.typing import NDArray
-from padded import PaddedUNet, follow_statistics
+from padded import follow_statistics
 from pool import Pool
 from scipy import ndimage
 from torch import Tensor, nn
@@ -36,9 +36,10 @@ from napari_unet.engine.click_learning import (
     click_loss,
     cut_sample,
 )
+from napari_unet.engine.click_looks import FIRST_SIDE, NEXT_SIDE
 from napari_unet.engine.device import resolve_device
-from napari_unet.model.checkpoint import load_model, save_model
-from napari_unet.model.click import CHANNELS
+from napari_unet.model.checkpoint import save_model
+from napari_unet.model.click import CHANNELS, load_click_network
 from napari_unet.model.starter import USUAL, load_starter
 from napari_unet.model.unet import UNet
 from napari_unet.model.windows import DrawnMask, Pyramid
@@ -53,7 +54,9 @@ _ROUNDS = (0.3, 0.2, 0.15, 0.1, 0.1, 0.05, 0.05, 0.05)
 # How much it counts that clicks are kept to.
 _OBEDIENCE = 0.3
 # Samples of one image: scaling its grey values takes longer than cutting out a window.
-_OF_ONE_IMAGE = 4
+_OF_ONE_IMAGE = 8
+# How often the windows of a step are those in which an object is looked at again.
+_SHARE_NEXT = 0.4
 # Sides of objects that are about as large as where their outline is read from, in pixels.
 _NEAR = (18.0, 64.0)
 # How often samples that are no drawn scenes come from each source.
@@ -74,7 +77,9 @@ class Settings:
     # 0: as long as the steps take.
     minutes: float = 0.0
     batch: int = 16
-    side: int = 112
+    # Of the windows of a first look, and of those in which an object is looked at again.
+    side: int = FIRST_SIDE
+    next_side: int = NEXT_SIDE
     rate: float = 1e-3
     seed: int = 0
     regions: float = 0.15
@@ -107,6 +112,8 @@ class Sources:
     def batch(self, step: int) -> list[Sample]:
         """Draw the samples of a step."""
         rng = np.random.default_rng((self._settings.seed, step))
+        again = rng.random() < _SHARE_NEXT
+        side = self._settings.next_side if again else self._settings.side
         found: list[Sample] = []
         while len(found) < self._settings.batch:
             if self._photographed and rng.random() > self._settings.drawn:
@@ -115,16 +122,12 @@ class Sources:
                 objects = self._photographed[name].draw(rng)
             else:
                 objects = self._drawn.draw(rng)
-            pyramid = objects.pyramid()
             for _ in range(_OF_ONE_IMAGE):
-                if (sample := self._sample(objects, pyramid, rng)) is not None:
+                if (sample := self._sample(objects, side, rng)) is not None:
                     found.append(sample)
         return found[: self._settings.batch]
 
-    def _sample(
-        self, objects: Objects, pyramid: Pyramid, rng: np.random.Generator
-    ) -> Sample | None:
-        side = self._settings.side
+    def _sample(self, objects: Objects, side: int, rng: np.random.Generator) -> Sample | None:
         number, box = objects.boxes[int(rng.integers(len(objects.boxes)))]
         heights = [span.stop - span.start for span in box]
         sizes = (self._settings.smallest, self._settings.largest)
@@ -146,7 +149,7 @@ class Sources:
         turn = float(rng.uniform(0, 2 * np.pi)) if rng.random() < 0.7 else 0.0
         mirrored = bool(rng.integers(2))
         mask = DrawnMask(objects.labels[box] == number, box)
-        sample = cut_sample(pyramid, mask, window, 0, turn, mirrored)
+        sample = cut_sample(objects.pyramid, mask, window, turn, mirrored)
         if sample is None:
             return None
         sample.image = _photograph(sample.image, rng)
@@ -226,13 +229,20 @@ def _coarse(truth: NDArray[np.bool_], rng: np.random.Generator) -> Tensor:
 
 
 class Learner(nn.Module):
-    """The network with padded convolutions; it begins from a starter model."""
+    """The network; it begins from a starter model."""
 
     def __init__(self) -> None:
         super().__init__()
         starter = load_starter(USUAL).network
         config = starter.config
-        self.network = PaddedUNet(CHANNELS, config.base_channels, config.depth)
+        self.network = UNet(
+            CHANNELS,
+            base_channels=config.base_channels,
+            depth=config.depth,
+            batch_norm=True,
+            dropout=0.0,
+            padded=True,
+        )
         weights = dict(self.network.state_dict())
         for name, value in starter.state_dict().items():
             if name in weights and weights[name].shape == value.shape:
@@ -293,7 +303,7 @@ class Training:
         self._state = output.with_suffix(".state")
         learner = Learner()
         if settings.begin:
-            learner.network.load_state_dict(load_model(settings.begin).state_dict())
+            learner.network.load_state_dict(load_click_network(settings.begin).state_dict())
         self._learner = learner.to(device, memory_format=torch.channels_last)
         weights = self._learner.network.state_dict()
         self._average = {name: value.clone() for name, value in weights.items()}
@@ -313,7 +323,7 @@ class Training:
     def step(self, number: int, batch: ClickBatch) -> tuple[Tensor, Tensor]:
         """Learn from a batch; return the loss and the overlap."""
         settings, done = self._settings, self.pace.done(number)
-        follow = not settings.begin and done < _SHARE_WITH_STATISTICS
+        follow = done < _SHARE_WITH_STATISTICS
         follow_statistics(self._learner, number, _STEPS_OF_STATISTICS, follow)
         rng = np.random.default_rng((settings.seed, number, 1))
         self._generator.manual_seed(int(rng.integers(1 << 62)))

@@ -220,7 +220,7 @@ def test_the_usual_size_is_known_after_three_objects(two_discs):
 def test_the_windows_contrast_does_not_matter_to_the_network():
     image = torch.rand(1, 20, 20)
     others = torch.zeros(2, 20, 20), torch.zeros(20, 20), torch.full((20, 20), 0.5)
-    first, second = (window_input(i, *others, margin=4) for i in (image, image * 3 + 7))
+    first, second = (window_input(i, *others) for i in (image, image * 3 + 7))
     assert first.shape == (CHANNELS, 20, 20)
     assert torch.allclose(first, second, atol=1e-4)
     assert not first[3:].any(), "nothing is known: no click, no earlier answer, no hint"

@@ -1,4 +1,4 @@
-"""What is chosen among outlines of several scales by where the user clicked."""
+"""What is chosen among outlines of several scales."""
 
 from dataclasses import replace
 
@@ -23,6 +23,7 @@ SIDE = 84
 SHAPE = (SIDE, SIDE)
 WINDOW = Window(41.5, 41.5, 1.0, SIDE)  # its pixels are those of the image
 WHOLE = (slice(0, SIDE), slice(0, SIDE))
+CLICK = Click(35, 35)
 
 
 def rectangle(rows, columns):
@@ -32,7 +33,7 @@ def rectangle(rows, columns):
 
 
 def look(mask, sure=0.95):
-    return Look(WINDOW, np.where(mask, sure, 0.02).astype(np.float32), mask)
+    return Look(WINDOW, np.where(mask, sure, 1e-4).astype(np.float32), mask)
 
 
 def drawn(mask):
@@ -41,8 +42,20 @@ def drawn(mask):
 
 def same_again(window, earlier):
     """Look again, and see what was seen before."""
-    mask = earlier.cut(window).numpy() > 0.5
-    return Look(window, np.where(mask, 0.95, 0.02).astype(np.float32), mask)
+    return Again(lambda columns: 0.95)(window, earlier)
+
+
+class Again:
+    """Looks again: sees what was seen before, and is so sure of it, by its columns."""
+
+    def __init__(self, sure):
+        self.sure, self.seen = sure, []
+
+    def __call__(self, window, earlier):
+        mask = earlier.cut(window).numpy() > 0.5
+        columns = round(np.ptp(np.flatnonzero(mask.any(axis=0))) / window.zoom) + 1
+        self.seen.append(columns)
+        return Look(window, np.where(mask, self.sure(columns), 1e-4).astype(np.float32), mask)
 
 
 def end_of(generator):
@@ -54,6 +67,48 @@ def end_of(generator):
 
 
 SMALL, LARGE = rectangle((30, 41), (30, 41)), rectangle((30, 41), (30, 71))
+EMPTY = np.zeros(SHAPE, bool)
+
+
+@pytest.mark.parametrize("small_is_sure", [True, False])
+def test_the_object_that_the_network_is_surer_of_at_the_second_look_is_chosen(small_is_sure):
+    again = Again(lambda columns: 0.95 if (columns < 25) == small_is_sure else 0.7)
+    answer = end_of(looked_again(again, [look(SMALL), look(LARGE)], [CLICK], SHAPE))
+    assert answer.shares(Outline(WHOLE, SMALL if small_is_sure else LARGE)) > 0.8
+    assert answer.begun == CLICK
+
+
+def test_what_was_unsure_at_the_first_look_is_not_believed_at_the_second():
+    again = Again(lambda columns: 0.99)
+    seen = [look(SMALL, 0.6), look(LARGE, 0.99)]
+    answer = end_of(looked_again(again, seen, [CLICK], SHAPE))
+    assert answer.shares(Outline(WHOLE, LARGE)) > 0.8
+    # Only that object was looked at again: the other could not be as sure any more.
+    assert len(again.seen) == 1
+
+
+def test_windows_without_an_object_are_passed_over():
+    again = Again(lambda columns: 0.9)
+    answer = end_of(looked_again(again, [look(EMPTY), look(SMALL)], [CLICK], SHAPE))
+    assert answer.shares(Outline(WHOLE, SMALL)) > 0.8
+
+
+def test_the_order_of_the_looks_changes_nothing():
+    seen = [look(SMALL, 0.9), look(LARGE, 0.93), look(rectangle((28, 44), (28, 50)), 0.8)]
+    answers = [
+        end_of(looked_again(Again(lambda columns: 0.95), order, [CLICK], SHAPE))
+        for order in (seen, seen[::-1])
+    ]
+    assert answers[0].box == answers[1].box
+    assert np.array_equal(answers[0].mask, answers[1].mask)
+
+
+def test_objects_of_the_usual_size_are_believed_more():
+    again = Again(lambda columns: 0.95 if columns < 25 else 0.94)
+    seen = [look(SMALL), look(LARGE, 0.94)]
+    for usual, meant in ((None, SMALL), (11.0, SMALL), (41.0, LARGE)):
+        answer = end_of(looked_again(again, seen, [CLICK], SHAPE, usual))
+        assert answer.shares(Outline(WHOLE, meant)) > 0.8
 
 
 def test_a_click_is_deepest_in_the_middle_and_not_outside():
@@ -66,16 +121,6 @@ def test_a_click_is_deepest_in_the_middle_and_not_outside():
 def test_depth_counts_in_the_region_of_the_click_alone():
     thin = rectangle((5, 8), (5, 8))
     assert depth_at(SMALL | thin, WINDOW, Click(6, 6)) == 1
-
-
-@pytest.mark.parametrize(("column", "meant"), [(35, SMALL), (55, LARGE)])
-def test_the_object_in_the_middle_of_which_the_click_lies_is_chosen(column, meant):
-    # The larger one is as deep there as the smaller one, if the click is in its own middle.
-    click = Click(35, column)
-    seen = [SMALL if column == 35 else rectangle((24, 37), (24, 57)), LARGE]
-    answer = end_of(looked_again(same_again, [look(each) for each in seen], [click], SHAPE))
-    assert answer.shares(Outline(WHOLE, meant)) > 0.8
-    assert answer.begun == click
 
 
 def test_what_changes_around_a_click_explains_it():

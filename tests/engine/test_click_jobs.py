@@ -218,7 +218,7 @@ def test_a_click_after_an_answer_goes_into_what_is_wrong():
     )
     rng = np.random.default_rng(3)
     for _ in range(6):
-        click_learning.click_again(sample, np.zeros((120, 120), np.float32), 0, rng)
+        click_learning.click_again(sample, np.zeros((120, 120), np.float32), rng)
     assert sample.clicks
     assert all(c.positive and truth[int(c.row), int(c.column)] for c in sample.clicks)
     outline = Outline.of_mask(truth)

@@ -16,7 +16,6 @@ from napari_unet.engine.click_learning import (
     click_into,
     click_loss,
     cut_sample,
-    inside_margin,
     rounds_of_clicks,
     stacked,
 )
@@ -80,7 +79,7 @@ def test_turned_and_mirrored_the_truth_stays_on_the_object():
     image = Pyramid(torch.from_numpy(mask[None].astype(np.float32)))
     known = DrawnMask(mask[20:33, 25:45], np.s_[20:33, 25:45])
     for turn, mirrored in ((0.4, False), (2.5, True), (np.pi / 2, True)):
-        sample = cut_sample(image, known, Window(30, 30, 0.8, SIDE), 0, turn, mirrored)
+        sample = cut_sample(image, known, Window(30, 30, 0.8, SIDE), turn, mirrored)
         assert ((sample.image[0].numpy() > 0.5) == sample.truth).all()
 
 
@@ -95,20 +94,10 @@ def test_too_little_of_the_object_or_of_the_image_teaches_nothing():
     assert cut_sample(image, large, Window(30, 30, 0.3, SIDE)) is None, "20% is the image"
 
 
-def test_a_margin_is_context_alone():
-    image = Pyramid(torch.zeros(1, 60, 60))
-    known = DrawnMask(np.ones((10, 10), bool), np.s_[0:10, 0:10])
-    window = Window(30, 30, 1, 20)
-    assert cut_sample(image, known, window, margin=15) is None, "only the margin shows it"
-    ones = np.ones((9, 9))
-    assert ones[inside_margin(0)].shape == (9, 9)
-    assert ones[inside_margin(2)].shape == (5, 5)
-
-
 def test_the_networks_input_has_the_clicks_where_they_are():
     sample = sample_of(square(slice(10, 20), slice(10, 20)))
     sample.clicks += [Click(12, 30), Click(33, 7, False)]
-    found = sample.network_input(0)
+    found = sample.network_input()
     assert found.shape == (CHANNELS, SIDE, SIDE)
     for channel, place in ((3, (12, 30)), (4, (33, 7))):
         rows, columns = np.nonzero(found[channel].numpy())
@@ -136,7 +125,7 @@ def test_what_was_left_out_gets_a_positive_click_and_what_was_added_a_negative_o
     clicks = []
     for given in (np.zeros(truth.shape), (truth | answer)):
         sample = sample_of(truth)
-        click_again(sample, given.astype(np.float32), 0, rng)
+        click_again(sample, given.astype(np.float32), rng)
         assert np.array_equal(sample.earlier, given)
         clicks += sample.clicks
     missing, surplus = clicks
@@ -152,7 +141,7 @@ def test_large_errors_are_clicked_more_often(rng):
     large = 0
     for _ in range(60):
         sample = sample_of(truth)
-        click_again(sample, np.zeros(truth.shape, np.float32), 0, rng)
+        click_again(sample, np.zeros(truth.shape, np.float32), rng)
         large += sample.clicks[0].row < 20
     assert large > 50
 
@@ -167,19 +156,8 @@ def test_nothing_is_clicked_where_nothing_is_to_be_won(rng):
     beyond[:, 35:] = 1
     for answer in (right, speck, beyond):
         sample = sample_of(truth, real=square(slice(None), slice(0, 35)))
-        click_again(sample, answer, 0, rng)
+        click_again(sample, answer, rng)
         assert not sample.clicks
-
-
-@pytest.mark.usefixtures("always_clicks")
-def test_the_margin_is_not_clicked_into(rng):
-    truth = np.ones((SIDE, SIDE), bool)
-    for _ in range(20):
-        sample = sample_of(truth)
-        click_again(sample, np.zeros((20, 20), np.float32), 10, rng)
-        [click] = sample.clicks
-        assert 10 <= click.row < 30
-        assert 10 <= click.column < 30
 
 
 def test_now_and_then_the_same_clicks_are_asked_again(rng):
@@ -187,7 +165,7 @@ def test_now_and_then_the_same_clicks_are_asked_again(rng):
     counts = []
     for _ in range(200):
         sample = sample_of(truth)
-        click_again(sample, np.zeros(truth.shape, np.float32), 0, rng)
+        click_again(sample, np.zeros(truth.shape, np.float32), rng)
         counts.append(len(sample.clicks))
     assert 0.75 < np.mean(counts) < 0.95
     assert {rounds_of_clicks(rng) for _ in range(200)} == {0, 1, 2, 3}
@@ -197,7 +175,7 @@ def test_now_and_then_the_same_clicks_are_asked_again(rng):
 
 
 def test_the_loss_is_small_for_what_is_right_and_large_for_what_is_wrong():
-    truth, real = stacked([sample_of(square(slice(10, 20), slice(10, 20)))], 0)
+    truth, real = stacked([sample_of(square(slice(10, 20), slice(10, 20)))])
     sure = 20 * (2 * truth - 1)
     values = [float(click_loss(logit, truth, real)) for logit in (sure, 0 * sure, -sure)]
     assert values[0] == pytest.approx(0, abs=1e-3)
@@ -207,7 +185,7 @@ def test_the_loss_is_small_for_what_is_right_and_large_for_what_is_wrong():
 def test_what_is_no_image_does_not_count():
     real = square(slice(None), slice(0, 30))
     samples = [sample_of(square(slice(10, 20), slice(10, 20)), real)]
-    truth, where = stacked(samples, 0)
+    truth, where = stacked(samples)
     logit = torch.randn(1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     other = torch.where(where > 0, logit, -30.0)
     assert torch.allclose(click_loss(logit, truth, where), click_loss(other, truth, where))
@@ -216,16 +194,17 @@ def test_what_is_no_image_does_not_count():
 def test_an_object_that_is_overlooked_costs_much_whatever_its_size():
     losses = []
     for side in (6, 30):
-        truth, real = stacked([sample_of(square(slice(5, 5 + side), slice(5, 5 + side)))], 0)
+        truth, real = stacked([sample_of(square(slice(5, 5 + side), slice(5, 5 + side)))])
         losses.append(float(click_loss(torch.full_like(truth, -4.0), truth, real)))
     assert min(losses) > 0.9
 
 
-def test_what_lies_within_the_margin_is_stacked():
+def test_truths_are_stacked_as_numbers():
     samples = [sample_of(square(slice(10, 20), slice(10, 20))) for _ in range(3)]
-    truth, real = stacked(samples, 12)
-    assert truth.shape == real.shape == (3, SIDE - 24, SIDE - 24)
-    assert float(truth.sum()) == 3 * 8 * 8
+    truth, real = stacked(samples)
+    assert truth.shape == real.shape == (3, SIDE, SIDE)
+    assert truth.dtype == real.dtype == torch.float32
+    assert float(truth.sum()) == 3 * 100
 
 
 # ---------------------------------------------------------------------- adapting
@@ -235,7 +214,7 @@ def test_what_lies_within_the_margin_is_stacked():
 def network():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return UNet(CHANNELS, 2, 4, 4, batch_norm=True, dropout=0.0).eval()
+        return UNet(CHANNELS, 2, 4, 4, batch_norm=True, dropout=0.0, padded=True).eval()
 
 
 @pytest.fixture

@@ -13,14 +13,13 @@ from napari_unet.ops.errors import InputError
 SIDE = 24
 
 
-def seen(image, margin=0, discs=None, earlier=None, hint=None):
+def seen(image, discs=None, earlier=None, hint=None):
     side = image.shape[-1]
     return window_input(
         image,
         torch.zeros(2, side, side) if discs is None else discs,
         torch.zeros(side, side) if earlier is None else earlier,
         torch.full((side, side), 0.5) if hint is None else hint,
-        margin,
     )
 
 
@@ -29,10 +28,10 @@ def image():
     return torch.rand(1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
 
 
-def tiny_network(channels=CHANNELS, classes=2):
+def tiny_network(channels=CHANNELS, classes=2, padded=True):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return UNet(channels, classes, 4, 4, batch_norm=True, dropout=0.0).eval()
+        return UNet(channels, classes, 4, 4, batch_norm=True, dropout=0.0, padded=padded).eval()
 
 
 def test_channels_come_in_the_order_that_was_trained_with(image):
@@ -40,7 +39,7 @@ def test_channels_come_in_the_order_that_was_trained_with(image):
         click_discs([Click(3, 4), Click(20, 9, False)], Window(11.5, 11.5, 1, SIDE))
     )
     earlier, hint = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
-    found = seen(image, 0, discs, earlier, hint)
+    found = seen(image, discs, earlier, hint)
     assert found.shape == (CHANNELS, SIDE, SIDE)
     assert found[3, 3, 4] == 1
     assert found[4, 20, 9] == 1
@@ -63,14 +62,6 @@ def test_colours_keep_their_ratio(image):
     assert float(found[:3].std()) == pytest.approx(1, abs=1e-4)
 
 
-def test_the_margin_does_not_count_for_the_scaling(image):
-    other = image.clone()
-    other[:, :4] += 50
-    before, after = seen(image, margin=4), seen(other, margin=4)
-    inner = np.s_[:, 4:-4, 4:-4]
-    assert torch.equal(before[inner], after[inner])
-
-
 def test_a_flat_window_is_not_blown_up_to_noise():
     flat = seen(torch.full((1, SIDE, SIDE), 0.3))
     assert torch.isfinite(flat).all()
@@ -90,11 +81,20 @@ def test_one_hot_pixel_does_not_shine_through_everything(image):
 def test_a_network_that_was_saved_answers_as_before(tmp_path):
     network = tiny_network()
     read = load_click_network(save_model(network, tmp_path / "mine.safetensors"))
-    side = 2 * network.config.halo + 4
-    batch = torch.rand(1, CHANNELS, side, side)
+    batch = torch.rand(1, CHANNELS, 32, 48)
     with torch.no_grad():
         assert torch.equal(read(batch), network(batch))
     assert not read.training
+
+
+def test_an_adapted_network_of_an_earlier_version_sees_the_window_alone(tmp_path):
+    earlier = tiny_network(padded=False)
+    read = load_click_network(save_model(earlier, tmp_path / "earlier.safetensors"))
+    assert read.config.padded
+    assert read.config.halo == 0
+    assert not read.training
+    weights = read.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in earlier.state_dict().items())
 
 
 @pytest.mark.parametrize(("channels", "classes"), [(3, 2), (CHANNELS, 3), (1, 4)])
@@ -119,18 +119,17 @@ def test_the_bundled_network_is_read_once():
 def share_of_discs(clicked):
     """Return how much of each of two equal discs the bundled network takes for the object."""
     network = load_click_network()
-    halo, side = network.config.halo, 116
-    whole = side + 2 * halo
-    middles = (44.5, 70.5)
-    rows, columns = np.indices((whole, whole)) - halo
-    discs = [(rows - 57.5) ** 2 + (columns - middle) ** 2 <= 100 for middle in middles]
+    side = 128
+    middles = (50.5, 76.5)
+    rows, columns = np.indices((side, side))
+    discs = [(rows - 63.5) ** 2 + (columns - middle) ** 2 <= 100 for middle in middles]
     noise = np.random.default_rng(0).normal(0, 0.1, discs[0].shape)
     image = torch.from_numpy((discs[0] + discs[1] + noise).astype(np.float32))[None]
-    window = Window(57.5, 57.5, 1, whole)
-    prompt = torch.from_numpy(click_discs([Click(57.5, middles[clicked])], window))
+    window = Window(63.5, 63.5, 1, side)
+    prompt = torch.from_numpy(click_discs([Click(63.5, middles[clicked])], window))
     with torch.no_grad():
-        answer = network(seen(image, halo, prompt)[None]).softmax(dim=1)[0, 1].numpy()
-    return [float((answer > 0.5)[disc[halo:-halo, halo:-halo]].mean()) for disc in discs]
+        answer = network(seen(image, prompt)[None]).softmax(dim=1)[0, 1].numpy()
+    return [float((answer > 0.5)[disc].mean()) for disc in discs]
 
 
 @pytest.mark.parametrize("clicked", [0, 1])

@@ -40,11 +40,6 @@ def test_a_window_leads_there_and_back(row, column, zoom, side):
     assert np.allclose(window.inside(row, column), (side - 1) / 2)
 
 
-def test_an_enlarged_window_has_the_same_middle_and_zoom():
-    window = Window(5, 6, 0.5, 10).enlarged(3)
-    assert window == Window(5, 6, 0.5, 16)
-
-
 def test_a_window_seen_from_a_part_of_the_image_sees_the_same():
     window = Window(25, 31, 2, 10)
     part = window.seen_from(20, 30)

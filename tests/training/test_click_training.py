@@ -20,7 +20,7 @@ from napari_unet.model.click import CHANNELS, load_click_network
 
 SIDE = 48
 CPU = torch.device("cpu")
-SETTINGS = Settings(steps=2, batch=2, side=SIDE, largest=40, photographs=False)
+SETTINGS = Settings(steps=2, batch=2, side=SIDE, next_side=SIDE, largest=40, photographs=False)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def _one_thread():
 
 
 def inputs(samples):
-    return torch.stack([each.network_input(0) for each in samples])
+    return torch.stack([each.network_input() for each in samples])
 
 
 def test_a_step_has_the_same_batch_whenever_it_is_drawn(scenes, sources):
@@ -53,8 +53,8 @@ def test_samples_are_fit_to_learn_from(sources):
     samples = [sample for step in range(30) for sample in sources.batch(step)]
     assert len(samples) == 30 * SETTINGS.batch
     for sample in samples:
-        assert sample.network_input(0).shape == (CHANNELS, SIDE, SIDE)
-        assert torch.isfinite(sample.network_input(0)).all()
+        assert sample.network_input().shape == (CHANNELS, SIDE, SIDE)
+        assert torch.isfinite(sample.network_input()).all()
         assert sample.truth.sum() >= 9
         assert sample.real.mean() >= 0.4
         assert 0 <= float(sample.hint.min())
@@ -132,7 +132,7 @@ def test_a_training_that_was_stopped_goes_on_where_it_was(
 
 
 def test_a_training_ends_when_its_time_is_over(sources, tmp_path):
-    limited = dataclasses.replace(SETTINGS, steps=1000, minutes=1e-4)
+    limited = dataclasses.replace(SETTINGS, steps=1000, minutes=0.01)
     train(limited, sources, tmp_path / "limited.safetensors", CPU)
     assert 0 < load_notes(tmp_path / "limited.safetensors")["training"]["made"] < 1000
 

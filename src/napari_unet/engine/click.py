@@ -31,9 +31,9 @@ from napari_unet.engine.click_looks import (
     is_usual,
     judge,
     middle_of,
-    most_credible,
     read,
     sides,
+    surest,
     wider,
     window_around,
     with_clicks,
@@ -61,6 +61,9 @@ from napari_unet.ops.tiling import Box
 # what has less in common with its outline on the plane before is something else.
 _LEAST_OVERLAP: Final = 0.5
 _LEAST_SHARED: Final = 0.3
+# By how much a wider window is wider, and what has to be in common in both.
+_WIDE: Final = 0.7
+_STEADY: Final = 0.8
 # Clicks, an earlier outline, a box, and the usual size of objects.
 _Question = tuple[tuple[Click, ...], Outline | None, Box | None, float | None]
 
@@ -318,7 +321,9 @@ class Clicker:
 
         It is clicked on in the middle of that outline, and looked at in the same window. Only if
         what comes out has little in common with the outline, the outline itself is the prompt: with
-        it, the network finds an object even where it has ended.
+        it, the network finds an object even where it has ended. Nothing is there if what comes out
+        is another thing in a wider window: of noise, the network makes something of one size in
+        the window.
 
         Parameters
         ----------
@@ -336,6 +341,10 @@ class Clicker:
         found = read(look, [middle], self.image.shape)
         if found.overlap < _LEAST_OVERLAP or found.shares(previous) >= _LEAST_SHARED:
             return found
+        wide = replace(window_around(previous.box), zoom=_WIDE * look.window.zoom)
+        [again] = self._looks([wide], [middle])
+        if read(again, [middle], self.image.shape).shares(found) < _STEADY:
+            return replace(found, overlap=0.0)
         return self.outline((), previous)
 
     # ------------------------------------------------------------------ windows
@@ -347,7 +356,7 @@ class Clicker:
         usual: float | None,
         piecewise: bool,
     ) -> Generator[Glimpse | None, None, list[Look]]:
-        """Look at the usual scale, or at several; the most credible answer comes first."""
+        """Look at the usual scale, or at several; the answer that is surest comes first."""
         row, column, apart = middle_of(positive)
         if usual is not None and apart < usual:
             known = Window(row, column, min(EXTENT / usual, LARGEST_ZOOM), FIRST_SIDE)
@@ -359,7 +368,7 @@ class Clicker:
         for piece in likeliest_first(windows)[:-1] if piecewise else ():
             yield glimpse(self._first_looks([piece], clicks)[0], clicks, self.image.shape)
         looks = self._first_looks(windows, clicks)
-        found = most_credible(looks, usual)
+        found = surest(looks, usual)
         while found is looks[-1] and (window := wider(found, self.image.shape)) is not None:
             yield None
             looks += self._first_looks([window], clicks)
@@ -383,17 +392,13 @@ class Clicker:
         clicks: Sequence[Click],
         earlier: DrawnMask | None = None,
     ) -> list[Look]:
-        halo = self.network.config.halo
         hint = self._hint if earlier is None else None
-        inputs = [
-            told_of(self.pyramid, hint, window.enlarged(halo), clicks, earlier, halo)
-            for window in windows
-        ]
+        inputs = [told_of(self.pyramid, hint, window, clicks, earlier) for window in windows]
         batch = torch.stack(inputs)
         if batch.shape not in self._runs:
             self._runs[batch.shape] = self._plan.for_prediction(self.network)
         answers = self._runs[batch.shape](batch)[:, 1].numpy()
-        prompts = batch[:, 3:6, halo:-halo, halo:-halo].numpy()
+        prompts = batch[:, 3:6].numpy()
         return [
             judge(window, answer, prompt)
             for window, answer, prompt in zip(windows, answers, prompts, strict=True)

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_unet.engine.click_looks import SIDE
 from napari_unet.model.click import window_input
 from napari_unet.model.windows import DrawnMask, Pyramid
 from napari_unet.ops.clicks import Click, Window, click_discs
@@ -59,7 +58,6 @@ def told_of(
     window: Window,
     clicks: Sequence[Click],
     earlier: DrawnMask | None,
-    margin: int,
 ) -> Tensor:
     """Return what the network is told of a window, shape (channels, side, side).
 
@@ -75,12 +73,8 @@ def told_of(
         All of the object.
     earlier
         The answer before; None if there is none.
-    margin
-        Pixels on each side of the window that only give context.
     """
     before = torch.zeros(window.side, window.side) if earlier is None else earlier.cut(window)
     known = no_hint(window) if hint is None else hint.cut(window, clicks)
     discs = torch.from_numpy(click_discs(clicks, window))
-    # Whatever is asked for, contrast is that of a window of the side that was trained with.
-    around = margin - (SIDE - (window.side - 2 * margin)) // 2
-    return window_input(pyramid.cut(window), discs, before, known, around)
+    return window_input(pyramid.cut(window), discs, before, known)

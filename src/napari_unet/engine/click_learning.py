@@ -64,19 +64,18 @@ class Sample:
     hint: Tensor
     clicks: list[Click] = field(default_factory=list)
 
-    def network_input(self, margin: int) -> Tensor:
+    def network_input(self) -> Tensor:
         """Return what the network sees, see `window_input`."""
         side = self.truth.shape[0]
         middle = (side - 1) / 2
         discs = click_discs(self.clicks, Window(middle, middle, 1.0, side))
-        return window_input(self.image, torch.from_numpy(discs), self.earlier, self.hint, margin)
+        return window_input(self.image, torch.from_numpy(discs), self.earlier, self.hint)
 
 
 def cut_sample(
     image: Pyramid,
     known: DrawnMask,
     window: Window,
-    margin: int = 0,
     turn: float = 0.0,
     mirrored: bool = False,
 ) -> Sample | None:
@@ -89,40 +88,30 @@ def cut_sample(
     known
         The object.
     window
-        What the answer covers.
-    margin
-        Pixels of context on each side.
+        What is cut out.
     turn, mirrored
         As for `Pyramid.cut`.
     """
-    seen = window.enlarged(margin)
-    truth = known.cut(seen, turn, mirrored).numpy() > 0.5
-    real = image.covers(seen, turn, mirrored).numpy()
-    inner = inside_margin(margin)
-    if truth[inner].sum() < _FEWEST_PIXELS or real[inner].mean() < _LEAST_REAL:
+    truth = known.cut(window, turn, mirrored).numpy() > 0.5
+    real = image.covers(window, turn, mirrored).numpy()
+    if truth.sum() < _FEWEST_PIXELS or real.mean() < _LEAST_REAL:
         return None
-    side = (seen.side, seen.side)
-    pixels = image.cut(seen, turn, mirrored).clamp(-0.2, 1.5)
+    side = (window.side, window.side)
+    pixels = image.cut(window, turn, mirrored).clamp(-0.2, 1.5)
     return Sample(pixels, truth, real, torch.zeros(side), torch.full(side, 0.5))
-
-
-def inside_margin(margin: int) -> tuple[slice, slice]:
-    """Return the rows and columns within a margin."""
-    span = slice(margin, -margin or None)
-    return span, span
 
 
 def click_into(region: Mask, positive: bool, rng: np.random.Generator) -> Click:
     """Click somewhere into a region, rather inside than at its border."""
-    depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    [box] = ndimage.find_objects(region.view(np.int8))
+    depth = ndimage.distance_transform_edt(np.pad(region[box], 1))[1:-1, 1:-1]
     rows, columns = np.nonzero(depth >= rng.uniform(0.3, 1) * depth.max())
     chosen = int(rng.integers(len(rows)))
-    return Click(float(rows[chosen]), float(columns[chosen]), positive)
+    row, column = rows[chosen] + box[0].start, columns[chosen] + box[1].start
+    return Click(float(row), float(column), positive)
 
 
-def click_again(
-    sample: Sample, answer: NDArray[np.float32], margin: int, rng: np.random.Generator
-) -> None:
+def click_again(sample: Sample, answer: NDArray[np.float32], rng: np.random.Generator) -> None:
     """Take an answer as the earlier one, and click into one of the large regions it has wrong.
 
     Parameters
@@ -130,21 +119,14 @@ def click_again(
     sample
         Changed in place.
     answer
-        Probabilities within the margin.
-    margin
-        Pixels on each side that the answer does not cover.
+        Shape (side, side), probabilities.
     rng
         Chooses.
     """
-    earlier = np.zeros(sample.truth.shape, np.float32)
-    earlier[inside_margin(margin)] = answer
-    sample.earlier = torch.from_numpy(earlier)
+    sample.earlier = torch.from_numpy(answer)
     if rng.random() < ASKED_AGAIN:
         return
-    wrong = ((earlier > 0.5) != sample.truth) & sample.real
-    covered = np.zeros_like(wrong)
-    covered[inside_margin(margin)] = True
-    labels, count = ndimage.label(wrong & covered)
+    labels, count = ndimage.label(((answer > 0.5) != sample.truth) & sample.real)
     areas = np.bincount(labels.ravel(), minlength=1)[1:].astype(float)
     shares = np.where(areas >= WORTH_A_CLICK, areas**2, 0)
     if count == 0 or shares.sum() == 0:
@@ -172,11 +154,10 @@ def click_loss(logit: Tensor, truth: Tensor, real: Tensor) -> Tensor:
     return weighted + (1 - (common + 1) / (union + 1)).mean()
 
 
-def stacked(samples: Sequence[Sample], margin: int) -> tuple[Tensor, Tensor]:
-    """Return what is true and where the image is, within the margin, as a loss takes them."""
-    inner = inside_margin(margin)
-    truth = np.stack([each.truth[inner] for each in samples]).astype(np.float32)
-    real = np.stack([each.real[inner] for each in samples]).astype(np.float32)
+def stacked(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+    """Return what is true and where the image is, as a loss takes them."""
+    truth = np.stack([each.truth for each in samples]).astype(np.float32)
+    real = np.stack([each.real for each in samples]).astype(np.float32)
     return torch.from_numpy(truth), torch.from_numpy(real)
 
 
@@ -252,7 +233,6 @@ class Adaptation:
         for parameter in self._network.parameters():
             parameter.requires_grad_(True)
         self._rng = np.random.default_rng(seed)
-        self._margin = network.config.halo
         check = len(objects) >= _FEWEST_TO_CHECK
         self._held_back = [o for n, o in enumerate(objects) if check and n % _HELD_BACK == 0]
         self._objects = [o for n, o in enumerate(objects) if not check or n % _HELD_BACK]
@@ -300,8 +280,8 @@ class Adaptation:
             with torch.no_grad():
                 answers = self._logit(samples).sigmoid().numpy()
             for sample, answer in zip(samples, answers, strict=True):
-                click_again(sample, answer, self._margin, self._rng)
-        return click_loss(self._logit(samples), *stacked(samples, self._margin))
+                click_again(sample, answer, self._rng)
+        return click_loss(self._logit(samples), *stacked(samples))
 
     def _sample(self, known: KnownObject) -> Sample | None:
         rng, window = self._rng, known.window
@@ -310,19 +290,13 @@ class Adaptation:
         shift = rng.normal(0, 6, 2) / zoom
         moved = Window(window.row + shift[0], window.column + shift[1], zoom, window.side)
         turn, mirrored = float(rng.uniform(0, 2 * np.pi)), bool(rng.integers(2))
-        sample = cut_sample(known.image, known.mask, moved, self._margin, turn, mirrored)
-        if sample is None:
-            return None
-        return self._prompted(sample)
-
-    def _prompted(self, sample: Sample) -> Sample:
-        covered = np.zeros_like(sample.truth)
-        covered[inside_margin(self._margin)] = True
-        sample.clicks.append(click_into(sample.truth & covered, True, self._rng))
+        sample = cut_sample(known.image, known.mask, moved, turn, mirrored)
+        if sample is not None:
+            sample.clicks.append(click_into(sample.truth, True, self._rng))
         return sample
 
     def _logit(self, samples: Sequence[Sample]) -> Tensor:
-        batch = torch.stack([each.network_input(self._margin) for each in samples])
+        batch = torch.stack([each.network_input() for each in samples])
         batch = batch.to(self._plan.device).contiguous(memory_format=self._plan.memory_format)
         with self._plan.autocast():
             found = self._network(batch).float().cpu()
@@ -334,16 +308,12 @@ class Adaptation:
         overlaps = []
         rng = np.random.default_rng(0)
         for known in self._held_back:
-            sample = cut_sample(known.image, known.mask, known.window, self._margin)
+            sample = cut_sample(known.image, known.mask, known.window)
             if sample is None:
                 continue
-            covered = np.zeros_like(sample.truth)
-            covered[inside_margin(self._margin)] = True
-            sample.clicks.append(click_into(sample.truth & covered, True, rng))
+            sample.clicks.append(click_into(sample.truth, True, rng))
             with torch.no_grad():
                 answer = self._logit([sample])[0].numpy() > 0
-            inner = inside_margin(self._margin)
-            truth = sample.truth[inner]
-            common, union = (answer & truth).sum(), (answer | truth).sum()
+            common, union = (answer & sample.truth).sum(), (answer | sample.truth).sum()
             overlaps.append(float(common / union))
         return float(np.mean(overlaps)) if overlaps else None

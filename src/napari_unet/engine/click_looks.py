@@ -1,10 +1,8 @@
 """What the network says of windows at several scales, and which of it to believe.
 
 How large the object under a click is, nobody says. The same place is looked at in windows of which
-each shows twice as much as the one before. At a scale that suits the object the answer hardly
-changes from one window to the next; so the answer is shown first that agrees best with one of its
-neighbours. The overlap that the network expects says less: it is high, too, where a part that fills
-the window is taken for the object. What is taken in the end, `click_choice` says.
+each shows twice as much as the one before, and the answer that the network is surest of is shown
+first. What is taken in the end, `click_choice` says.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -25,27 +22,20 @@ from napari_unet.ops.clicks import Click, Mask, Outline, Window, expected_overla
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box
 
-#: Side of the answer in a window, close to the one that was trained with.
-SIDE: Final = 116
-#: Side of the answer in each window of the first look. With 68 the first answer overlaps more with
-#: HeLa cells and neurites, but on every set more clicks follow, see docs/explanation/clicks.md.
-FIRST_SIDE: Final = SIDE
-#: Side of the answer where an earlier one is known: the object has `EXTENT` pixels in it.
-NEXT_SIDE: Final = 84
+#: Side of each window of the first look, in pixels of the window.
+FIRST_SIDE: Final = 128
+#: Side of a window where an earlier answer is known: the object has `EXTENT` pixels in it.
+NEXT_SIDE: Final = 96
 #: What the larger side of an object measures in the window that its outline is read from.
 EXTENT: Final = 40
 #: No object is magnified more than this: there is nothing more to see.
 LARGEST_ZOOM: Final = 8.0
-# Zooms of the first look; each window shows twice as much as the one before, the last 464 pixels.
+# Zooms of the first look; each window shows twice as much as the one before, the last 512 pixels.
 # More zooms mislead more often than they help, see docs/explanation/clicks.md.
 _ZOOMS: Final = (2.0, 1.0, 0.5, 0.25)
-# How much agreement and the expected overlap count. Found with one click on 40 objects of each of
-# seven sets of docs/benchmarks.md.
-_AGREEMENT_POWER: Final = 2.0
-_OVERLAP_POWER: Final = 0.5
 # How fast belief falls off, in natural logarithms, where an object is smaller or larger than others
 # of the image that are known.
-_USUAL_WIDTH: Final = 0.7
+_USUAL_WIDTH: Final = 1.0
 # An object is as usual if it is no more than this much larger or smaller, and the network expects
 # as much overlap with the truth.
 _AS_USUAL: Final = 1.6
@@ -123,22 +113,17 @@ def judge(window: Window, probability: NDArray[np.float32], prompt: NDArray[np.f
     return Look(window, probability, regions_that_meet(mask, begun))
 
 
-def most_credible(looks: Sequence[Look], usual: float | None = None) -> Look:
-    """Choose among windows around one place, each of which shows twice as much as the one before.
+def surest(looks: Sequence[Look], usual: float | None = None) -> Look:
+    """Choose among windows of several scales around one place.
 
     Parameters
     ----------
     looks
-        The finest first.
+        One at least.
     usual
         The usual larger side of objects of the image, in pixels; None if it is not known.
     """
-    alike = [_common_share(*pair) for pair in pairwise(looks)]
-    scores = []
-    for number, look in enumerate(looks):
-        agreement = max(alike[max(number - 1, 0) : number + 1], default=1.0)
-        scores.append((agreement + 1e-3) ** _AGREEMENT_POWER * _belief(look, usual))
-    return looks[int(np.argmax(scores))]
+    return max(looks, key=lambda look: _belief(look, usual))
 
 
 def is_usual(look: Look, shape: tuple[int, ...], usual: float) -> bool:
@@ -165,7 +150,7 @@ def _belief(look: Look, usual: float | None) -> float:
     extent = look.extent
     if not extent:
         return 0.0
-    return float(look.overlap**_OVERLAP_POWER) * usual_belief(extent / look.window.zoom, usual)
+    return look.overlap * usual_belief(extent / look.window.zoom, usual)
 
 
 def usual_belief(extent: float, usual: float | None) -> float:
@@ -181,17 +166,6 @@ def usual_belief(extent: float, usual: float | None) -> float:
     if usual is None or not extent:
         return 1.0
     return math.exp(-0.5 * (math.log(extent / usual) / _USUAL_WIDTH) ** 2)
-
-
-def _common_share(finer: Look, coarser: Look) -> float:
-    """Return the intersection over union of two masks, of which one shows twice as much."""
-    side = finer.mask.shape[0]
-    pooled = finer.mask.reshape(side // 2, 2, side // 2, 2).mean(axis=(1, 3)) >= 0.5
-    placed = np.zeros_like(coarser.mask)
-    begin = (side - side // 2) // 2
-    placed[begin : begin + side // 2, begin : begin + side // 2] = pooled
-    union = int((placed | coarser.mask).sum())
-    return int((placed & coarser.mask).sum()) / union if union else 0.0
 
 
 def wider(look: Look, shape: tuple[int, ...]) -> Window | None:
@@ -298,9 +272,9 @@ def first_windows(
         Window(row, column, zoom, FIRST_SIDE)
         for zoom in _ZOOMS
         # All clicks are in the window, and it is not much wider than the image.
-        if apart * zoom < FIRST_SIDE * 0.9 and FIRST_SIDE / zoom <= 2 * (max(shape) + SIDE)
+        if apart * zoom < FIRST_SIDE * 0.9 and FIRST_SIDE / zoom <= 2 * (max(shape) + FIRST_SIDE)
     ]
-    return windows or [Window(row, column, SIDE * 0.7 / apart, SIDE)]
+    return windows or [Window(row, column, FIRST_SIDE * 0.7 / apart, FIRST_SIDE)]
 
 
 def middle_of(clicks: Iterable[Click]) -> tuple[float, float, float]:
@@ -310,7 +284,7 @@ def middle_of(clicks: Iterable[Click]) -> tuple[float, float, float]:
     return float(np.mean(rows)), float(np.mean(columns)), apart
 
 
-def window_around(box: Box, side: int = SIDE) -> Window:
+def window_around(box: Box, side: int = FIRST_SIDE) -> Window:
     """Return the window of that side in which the larger side of a box has `EXTENT` pixels."""
     row, column = ((span.start + span.stop - 1) / 2 for span in box)
     return Window(row, column, min(EXTENT / max(sides(box)), LARGEST_ZOOM), side)

@@ -3,11 +3,13 @@
 A U-Net whose input has the image as RGB, the positive and the negative clicks as discs, an earlier
 answer, and the probability of another network, if there is one (guidance channels as in Sofiiuk et
 al., RITM, arXiv:2102.06583, and Diaz-Pinto et al., DeepEdit, arXiv:2305.10655). It looks at a
-window that is scaled so that objects of any size come out alike.
+window that is scaled so that objects of any size come out alike. The window is all that it sees,
+and its convolutions are padded: it is never run over an image, tile by tile.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -27,9 +29,7 @@ CHANNELS: Final = 7
 _LEAST_CONTRAST = 0.02
 
 
-def window_input(
-    image: Tensor, discs: Tensor, earlier: Tensor, hint: Tensor, margin: int = 0
-) -> Tensor:
+def window_input(image: Tensor, discs: Tensor, earlier: Tensor, hint: Tensor) -> Tensor:
     """Put together what the network sees of a window.
 
     Parameters
@@ -43,19 +43,15 @@ def window_input(
     hint
         Shape (side, side): how probable another network thinks that the class of the object is,
         in [0, 1]; 0.5 if there is none.
-    margin
-        Pixels on each side that only give context, and do not count for the scaling.
 
     Returns
     -------
     Tensor
-        Shape (7, side, side). The image is scaled by the mean and the standard deviation of the
-        window within the margin, so that dim objects come out as bright ones do.
+        Shape (7, side, side). The image is scaled by its mean and its standard deviation in the
+        window, so that dim objects come out as bright ones do.
     """
     rgb = image if image.shape[0] == 3 else image[:1].expand(3, -1, -1)
-    side = image.shape[-1]
-    inner = image[:, margin : side - margin, margin : side - margin]
-    scaled = (rgb - inner.mean()) / inner.std().clamp(min=_LEAST_CONTRAST)
+    scaled = (rgb - image.mean()) / image.std().clamp(min=_LEAST_CONTRAST)
     return torch.cat([scaled.clamp(-4, 4), discs, earlier[None], 2 * hint[None] - 1])
 
 
@@ -65,7 +61,8 @@ def load_click_network(path: str | Path | None = None) -> UNet:
     Parameters
     ----------
     path
-        A file written by ``training/click_network.py``; None for the one that comes with the
+        A file written by ``training/click_network.py``, or an adapted network out of a project, of
+        any version of the program; None for the one that comes with the
         program, which is shared and must not be changed.
 
     Raises
@@ -88,4 +85,14 @@ def _read(path: Path) -> UNet:
             f"{path} is a model, but does not answer clicks; choose one that was written by "
             "training/click_network.py"
         )
-    return network
+    return network if network.config.padded else _padded(network)
+
+
+def _padded(network: UNet) -> UNet:
+    """Return a network of an earlier version, whose windows had a margin that only gave context.
+
+    It was trained with padded convolutions then, too.
+    """
+    padded = UNet.from_config(replace(network.config, padded=True))
+    padded.load_state_dict(network.state_dict())
+    return padded.eval()

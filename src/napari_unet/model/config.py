@@ -23,7 +23,14 @@ _LIMITS = {
     "ndim": (2, 3),
 }
 # What older files do not say.
-_LATER_VALUES = {"hypercolumns": False, "hidden": 0, "ndim": 2, "pooling": (), "second_look": False}
+_LATER_VALUES = {
+    "hypercolumns": False,
+    "hidden": 0,
+    "ndim": 2,
+    "pooling": (),
+    "second_look": False,
+    "padded": False,
+}
 #: So many pixels of the image, along each axis, are one of its second look.
 SECOND_LOOK_SCALE: Final = 4
 #: Depth from which on a network may look twice. The answers of flatter ones have no surplus, which
@@ -70,6 +77,10 @@ class UNetConfig:
         Whether the same weights also look at the image scaled down by `SECOND_LOOK_SCALE`, and the
         last layers see the maps of both looks: what surrounds a pixel further out. Needs
         hypercolumns and a depth of 3. The paper's has none.
+    padded
+        Whether convolutions are padded with zeros, so that the answer is as large as the image, at
+        a fraction of the cost. It then depends on where the image ends: such a network answers for
+        windows (`napari_unet.model.click`), and never tile by tile. The paper's is not.
 
     Raises
     ------
@@ -88,6 +99,7 @@ class UNetConfig:
     ndim: int = 2
     pooling: tuple[tuple[int, ...], ...] = ()
     second_look: bool = False
+    padded: bool = False
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -97,7 +109,7 @@ class UNetConfig:
                     f"{name} = {shortened(value)} is not possible; "
                     f"choose a whole number from {low} to {high}"
                 )
-        for name in ("batch_norm", "hypercolumns", "second_look"):
+        for name in ("batch_norm", "hypercolumns", "second_look", "padded"):
             flag: object = getattr(self, name)  # a file may hold anything
             if not isinstance(flag, bool):
                 raise InputError(
@@ -113,6 +125,10 @@ class UNetConfig:
         if self.second_look and not (self.hypercolumns and self.depth >= SHALLOWEST_LOOK):
             raise InputError(
                 f"a second look needs hypercolumns and a depth of {SHALLOWEST_LOOK}; leave it out"
+            )
+        if self.padded and (self.hypercolumns or self.ndim != 2):
+            raise InputError(
+                "a padded network has two dimensions and no hypercolumns; leave padding out"
             )
         object.__setattr__(self, "pooling", self._checked_pooling())
 
@@ -155,6 +171,8 @@ class UNetConfig:
     @property
     def looks(self) -> tuple[TileGeometry, ...]:
         """What a single look demands of what it looks at: `geometries`, if there is no second."""
+        if self.padded:
+            return (TileGeometry(halo=0, stride=2**self.depth, surplus=0),) * self.ndim
         return tuple(
             _geometry(factors, sides)
             for factors, sides in zip(
@@ -169,7 +187,7 @@ class UNetConfig:
 
     @property
     def halo(self) -> int:
-        """Pixels that each side of the input is larger than the answer: 92 at depth 4.
+        """Pixels that each side of the input is larger than the answer: 92 at depth 4, or 0.
 
         Along rows and columns; `geometries` tells it for planes as well.
         """
@@ -212,14 +230,15 @@ class UNetConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the values by name, all of them fit for JSON.
 
-        Of a network for images what is said of stacks alone is left out, and a second look that
-        there is not, so that programs that do not know of them yet read its file.
+        Of a network for images what is said of stacks alone is left out, and a second look or
+        padding that there is not, so that programs that do not know of them yet read its file.
         """
         values = asdict(self) | {"pooling": [list(level) for level in self.pooling]}
         if self.ndim == 2 and not self.pooling:
             del values["ndim"], values["pooling"]
-        if not self.second_look:
-            del values["second_look"]
+        for name in ("second_look", "padded"):
+            if not values[name]:
+                del values[name]
         return values
 
     @classmethod

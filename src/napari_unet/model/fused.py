@@ -39,7 +39,8 @@ class FusedConvolution(nn.Module):
     Parameters
     ----------
     convolution
-        Without padding or stride; its weights are shared, and must not change once it has computed.
+        Without stride, padded with zeros or not at all; its weights are shared, and must not change
+        once it has computed.
     activation
         "relu", or "none": weights are packed all the same, and the rounding does not depend on the
         number of threads, which it does where torch takes a matrix product for a 1x1 convolution.
@@ -58,7 +59,7 @@ class FusedConvolution(nn.Module):
             x,
             self._weight(tuple(x.shape)),
             layer.bias,
-            [0] * len(ones),
+            list(layer.padding),
             ones,
             ones,
             1,
@@ -76,7 +77,7 @@ class FusedConvolution(nn.Module):
             while len(self._packed) >= _SHAPES_PACKED:
                 del self._packed[next(iter(self._packed))]
             self._packed[shape] = pack(
-                layer.weight.to_mkldnn(), [0] * len(ones), ones, ones, 1, list(shape)
+                layer.weight.to_mkldnn(), list(layer.padding), ones, ones, 1, list(shape)
             )
         return self._packed[shape]
 

@@ -19,9 +19,9 @@ Side and channels of the feature maps at the paper's size, one input channel and
                                       | max pool                      ^
                                 32 -> 30 -> 28, 1024 -----------------|
 
-The convolutions are not padded, so a pixel of the answer depends on the pixels around it alone and
-not on where the tile ends. Nothing normalises over space in prediction: BatchNorm is an option, and
-it uses frozen statistics then and can be folded into the convolutions.
+The convolutions are not padded (see `UNetConfig.padded`), so a pixel of the answer depends on the
+pixels around it alone and not on where the tile ends. Nothing normalises over space in prediction:
+BatchNorm is an option, and it uses frozen statistics then and can be folded into the convolutions.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _FAR_SIZE = 0.5
 
 
 class TwoConvolutions(nn.Sequential):
-    """Two unpadded 3x3 convolutions, each with a ReLU: the blue arrows of the figure.
+    """Two 3x3 convolutions, each with a ReLU: the blue arrows of the figure.
 
     Parameters
     ----------
@@ -79,15 +79,25 @@ class TwoConvolutions(nn.Sequential):
     batch_norm
         Whether BatchNorm stands between convolution and ReLU. It subtracts the mean, which would
         cancel a bias, so the convolution has none then.
+    padded
+        Whether zeros are put around what each of them sees.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: tuple[int, ...], batch_norm: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: tuple[int, ...],
+        batch_norm: bool,
+        padded: bool,
     ) -> None:
         convolution, norm = _CONVOLUTION[len(kernel)], _BATCH_NORM[len(kernel)]
         layers: list[nn.Module] = []
+        padding = tuple(side // 2 if padded else 0 for side in kernel)
         for channels in (in_channels, out_channels):
-            layers.append(convolution(channels, out_channels, kernel, bias=not batch_norm))
+            layers.append(
+                convolution(channels, out_channels, kernel, padding=padding, bias=not batch_norm)
+            )
             if batch_norm:
                 layers.append(norm(out_channels))
             layers.append(nn.ReLU(inplace=True))
@@ -102,7 +112,7 @@ class UNet(nn.Module):
     Parameters
     ----------
     in_channels, classes, base_channels, depth, batch_norm, dropout, hypercolumns, hidden, ndim, \
-    pooling, second_look
+    pooling, second_look, padded
         See `UNetConfig`.
 
     Attributes
@@ -136,6 +146,7 @@ class UNet(nn.Module):
         ndim: int = 2,
         pooling: tuple[tuple[int, ...], ...] = (),
         second_look: bool = False,
+        padded: bool = False,
     ) -> None:
         super().__init__()
         self.config = UNetConfig(
@@ -150,6 +161,7 @@ class UNet(nn.Module):
             ndim,
             pooling,
             second_look,
+            padded,
         )
         # What a single look demands.
         self._look = replace(self.config, second_look=False)
@@ -165,14 +177,16 @@ class UNet(nn.Module):
         config = self.config
         *kernels, kernel_below = config.kernels
         self.contracting = nn.ModuleList(
-            TwoConvolutions(channels, width, kernel, config.batch_norm)
+            TwoConvolutions(channels, width, kernel, config.batch_norm, config.padded)
             for channels, width, kernel in zip(
                 [config.in_channels, *widths[:-1]], widths, kernels, strict=True
             )
         )
         self.max_pool = _MAX_POOL[config.ndim](2)
         self.max_pool_in_planes = nn.MaxPool3d((1, 2, 2)) if config.ndim == 3 else nn.Identity()
-        self.bottom = TwoConvolutions(widths[-1], 2 * widths[-1], kernel_below, config.batch_norm)
+        self.bottom = TwoConvolutions(
+            widths[-1], 2 * widths[-1], kernel_below, config.batch_norm, config.padded
+        )
         # "Drop-out layers at the end of the contracting path" (section 3.1): phseg_v5 has one on
         # the 512 channels that are pooled and copied, and one on the 1024 of the bottom.
         self.dropout = nn.Dropout(config.dropout)
@@ -187,7 +201,7 @@ class UNet(nn.Module):
         )
         # Half of what enters a level was copied across.
         self.expanding = nn.ModuleList(
-            TwoConvolutions(2 * width, width, kernel, config.batch_norm)
+            TwoConvolutions(2 * width, width, kernel, config.batch_norm, config.padded)
             for width, kernel in zip(from_below, config.kernels[-2::-1], strict=True)
         )
 

@@ -95,10 +95,6 @@ class Window:
         """Return the window on a part of the image that begins at a pixel."""
         return Window(self.row - row, self.column - column, self.zoom, self.side)
 
-    def enlarged(self, margin: int) -> Window:
-        """Return the window with `margin` more pixels on each side."""
-        return Window(self.row, self.column, self.zoom, self.side + 2 * margin)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outline:
