@@ -23,6 +23,7 @@ from napari_unet.engine.exchange.open import open_model, usage_of
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.predict import PredictRequest, assemble, predict
 from napari_unet.engine.usage import LearnedFrom, Usage
+from napari_unet.model.checkpoint import save_model
 from napari_unet.model.unet import UNet
 from napari_unet.model.zoo.container import open_container
 from napari_unet.model.zoo.description import read_description
@@ -47,6 +48,14 @@ def lively(seed=0, **config):
 
 def image_of(*shape):
     return (np.random.default_rng(0).random(shape) * 60_000).astype(np.uint16)
+
+
+def test_a_network_that_answers_clicks_is_not_run_over_images(tmp_path):
+    file = save_model(
+        UNet(1, base_channels=2, depth=2, padded=True), tmp_path / "click.safetensors"
+    )
+    with pytest.raises(InputError, match="answers clicks .* choose a model"):
+        open_model(file)
 
 
 @pytest.fixture(scope="module")

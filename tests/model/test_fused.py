@@ -45,6 +45,7 @@ def answer(network, x):
         {},
         {"in_channels": 3, "classes": 4},
         {"hypercolumns": True, "hidden": 4},
+        {"padded": True},
         {"ndim": 3},
         {"ndim": 3, "pooling": ((1, 2, 2), (2, 2, 2))},
     ],

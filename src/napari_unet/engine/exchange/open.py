@@ -67,7 +67,7 @@ def open_model(path: str | Path) -> OpenedModel:
     """
     path = Path(path)
     if not is_package(path):
-        return OpenedModel(load_model(path), load_usage(path))
+        return OpenedModel(_for_images(load_model(path), path), load_usage(path))
     if is_onnx(path):
         file = OnnxFile(path)
         return _foreign(file, file.description)
@@ -142,6 +142,16 @@ def _told(description: Description) -> Usage:
     return Usage(learned_from=learned_from, class_names=names)
 
 
+def _for_images(network: UNet, path: Path) -> UNet:
+    """Refuse a network that answers clicks: run tile by tile, it would leave seams."""
+    if network.config.padded:
+        raise InputError(
+            f"{path} answers clicks and does not predict images; choose a model that was saved "
+            "after learning or training"
+        )
+    return network
+
+
 def _own(container: Container, description: Description) -> OpenedModel:
     """Read our own weights out of a package."""
     name = description.own_weights
@@ -151,7 +161,7 @@ def _own(container: Container, description: Description) -> OpenedModel:
         file = Path(folder) / "model.safetensors"
         file.write_bytes(contents)
         try:
-            model, usage = load_model(file), load_usage(file)
+            model, usage = _for_images(load_model(file), file), load_usage(file)
         except InputError as error:
             raise InputError(str(error).replace(str(file), f"{container.path}: {name}")) from error
     names = description.class_names
