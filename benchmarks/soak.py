@@ -7,7 +7,7 @@ The window has three images: the coloured sample, a drawn image of cells and a d
 robot paints, learns, stops, predicts, clicks on objects, finishes and deletes them, switches planes
 and images, accepts views, takes steps back and makes them again, at random, with the mouse where a
 person would use it. Counted are what it did, exceptions (of any thread, and those that napari
-shows), threads that are left at the end, memory after the first ten minutes (or a sixth of a
+shows), threads that are left at the end, memory after the first ten minutes (or half of a
 shorter run) and at the end, and how late the beats of the window came. Memory is counted in two
 ways: as it is, half of which comes and goes with what is computed at the moment, so the medians of
 some minutes are compared; and what is in use when nothing is computed. Everything is saved to
@@ -303,7 +303,7 @@ def _held() -> float:
 
 
 def _warm_up(minutes: float) -> float:
-    return min(_WARM_UP, minutes / 6)
+    return min(_WARM_UP, minutes / 2)
 
 
 def _work(soak: Soak, minutes: float) -> tuple[list[tuple[float, float]], float, list[str]]:

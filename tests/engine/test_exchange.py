@@ -54,7 +54,7 @@ def test_a_network_that_answers_clicks_is_not_run_over_images(tmp_path):
     file = save_model(
         UNet(1, base_channels=2, depth=2, padded=True), tmp_path / "click.safetensors"
     )
-    with pytest.raises(InputError, match="answers clicks .* choose a model"):
+    with pytest.raises(InputError, match=r"answers clicks .* choose a model"):
         open_model(file)
 
 

@@ -40,7 +40,7 @@ def test_weights_of_one_fit_the_other():
 
 
 def test_a_side_that_cannot_be_halved_often_enough_names_the_nearest():
-    with pytest.raises(InputError, match="60 pixels .* use 48 or 64"):
+    with pytest.raises(InputError, match=r"60 pixels .* use 48 or 64"):
         network(depth=4)(noise(1, 1, 60, 64))
 
 
