@@ -410,7 +410,7 @@ def test_the_network_is_told_the_clicks_and_its_answer_before(benchmark, monkeyp
     plan = ExecutionPlan(torch.device("cpu"))
     monkeypatch.setattr("napari_unet.engine.click.choose_plan", lambda *_: plan)
     torch.manual_seed(0)
-    network, other = (UNet(7, 2, base_channels=2, depth=1).eval() for _ in range(2))
+    network, other = (UNet(7, 2, 2, 1, padded=True).eval() for _ in range(2))
     image, labels = grid_of_discs()
     learner = benchmark.learners.Unet(network)
     learner.open(image, [])

@@ -41,8 +41,10 @@ def lively(seed=0, **config):
     model = make_unet(seed, hypercolumns=config.get("ndim", 2) == 2, **config)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
+        # Kernels of three dimensions have three times as many inputs; their sum varies as much.
+        size = 0.2 if model.config.ndim == 2 else 0.2 / 3**0.5
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape) * 0.2)
+            parameter.add_(torch.randn(parameter.shape) * size)
     return model
 
 
