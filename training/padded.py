@@ -1,7 +1,8 @@
-"""The network as it is trained here: with padded convolutions.
+"""The starter's network as it is trained: with mirrored padding, and run without any.
 
 Unpadded convolutions would spend most of the work on margins. Mirrored padding changes only what
-lies near the border of a patch; the weights are the same.
+lies near the border of a patch; the weights are the same. The click network is padded when it runs,
+too, with zeros: `UNetConfig.padded`.
 """
 
 from __future__ import annotations
