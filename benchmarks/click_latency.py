@@ -10,10 +10,10 @@ scale is chosen. How often it was, and how much it had in common with the final 
 over union, the mean), is told beside it. The first click of an image is apart: it opens the image
 (percentiles, pyramid) and measures how the network runs best. Takes 5 minutes on two cores.
 
-It is done with two hands. The quick one presses and lets go in the moment in which the pointer gets
-there, as no person can: nothing is known ahead. The calm one rests on the object for a quarter of a
-second and holds the button for a twelfth, as people do. Both once more while a fine-tuning runs,
-whose step a click may have to wait for.
+It is done with three hands. The quick one presses and lets go in the moment in which the pointer
+gets there, as no person can: nothing is known ahead. The hurried one presses in that moment, too,
+but holds the button for a twelfth of a second. The calm one rests on the object for a quarter of a
+second before. All once more while a fine-tuning runs, whose step a click may have to wait for.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Hand:
     hold: float
 
 
-_HANDS = (Hand("quick", 0.0, 0.0), Hand("calm", 0.25, 0.08))
+_HANDS = (Hand("quick", 0.0, 0.0), Hand("hurried", 0.0, 0.08), Hand("calm", 0.25, 0.08))
 
 
 @dataclass(frozen=True)

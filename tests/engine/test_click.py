@@ -11,6 +11,7 @@ from napari_unet.engine.click import Clicker
 from napari_unet.engine.click_looks import window_around
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.image import SourceImage
+from napari_unet.engine.plan import ExecutionPlan
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.checkpoint import save_model
 from napari_unet.model.click import CHANNELS, load_click_network, window_input
@@ -47,6 +48,24 @@ def clicker(image, **options):
 
 def mask_of(found, image):
     return found.full(image.shape[:2])
+
+
+@pytest.mark.parametrize(("most", "used"), [(None, 2), (1, 1)])
+def test_no_more_threads_look_at_windows_than_asked(monkeypatch, two_discs, most, used):
+    threads, seen, made = torch.get_num_threads(), set(), ExecutionPlan.for_prediction
+
+    def noting(plan, network):
+        run = made(plan, network)
+        return lambda batch: seen.add(torch.get_num_threads()) or run(batch)
+
+    monkeypatch.setattr(ExecutionPlan, "for_prediction", noting)
+    torch.set_num_threads(2)
+    try:
+        clicker(photograph(*two_discs), threads=most).outline([((70, 60), True)])
+        assert seen == {used}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("radius", [5, 15, 40, 150])

@@ -12,6 +12,8 @@ from napari_unet.engine.device import (
     is_out_of_memory,
     limit_threads,
     resolve_device,
+    threads_at_most,
+    threads_beside_drawing,
 )
 from napari_unet.engine.plan import ExecutionPlan, choose_plan, forget_plans
 from napari_unet.model.fused import can_fuse
@@ -216,6 +218,26 @@ def test_threads_that_the_user_chose_stay(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     torch.set_num_threads(3)
     assert limit_threads(window=True) == 3
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(8, 4), (3, 2), (2, 1), (1, 1)])
+def test_what_is_drawn_meanwhile_gets_a_core(monkeypatch, cores, threads):
+    monkeypatch.setattr(device_module, "usable_cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(4)
+    assert threads_beside_drawing() == threads
+    assert torch.get_num_threads() == 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert threads_beside_drawing() == 4
+
+
+@pytest.mark.parametrize(("most", "threads"), [(None, 3), (1, 1), (2, 2), (5, 3)])
+def test_threads_are_fewer_for_a_while(most, threads):
+    torch.set_num_threads(3)
+    with pytest.raises(KeyError), threads_at_most(most):
+        assert torch.get_num_threads() == threads
+        raise KeyError
+    assert torch.get_num_threads() == 3
 
 
 def test_some_memory_is_free():

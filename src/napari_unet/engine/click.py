@@ -39,6 +39,7 @@ from napari_unet.engine.click_looks import (
     with_clicks,
     within,
 )
+from napari_unet.engine.device import threads_at_most
 from napari_unet.engine.events import ClicksAdapted, JobEvent
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
@@ -84,6 +85,8 @@ class Clicker:
         As for `choose_plan`: "fast" takes bfloat16 where it is faster.
     device
         As for `resolve_device`.
+    threads
+        How many threads look at windows at most; None for as many as torch uses.
 
     Attributes
     ----------
@@ -101,6 +104,7 @@ class Clicker:
         adapted: UNet | None = None,
         precision: Precision = "fast",
         device: str = "auto",
+        threads: int | None = None,
     ) -> None:
         if image.ndim != 2:
             raise InputError("objects are outlined plane by plane; give one plane of the stack")
@@ -109,6 +113,7 @@ class Clicker:
         self._given = network or load_click_network()
         self._precision: Precision = precision
         self._device = device
+        self._threads = threads
         self._answer: Outline
         self._pyramid: Pyramid | None = None
         self._hint: Hint | None = None
@@ -397,7 +402,8 @@ class Clicker:
         batch = torch.stack(inputs)
         if batch.shape not in self._runs:
             self._runs[batch.shape] = self._plan.for_prediction(self.network)
-        answers = self._runs[batch.shape](batch)[:, 1].numpy()
+        with threads_at_most(self._threads):
+            answers = self._runs[batch.shape](batch)[:, 1].numpy()
         prompts = batch[:, 3:6].numpy()
         return [
             judge(window, answer, prompt)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -70,6 +72,31 @@ def limit_threads(*, window: bool = False) -> int:
     if wanted < torch.get_num_threads() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(wanted)
     return torch.get_num_threads()
+
+
+def threads_beside_drawing() -> int:
+    """Return how many threads leave a core to a window that draws what is computed meanwhile.
+
+    Of two cores one is left, too, other than by `limit_threads`: two threads wait for each other
+    after each layer, and the one that shares its core with the drawing keeps both waiting.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return torch.get_num_threads()
+    return min(torch.get_num_threads(), max(usable_cores() - 1, 1))
+
+
+@contextmanager
+def threads_at_most(count: int | None) -> Iterator[None]:
+    """Let torch compute with no more threads meanwhile, on this thread; None for as many."""
+    before = torch.get_num_threads()
+    if count is None or count >= before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _container_headroom() -> int | None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.click import Clicker
+from napari_unet.engine.device import threads_beside_drawing
 from napari_unet.engine.events import ClicksAdapted, JobEvent, PieceDone, TilePredicted
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.segmenter import Segmenter
@@ -74,7 +75,10 @@ class PlaneClickers:
         if next(reversed(self._known), None) == key:
             return self._known[key]
         if key not in self._known:
-            self._known[key] = Clicker(planes.source(index), adapted=self.network)
+            # Outlines are drawn while the next window is looked at.
+            self._known[key] = Clicker(
+                planes.source(index), adapted=self.network, threads=threads_beside_drawing()
+            )
             while len(self._known) > _PLANES_KEPT:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)

@@ -19,9 +19,11 @@ from napari_unet.viewer.clicking.sizes import FinishedSizes
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.planes import Index
 
-# Milliseconds after which a click is shown that was not answered yet. To draw it before would take
-# from the network what it needs to answer in that time.
-_PATIENCE: Final = 100
+# Milliseconds after which a click is shown that was not answered yet, and one of which a first
+# outline tells that it was heard. To draw it before would take from the network what it needs to
+# answer in that time.
+_PATIENCE: Final = 150
+_PATIENCE_IF_HEARD: Final = 300
 _COVERED: Final = (
     "Finished objects cover all of it; let new objects take their pixels, or press Esc."
 )
@@ -221,7 +223,7 @@ class ObjectInHand(QObject):
         if not event.is_final:
             self._seen = self._asked[ticket][0], event.outline
             self._show_outline()
-            self._later.start(_PATIENCE)  # the outline tells that the click was heard
+            self._later.start(_PATIENCE_IF_HEARD)
             return
         index, count = self._asked.pop(ticket)
         self._seen = None
