@@ -91,7 +91,7 @@ class Stub:
     #: How many answers were begun.
     begun = 0
 
-    def __init__(self, image, network=None, *, adapted=None):
+    def __init__(self, image, network=None, *, adapted=None, threads=None):
         self.image, self.network, self.objects = image, adapted or network, ()
         self.hint = None
         data = np.asarray(image.data, float)
