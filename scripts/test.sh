@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set everything up, lint, and run the tests in a real window on a virtual display. Arguments go to
-# pytest; without any the tests with windows and the others run side by side.
+# pytest; without any they run two by two, each on a display of its own.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

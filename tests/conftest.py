@@ -1,5 +1,8 @@
 """What tests in more than one folder need."""
 
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -7,10 +10,31 @@ import pytest
 from click.testing import CliRunner
 
 _WINDOWS = Path(__file__).parent / "viewer"
+_OWN_DISPLAY = pytest.StashKey[bool]()
 
 
-def pytest_collection_modifyitems(items):
-    """Where tests run side by side, those with windows stay together: a display has one focus."""
+def pytest_configure(config):
+    """Give each process of tests that run side by side a display: a display has one focus."""
+    is_worker = sys.platform == "linux" and hasattr(config, "workerinput")
+    if not is_worker or not (server := shutil.which("Xvfb")):
+        return
+    told, tells = os.pipe()
+    command = [server, "-displayfd", str(tells), "-screen", "0", "1400x900x24", "-nolisten", "tcp"]
+    process = subprocess.Popen(command, pass_fds=[tells], stderr=subprocess.DEVNULL)
+    config.add_cleanup(process.wait)
+    config.add_cleanup(process.terminate)  # goes first
+    os.close(tells)
+    with os.fdopen(told) as file:
+        number = file.readline().strip()
+    if number:
+        os.environ["DISPLAY"] = f":{number}"
+        config.stash[_OWN_DISPLAY] = True
+
+
+def pytest_collection_modifyitems(config, items):
+    """Where tests run side by side on one display, those with windows stay together."""
+    if config.stash.get(_OWN_DISPLAY, False):
+        return
     for item in items:
         if _WINDOWS in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("windows"))
