@@ -17,6 +17,7 @@ import torch
 
 import napari_unet
 from napari_unet.engine import plan_cache
+from napari_unet.engine.device import threads_at_most
 from napari_unet.engine.execution import ExecutionPlan
 from napari_unet.model.unet import UNet, UNetConfig
 
@@ -162,14 +163,9 @@ def _fastest(call: Callable[[], object], device: torch.device, repeats: int = 2)
     a long time, where other programs happen to be busy just now.
     """
     clock = time.thread_time if device.type == "cpu" else time.perf_counter
-    threads = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
+    with threads_at_most(1 if device.type == "cpu" else None):
         call()
         return min(_duration(call, clock) for _ in range(repeats))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _duration(call: Callable[[], object], clock: Callable[[], float]) -> float:
