@@ -11,8 +11,10 @@ shows), threads that are left at the end, memory after the first ten minutes (or
 shorter run) and at the end, and how late the beats of the window came. Memory is counted in two
 ways: as it is, half of which comes and goes with what is computed at the moment, so the medians of
 some minutes are compared; and what is in use when nothing is computed and the same image is looked
-at, since features of the large one alone take 72 MiB more than those of a small one. Everything is
-saved to projects meanwhile, which are compared with the window's layers at the end.
+at, since features of the large one alone take 72 MiB more than those of a small one. One value of
+the second differs from the next by 50 MiB and more, up and down, so the robot rests again and again
+and the medians of the first and the last of them are compared. Everything is saved to projects
+meanwhile, which are compared with the window's layers at the end.
 """
 
 from __future__ import annotations
@@ -62,6 +64,9 @@ _MOST_GROWTH = 0.05
 # Minutes that a median of memory is of, of an hour's run; and between two looks at it.
 _SPAN = 5.0
 _BETWEEN = 0.1
+# Times that the robot rests after the first minutes; how many of them a median is of.
+_RESTS = 21
+_OF_RESTS = 5
 
 
 class Soak:
@@ -271,8 +276,6 @@ def main() -> None:
         os.environ["NAPARI_UNET_PROJECTS"] = home
         soak = Soak(options.seed)
         sizes, held, beats = _work(soak, options.minutes)
-        soak.rest()
-        held_last = _held()
         differences = soak.differences()
         soak.viewer.close()
         soak.robot.wait(1)
@@ -280,7 +283,10 @@ def main() -> None:
     warm, span = _warm_up(options.minutes), min(_SPAN, options.minutes / 12)
     first = statistics.median(size for at, size in sizes if warm <= at <= warm + span)
     last = statistics.median(size for at, size in sizes if at >= options.minutes - span)
-    growth, held_growth = last / first - 1, held_last / held - 1
+    held_first, held_last = (
+        statistics.median(part) for part in (held[:_OF_RESTS], held[-_OF_RESTS:])
+    )
+    growth, held_growth = last / first - 1, held_last / held_first - 1
     rows = [
         ["done", ", ".join(f"{n} {what}" for what, n in soak.counted.most_common())],
         ["exceptions", str(len(soak.wrong))],
@@ -291,8 +297,13 @@ def main() -> None:
             f"{span:.1f} min)",
         ],
         ["growth", f"{growth:+.1%}"],
-        ["memory in use", f"{held:.0f} MiB after {warm:.0f} min, {held_last:.0f} MiB at the end"],
+        [
+            "memory at rest",
+            f"{held_first:.0f} MiB after {warm:.0f} min, {held_last:.0f} MiB at the end (medians "
+            f"of {_OF_RESTS} rests)",
+        ],
         ["growth of it", f"{held_growth:+.1%}"],
+        ["every rest, MiB", ", ".join(f"{size:.0f}" for size in held)],
         ["projects", "; ".join(differences) or "as the layers are"],
     ]
     text = table(["what", "found"], rows) + "\n\n" + table(heartbeat.HEAD, [beats])
@@ -318,28 +329,31 @@ def _warm_up(minutes: float) -> float:
     return min(_WARM_UP, minutes / 2)
 
 
-def _work(soak: Soak, minutes: float) -> tuple[list[tuple[float, float]], float, list[str]]:
+def _work(soak: Soak, minutes: float) -> tuple[list[tuple[float, float]], list[float], list[str]]:
     """Let the robot work.
 
     Returns
     -------
     tuple
-        Minutes and MiB, again and again; MiB in use after the first minutes; and the beats.
+        Minutes and MiB, again and again; MiB at each rest; and the beats.
     """
     heart = heartbeat.Heartbeat()
     process = psutil.Process()
     start = time.monotonic()
-    sizes, held = [(0.0, process.memory_info().rss / 2**20)], 0.0
+    sizes, held = [(0.0, process.memory_info().rss / 2**20)], []
+    rests = list(np.linspace(_warm_up(minutes), minutes, _RESTS))
     heart.start()
-    while (now := (time.monotonic() - start) / 60) < minutes:
+    while rests:
         soak.act()
-        if not held and now >= _warm_up(minutes):
-            heart.stop()
-            soak.rest()
-            held = _held()
-            heart.go_on()
+        now = (time.monotonic() - start) / 60
         if now - sizes[-1][0] > min(_BETWEEN, minutes / 120):
             sizes.append((now, process.memory_info().rss / 2**20))
+        if now >= rests[0]:
+            rests.pop(0)
+            heart.stop()
+            soak.rest()
+            held.append(_held())
+            heart.go_on()
     heart.stop()
     row: list[str] = heart.row()
     return sizes, held, row
