@@ -7,7 +7,7 @@ Files that are there already are not drawn again.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -27,17 +27,30 @@ class Scene:
     clean: NDArray[np.uint8] | None  # None: a photograph, of which nobody knows
     regions: NDArray[np.uint8]
     instances: NDArray[np.int32]
+    kind: str = ""  # one of `procedural.KINDS`; of a photograph nothing
 
 
 class Pool:
-    """The scenes of a folder, all in memory."""
+    """The scenes of a folder, all in memory.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    folder
+        What `fill` has drawn into.
+    without
+        Groups of drawings (`procedural.GROUPS`) that are left out.
+    """
+
+    def __init__(self, folder: Path, without: Collection[str] = ()) -> None:
         with ThreadPoolExecutor() as threads:
             files = threads.map(_read, sorted(folder.glob("scenes_*.npz")))
-            self._scenes = [scene for scenes in files for scene in scenes]
+            scenes = [scene for scenes in files for scene in scenes]
+        unwanted = _kinds(without)
+        self._scenes = [scene for scene in scenes if scene.kind not in unwanted]
         if not self._scenes:
             raise SystemExit(f"no scenes in {folder}; draw some with training/pool.py")
+        if unwanted and not all(scene.kind for scene in scenes):
+            raise SystemExit(f"the scenes in {folder} do not tell their kinds; draw them anew")
 
     def draw(self, rng: np.random.Generator) -> Scene:
         """Take any scene."""
@@ -47,10 +60,22 @@ class Pool:
 def _read(path: Path) -> list[Scene]:
     names = ("image", "clean", "regions", "instances")
     with np.load(path) as arrays:
+        count = int(arrays["count"])
+        kinds = arrays["kinds"].tolist() if "kinds" in arrays else [""] * count
         return [
-            Scene(*(arrays[f"{name}_{number}"] for name in names))
-            for number in range(int(arrays["count"]))
+            Scene(*(arrays[f"{name}_{number}"] for name in names), kind)
+            for number, kind in enumerate(kinds)
         ]
+
+
+def _kinds(groups: Collection[str]) -> set[str]:
+    from procedural import GROUPS
+
+    if unknown := set(groups) - set(GROUPS):
+        raise SystemExit(
+            f"no drawings are called {', '.join(unknown)}; there are {', '.join(GROUPS)}"
+        )
+    return {kind for group in groups for kind in GROUPS[group]}
 
 
 def fill(folder: Path, count: int, seed: int, side: int, jobs: int = 1) -> None:
@@ -80,13 +105,16 @@ def _draw_file(folder: Path, side: int, start: int) -> Path:
     from procedural import draw
 
     arrays: dict[str, NDArray[np.generic]] = {"count": np.asarray(_PER_FILE)}
+    kinds = []
     for number in range(_PER_FILE):
         drawing = draw(start + number, side)
+        kinds.append(drawing.kind)
         clean = drawing.clean if drawing.clean.ndim == 2 else drawing.clean.mean(axis=2)
         arrays[f"image_{number}"] = _bytes(drawing.image)
         arrays[f"clean_{number}"] = _bytes(clean)
         arrays[f"regions_{number}"] = drawing.regions
         arrays[f"instances_{number}"] = drawing.instances
+    arrays["kinds"] = np.asarray(kinds)
     path = _file(folder, start)
     part = path.with_name(f"part_{path.name}")
     np.savez_compressed(part, **arrays)

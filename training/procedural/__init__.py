@@ -21,11 +21,14 @@ from procedural.canvas import NO_OBJECT, Canvas
 from procedural.collage import collage_of
 from procedural.noise import Field
 
-_SCENES = (
-    cells.SCENES | tissue.SCENES | lines.SCENES | grains.SCENES | textures.SCENES | stained.SCENES
-)
+_MODULES = (cells, tissue, lines, grains, textures, stained)
+_SCENES = {name: scene for module in _MODULES for name, scene in module.SCENES.items()}
 _SCENES["collage"] = collage_of(dict(_SCENES))
 KINDS: tuple[str, ...] = tuple(_SCENES)
+#: Kinds that are alike, by the name of the module that draws them; a collage may have any.
+GROUPS: dict[str, tuple[str, ...]] = {
+    module.__name__.rpartition(".")[2]: tuple(module.SCENES) for module in _MODULES
+} | {"collage": ("collage",)}
 # How often scenes are drawn: what users ask about most, and what varies most, comes more often.
 _FREQUENCY = {"nuclei": 1.6, "cells": 1.4, "membranes": 1.8, "stained": 1.6, "leaves": 1.5} | {
     "collage": 1.3,
@@ -40,7 +43,7 @@ _SMALLEST = 64
 _EMPTY = 0.99
 _TRIES = 3
 
-__all__ = ["KINDS", "NO_OBJECT", "Drawing", "draw"]
+__all__ = ["GROUPS", "KINDS", "NO_OBJECT", "Drawing", "draw"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
