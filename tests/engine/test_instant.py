@@ -208,3 +208,43 @@ def test_what_learned_hidden_units_is_what_answers(learner, image, monkeypatch):
     set_head(network, learner.head)
     same = (predict(network, image.normalized[0]) > 0.5) == (answer(learner, image) > 0.5)
     assert same.mean() > 0.98  # the features may be in bfloat16
+
+
+def test_a_stroke_more_computes_its_own_features_and_changes_no_answer(
+    learner, starter, image, strokes, monkeypatch
+):
+    asked = []
+    under = feature_tiles.FeatureTiles.under
+
+    def counted(tiles, rows, columns):
+        asked.append(len(rows))
+        return under(tiles, rows, columns)
+
+    monkeypatch.setattr(feature_tiles.FeatureTiles, "under", counted)
+    more = strokes.copy()
+    more[5, 60:70] = 1  # ten pixels, before those of its class and among the others' columns
+    more[12, 10] = 0  # and one that was taken back
+    for painted in (strokes, more, strokes):
+        learner.learn([AnnotatedImage(image, painted)], 2)
+        fresh = InstantLearner(starter, device="cpu")
+        fresh.learn([AnnotatedImage(image, painted)], 2)
+        np.testing.assert_array_equal(answer(learner, image), answer(fresh, image))
+    assert asked[::2] == [100, 10, 1]
+
+
+def test_many_pixels_are_thinned_out_evenly_and_the_same_ones_stay(monkeypatch):
+    monkeypatch.setattr(instant, "_PIXELS_OF_A_CLASS", 500)
+    painted = np.zeros((60, 100), np.uint8)
+    painted[:30], painted[40:42, :50] = 1, 2
+    rows, columns, labels = instant._chosen_pixels(painted, 0)
+    assert np.bincount(labels).tolist() == [0, 500, 100]  # those of 2 are few: all of them
+    assert (painted[rows, columns] == labels).all()
+    halves = columns[labels == 1] < 50
+    assert 0.4 < halves.mean() < 0.6
+    painted[30] = 1  # a thirtieth more
+    more = instant._chosen_pixels(painted, 0)
+    before = set(zip(rows[labels == 1], columns[labels == 1], strict=True))
+    after = set(zip(more[0][more[2] == 1], more[1][more[2] == 1], strict=True))
+    assert len(before & after) > 460
+    another = instant._chosen_pixels(painted, 1)
+    assert not np.array_equal(more[0], another[0])

@@ -212,7 +212,7 @@ class InstantLearner:
 
     def _sampled(self, lesson: AnnotatedImage, seed: int) -> _Samples:
         """Features under the strokes of an image; those of other images are remembered."""
-        rows, columns, labels = _chosen_pixels(lesson.annotations, np.random.default_rng(seed))
+        rows, columns, labels = _chosen_pixels(lesson.annotations, seed)
         importance = torch.ones(len(labels))
         if lesson.borders is not None:
             drawn = torch.from_numpy(lesson.borders[rows, columns] & (labels == BACKGROUND))
@@ -221,7 +221,9 @@ class InstantLearner:
         if known is not None and known.is_of(rows, columns):
             return replace(known, labels=labels, importance=importance)
         tiles = self._tiles_of(lesson.image)
-        features = tiles.under(rows, columns)
+        features = (
+            tiles.under(rows, columns) if known is None else known.grown(tiles, rows, columns)
+        )
         found = _Samples(rows, columns, labels, importance, features, tiles.responses)
         self._samples[lesson.image] = found if lesson.image is self._image else found.put_away()
         return found
@@ -291,6 +293,29 @@ class _Samples:
         features = self.features
         return features.read()["features"] if isinstance(features, KeptTensors) else features
 
+    def grown(
+        self, tiles: FeatureTiles, rows: NDArray[np.intp], columns: NDArray[np.intp]
+    ) -> Tensor:
+        """Return the features of other pixels of the same image; those that are here are copied.
+
+        A stroke more leaves most pixels as they were.
+        """
+        across = 1 + int(max(columns.max(), self.columns.max()))
+        _, new, old = np.intersect1d(
+            rows * across + columns,
+            self.rows * across + self.columns,
+            assume_unique=True,
+            return_indices=True,
+        )
+        missing = np.ones(len(rows), np.bool_)
+        missing[new] = False
+        known = self.read()
+        found = torch.empty(len(rows), known.shape[1])
+        found[torch.from_numpy(new)] = known[torch.from_numpy(old)]
+        if missing.any():
+            found[torch.from_numpy(missing)] = tiles.under(rows[missing], columns[missing])
+        return found
+
     def is_of(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> bool:
         """Say whether these are the pixels."""
         return np.array_equal(rows, self.rows) and np.array_equal(columns, self.columns)
@@ -319,16 +344,30 @@ def _equal_sizes(features: Tensor, weights: Tensor, responses: int) -> Tensor:
 
 
 def _chosen_pixels(
-    annotations: NDArray[np.integer], rng: np.random.Generator
+    annotations: NDArray[np.integer], seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.integer]]:
-    """Rows, columns and labels of the annotated pixels, of each label not too many."""
+    """Rows, columns and labels of the annotated pixels, of each label not too many.
+
+    Each pixel has its turn, whatever else is annotated, so that a stroke more replaces few of those
+    that were chosen before: their features are known, and the answer elsewhere stays as it was.
+    """
     flat = annotations.ravel()
     parts = []
     for label in np.unique(flat[flat != NOT_ANNOTATED]):
         pixels = np.flatnonzero(flat == label)
         if len(pixels) > _PIXELS_OF_A_CLASS:
-            pixels = np.sort(rng.choice(pixels, _PIXELS_OF_A_CLASS, replace=False))
+            first = np.argpartition(_turns(pixels, seed), _PIXELS_OF_A_CLASS)
+            pixels = np.sort(pixels[first[:_PIXELS_OF_A_CLASS]])
         parts.append(pixels)
     chosen = np.concatenate(parts) if parts else np.zeros(0, np.intp)
     rows, columns = np.divmod(chosen, annotations.shape[1])
     return rows, columns, flat[chosen]
+
+
+def _turns(pixels: NDArray[np.intp], seed: int) -> NDArray[np.uint64]:
+    """Return a number for each pixel that looks random (the mixer of splitmix64)."""
+    mixed = pixels.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    found: NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(31))
+    return found
