@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from napari_unet import UNet
-from napari_unet.engine import feature_tiles, instant
+from napari_unet.engine import feature_tiles, stroke_samples
 from napari_unet.engine.events import TilePredicted
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.instant import InstantLearner
@@ -139,7 +139,7 @@ def test_features_of_images_that_are_not_looked_at_take_no_memory(
     learner.look_at(image)
     learner.learn([*others, here], 2)
     expected = answer(learner, image)
-    monkeypatch.setattr(instant, "_IN_MEMORY", 0)
+    monkeypatch.setattr(stroke_samples, "_IN_MEMORY", 0)
     for each in (*others, here):  # as somebody who looks at one after the other
         learner.look_at(each.image)
         learner.learn([*others, here], 2)
@@ -191,7 +191,7 @@ def test_many_places_bring_hidden_units_and_few_do_not(learner, image, monkeypat
     lesson = AnnotatedImage(image, painted)
     learner.learn([lesson], 2)
     assert learner.head.hidden is None  # some forty squares
-    monkeypatch.setattr(instant, "_PLACE", 3)
+    monkeypatch.setattr(stroke_samples, "_PLACE", 3)
     learner.learn([lesson], 2)
     assert learner.head.hidden is not None
     left = answer(learner, image)[1] > 0.5
@@ -200,7 +200,7 @@ def test_many_places_bring_hidden_units_and_few_do_not(learner, image, monkeypat
 
 
 def test_what_learned_hidden_units_is_what_answers(learner, image, monkeypatch):
-    monkeypatch.setattr(instant, "_PLACE", 3)
+    monkeypatch.setattr(stroke_samples, "_PLACE", 3)
     painted = np.zeros(SHAPE, np.uint8)
     painted[::3, :40:3], painted[::3, 50::3] = 2, 1
     learner.learn([AnnotatedImage(image, painted)], 2)
@@ -230,21 +230,3 @@ def test_a_stroke_more_computes_its_own_features_and_changes_no_answer(
         fresh.learn([AnnotatedImage(image, painted)], 2)
         np.testing.assert_array_equal(answer(learner, image), answer(fresh, image))
     assert asked[::2] == [100, 10, 1]
-
-
-def test_many_pixels_are_thinned_out_evenly_and_the_same_ones_stay(monkeypatch):
-    monkeypatch.setattr(instant, "_PIXELS_OF_A_CLASS", 500)
-    painted = np.zeros((60, 100), np.uint8)
-    painted[:30], painted[40:42, :50] = 1, 2
-    rows, columns, labels = instant._chosen_pixels(painted, 0)
-    assert np.bincount(labels).tolist() == [0, 500, 100]  # those of 2 are few: all of them
-    assert (painted[rows, columns] == labels).all()
-    halves = columns[labels == 1] < 50
-    assert 0.4 < halves.mean() < 0.6
-    painted[30] = 1  # a thirtieth more
-    more = instant._chosen_pixels(painted, 0)
-    before = set(zip(rows[labels == 1], columns[labels == 1], strict=True))
-    after = set(zip(more[0][more[2] == 1], more[1][more[2] == 1], strict=True))
-    assert len(before & after) > 460
-    another = instant._chosen_pixels(painted, 1)
-    assert not np.array_equal(more[0], another[0])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -25,30 +25,24 @@ from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import PredictionFinished, TilePredicted
 from napari_unet.engine.feature_tiles import FeatureTiles
 from napari_unet.engine.image import AnnotatedImage, SourceImage
-from napari_unet.engine.kept_tensors import KeptTensors
+from napari_unet.engine.stroke_samples import StrokeSamples, chosen_pixels
 from napari_unet.model.head import Head, HiddenUnits, fit_hidden
 from napari_unet.model.linear import solve_ridge
 from napari_unet.model.starter import Starter
-from napari_unet.ops.annotations import BACKGROUND, NOT_ANNOTATED
+from napari_unet.ops.annotations import BACKGROUND
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box, visible_first
 
-# Of each class, so many stroke pixels at most are looked at: more say little and cost time.
-_PIXELS_OF_A_CLASS = 6000
 # How much filter responses vary, compared with the network's features: chosen with five strokes a
 # class on the sets of docs/benchmarks.md.
 _FILTERS = 0.3
-# Hidden units count when more than so many places a class were painted on, and fully from so many
-# on; a place is a square of so many pixels. With few, they only learn the strokes by heart. Chosen
-# with 5, 20 and 50 strokes a class on the sets of docs/benchmarks.md.
+# Hidden units count when more than so many places a class (`StrokeSamples.places`) were painted on,
+# and fully from so many on. With few, they only learn the strokes by heart. Chosen with 5, 20 and
+# 50 strokes a class on the sets of docs/benchmarks.md.
 _FEW_PLACES = 50
 _MANY_PLACES = 250
-_PLACE = 8
 # So many times does a pixel count that was drawn between objects to part them.
 _BORDER = 10.0
-# Bytes of features under the strokes of an image that is not looked at; more lie on the disk. An
-# image that was painted all over has 24 MiB of them, which are read in 20 ms.
-_IN_MEMORY = 4 * 2**20
 # The logit of a class without strokes: its probability is 0, and it is a finite weight in a file.
 _NEVER = -1e4
 
@@ -68,7 +62,7 @@ class InstantLearner:
         self._starter, self._device = starter, device
         self._image: SourceImage | None = None
         self._features: FeatureTiles | None = None
-        self._samples: WeakKeyDictionary[SourceImage, _Samples] = WeakKeyDictionary()
+        self._samples: WeakKeyDictionary[SourceImage, StrokeSamples] = WeakKeyDictionary()
         self._head: Head | None = None
         self._beside = thread_alone("hidden units")
 
@@ -158,7 +152,7 @@ class InstantLearner:
 
     def _hidden(
         self,
-        samples: Sequence[_Samples],
+        samples: Sequence[StrokeSamples],
         features: Tensor,
         painted: Tensor,
         weights: Tensor,
@@ -210,9 +204,9 @@ class InstantLearner:
             return self.look_at(image)
         return FeatureTiles(self._starter.network, image, self._device)
 
-    def _sampled(self, lesson: AnnotatedImage, seed: int) -> _Samples:
+    def _sampled(self, lesson: AnnotatedImage, seed: int) -> StrokeSamples:
         """Features under the strokes of an image; those of other images are remembered."""
-        rows, columns, labels = _chosen_pixels(lesson.annotations, seed)
+        rows, columns, labels = chosen_pixels(lesson.annotations, seed)
         importance = torch.ones(len(labels))
         if lesson.borders is not None:
             drawn = torch.from_numpy(lesson.borders[rows, columns] & (labels == BACKGROUND))
@@ -224,7 +218,7 @@ class InstantLearner:
         features = (
             tiles.under(rows, columns) if known is None else known.grown(tiles, rows, columns)
         )
-        found = _Samples(rows, columns, labels, importance, features, tiles.responses)
+        found = StrokeSamples(rows, columns, labels, importance, features, tiles.responses)
         self._samples[lesson.image] = found if lesson.image is self._image else found.put_away()
         return found
 
@@ -266,69 +260,6 @@ class InstantLearner:
         yield PredictionFinished(done, time.monotonic() - started, done < len(tiles))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Samples:
-    """Pixels under the strokes of an image, their labels and features."""
-
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
-    labels: NDArray[np.integer]
-    importance: Tensor
-    features: Tensor | KeptTensors
-    responses: int
-
-    def put_away(self) -> _Samples:
-        """Return the same with many features on the disk."""
-        features = self.features
-        if isinstance(features, KeptTensors) or features.nbytes <= _IN_MEMORY:
-            return self
-        return replace(self, features=KeptTensors({"features": features.contiguous()}))
-
-    def taken_up(self) -> _Samples:
-        """Return the same with all features in memory."""
-        return replace(self, features=self.read())
-
-    def read(self) -> Tensor:
-        """Return the features, shape (N, D)."""
-        features = self.features
-        return features.read()["features"] if isinstance(features, KeptTensors) else features
-
-    def grown(
-        self, tiles: FeatureTiles, rows: NDArray[np.intp], columns: NDArray[np.intp]
-    ) -> Tensor:
-        """Return the features of other pixels of the same image; those that are here are copied.
-
-        A stroke more leaves most pixels as they were.
-        """
-        across = 1 + int(max(columns.max(), self.columns.max()))
-        _, new, old = np.intersect1d(
-            rows * across + columns,
-            self.rows * across + self.columns,
-            assume_unique=True,
-            return_indices=True,
-        )
-        missing = np.ones(len(rows), np.bool_)
-        missing[new] = False
-        known = self.read()
-        found = torch.empty(len(rows), known.shape[1])
-        found[torch.from_numpy(new)] = known[torch.from_numpy(old)]
-        if missing.any():
-            found[torch.from_numpy(missing)] = tiles.under(rows[missing], columns[missing])
-        return found
-
-    def is_of(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> bool:
-        """Say whether these are the pixels."""
-        return np.array_equal(rows, self.rows) and np.array_equal(columns, self.columns)
-
-    def places(self, classes: int) -> NDArray[np.intp]:
-        """Return in how many places each class was painted, shape (classes,)."""
-        columns = self.columns // _PLACE
-        across = int(columns.max(initial=0)) + 1
-        places = self.rows // _PLACE * across + columns
-        found = np.unique(places * classes + (self.labels.astype(np.intp) - 1))
-        return np.bincount(found % classes, minlength=classes)
-
-
 def _equal_sizes(features: Tensor, weights: Tensor, responses: int) -> Tensor:
     """By what to multiply the features, shape (D,): filter responses come in very different sizes.
 
@@ -341,33 +272,3 @@ def _equal_sizes(features: Tensor, weights: Tensor, responses: int) -> Tensor:
         spread = (weights[:, None] * (part - mean) ** 2).sum(dim=0).sqrt()
         sizes[-responses:] = _FILTERS / spread.clamp(min=1e-6)
     return sizes
-
-
-def _chosen_pixels(
-    annotations: NDArray[np.integer], seed: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.integer]]:
-    """Rows, columns and labels of the annotated pixels, of each label not too many.
-
-    Each pixel has its turn, whatever else is annotated, so that a stroke more replaces few of those
-    that were chosen before: their features are known, and the answer elsewhere stays as it was.
-    """
-    flat = annotations.ravel()
-    parts = []
-    for label in np.unique(flat[flat != NOT_ANNOTATED]):
-        pixels = np.flatnonzero(flat == label)
-        if len(pixels) > _PIXELS_OF_A_CLASS:
-            first = np.argpartition(_turns(pixels, seed), _PIXELS_OF_A_CLASS)
-            pixels = np.sort(pixels[first[:_PIXELS_OF_A_CLASS]])
-        parts.append(pixels)
-    chosen = np.concatenate(parts) if parts else np.zeros(0, np.intp)
-    rows, columns = np.divmod(chosen, annotations.shape[1])
-    return rows, columns, flat[chosen]
-
-
-def _turns(pixels: NDArray[np.intp], seed: int) -> NDArray[np.uint64]:
-    """Return a number for each pixel that looks random (the mixer of splitmix64)."""
-    mixed = pixels.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    found: NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(31))
-    return found
