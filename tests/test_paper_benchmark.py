@@ -1,8 +1,7 @@
 """The short form of `benchmarks/paper.py`: everything that it does, on small drawn images."""
 
+import importlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from tifffile import imwrite as write_tiff
 
 from napari_unet.ops.synthetic import touching_cells
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "paper.py"
+FOLDER = Path(__file__).parents[1] / "benchmarks"
 TINY = ["--steps", "3", "--set", "base_channels=4", "--set", "depth=1", "--set", "patch_size=32"]
 
 
@@ -37,14 +36,28 @@ def data(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def script():
+    """Return the script as a module, and forget it and its parts afterwards."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("paper")
+    sys.path.remove(str(FOLDER))
+    for name in set(sys.modules) - before:
+        if name in ("report", "peers", "monai_unet") or name.startswith("paper"):
+            del sys.modules[name]
+
+
 @pytest.fixture
-def run(data, tmp_path):
+def run(script, data, tmp_path, monkeypatch, capsys):
+    """Run the script with these arguments, as in a shell; return what it prints."""
+    monkeypatch.setenv("NAPARI_UNET_DATA", str(data))
+
     def invoke(*arguments):
-        environment = {**os.environ, "NAPARI_UNET_DATA": str(data), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(SCRIPT), *map(str, arguments), "--runs", str(tmp_path)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        command = ["paper.py", *map(str, arguments), "--runs", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", command)
+        script.main()
+        return capsys.readouterr().out
 
     return invoke
 

@@ -24,6 +24,7 @@ from clicking_help import (
     truth,
 )
 from napari.layers import Labels
+from scipy import ndimage
 
 from napari_unet.engine import click, click_learning
 from napari_unet.engine.events import (
@@ -839,6 +840,29 @@ def test_clicks_on_a_stack_land_where_they_are_made(placed_stack, press):
     np.testing.assert_allclose(shown, np.asarray(layer.data_to_world((4, *BALL)))[-2:], atol=0.5)
     placed_stack.hand.commit()
     np.testing.assert_array_equal(labels_of(placed_stack)[4], ball()[4])
+
+
+def test_an_outline_goes_all_the_way_round(clicks, model_viewer):
+    """Where an object touches the edge of its box, and that of the image, too."""
+    mask = np.zeros((30, 40), bool)
+    mask[0:20, 10:35] = True
+    outline = Outline.of_mask(mask)
+    clicks.scene.preview.show_outline((), outline)
+    layer = role(model_viewer, "clicked object")
+    seen = layer._slice.image.view > 0  # what napari draws
+    inner = ndimage.binary_erosion(layer.data > 0, iterations=1)
+    rim = (layer.data > 0) & ~inner
+    assert seen[rim].all()
+    assert not seen[ndimage.binary_erosion(inner, iterations=2)].any()
+
+
+def test_proposals_that_touch_are_parted(clicks, model_viewer):
+    masks = np.zeros((2, 90, 90), bool)
+    masks[0, 20:40, 20:40] = masks[1, 20:40, 40:60] = True
+    clicks.scene.preview.show_proposals((), [Outline.of_mask(mask) for mask in masks])
+    seen = role(model_viewer, "proposals")._slice.image.view > 0
+    assert seen[21:39, 39:41].all()
+    assert not seen[27:33, 27:33].any()
 
 
 def test_an_outline_is_shown_in_one_layer(placed_stack, press):

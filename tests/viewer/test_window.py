@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from napari.settings import get_settings
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDockWidget
 from robot import Robot
 
 from napari_unet.engine.trainer import FinetuneConfig
@@ -226,3 +228,42 @@ def test_strokes_on_an_image_that_the_network_does_not_take_are_no_error(window)
     assert "takes" in robot.button("Learn").toolTip()
     assert not controller.answers_at_once()
     assert controller.status.last_error == ""
+
+
+def test_a_window_that_opens_for_the_first_time_takes_most_of_the_screen(
+    make_napari_viewer, monkeypatch, tmp_path
+):
+    """Its docks are so wide that what they say can be read; a size that was chosen stays."""
+    viewers = []
+
+    def make(**options):
+        viewers.append(make_napari_viewer(show=True, **options))
+        return viewers[-1]
+
+    monkeypatch.setattr(app.napari, "Viewer", make)
+    monkeypatch.setattr(app.napari, "run", lambda: None)
+    path = tmp_path / "grey.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8))
+    for chosen in (None, (900, 640)):
+        monkeypatch.setattr(get_settings().application, "window_size", chosen)
+        app.launch(path)
+        robot = Robot(viewers[-1])
+        robot.wait(0.5)
+        screen = robot.window.screen().availableGeometry()
+        share = robot.window.width() / min(screen.width(), 1600 / 0.9)
+        dock = robot.window.findChild(QDockWidget, "Fine-tune")
+        if chosen is None:
+            assert 0.85 <= share <= 0.95
+            assert dock.width() >= 0.28 * robot.window.width()
+        else:
+            assert share < 0.85
+        controller_for(viewers[-1]).close()
+
+
+@pytest.mark.parametrize(("side", "width"), [(64, 2), (100, 2), (256, 4), (512, 8), (4096, 8)])
+def test_small_images_have_a_thin_brush(make_napari_viewer, side, width):
+    viewer = make_napari_viewer()
+    controller = controller_for(viewer)
+    controller.layers.set_image(viewer.add_image(np.zeros((side, 2 * side), np.uint8)))
+    assert controller.layers.add_annotations().brush_size == width
+    controller.close()

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from qtpy.QtCore import QTimer
+from napari.settings import get_settings
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QDockWidget
 
 from napari_unet.engine.files import ImageFile
 from napari_unet.viewer.batch_widget import BatchWidget
@@ -31,6 +33,14 @@ _DOCKS = {
     "Evaluate": EvaluateWidget,
 }
 
+# Of the screen, a window that opens for the first time takes so much, but no more than these pixels
+# (width, height).
+_SHARE_OF_SCREEN = 0.9
+_LARGEST = (1600, 1000)
+# Of the window's width, the docks take so much, but no more than their tabs need to be read.
+_SHARE_OF_WINDOW = 0.3
+_DOCKS_WIDTH = 460
+
 
 def launch(image_path: Path | None) -> None:
     """Open a window and return when it is closed.
@@ -45,7 +55,9 @@ def launch(image_path: Path | None) -> None:
     InputError
         If the image cannot be read; no window is opened then.
     """
-    open_window(None if image_path is None else image_layers(image_path))
+    viewer = open_window(None if image_path is None else image_layers(image_path))
+    if get_settings().application.window_size is None:  # the user has not chosen one yet
+        take_room(viewer)
     napari.run()
 
 
@@ -75,6 +87,18 @@ def open_window(image: ImageFile | list[tuple[Any, dict[str, Any]]] | None) -> n
     QTimer.singleShot(0, docks[0].raise_)
     QTimer.singleShot(0, viewer.reset_view)
     return viewer
+
+
+def take_room(viewer: napari.Viewer) -> None:
+    """Let the window take most of the screen, and its docks a width at which tabs can be read."""
+    window = viewer.window._qt_window
+    room = window.screen().availableGeometry()
+    sides = zip((room.width(), room.height()), _LARGEST, strict=True)
+    width, height = (min(round(_SHARE_OF_SCREEN * side), most) for side, most in sides)
+    window.resize(width, height)
+    docks_width = min(round(_SHARE_OF_WINDOW * width), _DOCKS_WIDTH)
+    docks = [dock for dock in window.findChildren(QDockWidget) if dock.windowTitle() in _DOCKS]
+    window.resizeDocks(docks, [docks_width] * len(docks), Qt.Orientation.Horizontal)
 
 
 def _keywords(image: ImageFile) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ __all__ = ["MOST_CLASSES", "SessionLayers", "unwrap", "why_no_planes_shown"]
 
 # The first dab is taken in at once; those that follow within this time are taken in together.
 _STROKE_PAUSE_MS = 200
+# Pixels that the brush is wide at first. What is to be painted on small images is small, too: of
+# those the brush has this share of the shorter side.
+_BRUSH = (2, 8)
+_BRUSH_SHARE = 1 / 64
 #: As many classes as have colours that can be told apart.
 MOST_CLASSES = 9
 
@@ -162,7 +167,7 @@ class SessionLayers(SessionImage):
         )
         viewer.add_layer(layer)
         viewer.layers.selection.active = layer
-        layer.brush_size = 8
+        layer.brush_size = _usual_brush(self.planes.shape[-2:])
         layer.selected_label = 1
         layer.mode = "paint"
         self.set_annotations(layer)
@@ -307,3 +312,9 @@ class SessionLayers(SessionImage):
             self.annotations_lost.emit(str(layer.name))
             self.set_annotations(None)
         super()._on_layer_removed(event)
+
+
+def _usual_brush(shape: Sequence[int]) -> int:
+    """Return the width of the brush in pixels for an image of so many rows and columns."""
+    thinnest, widest = _BRUSH
+    return max(thinnest, min(widest, round(_BRUSH_SHARE * min(shape))))

@@ -29,6 +29,8 @@ _LARGE_EXTENT: Final = 40
 # What is in the layer of the outline. Another colour costs nothing, another opacity a picture of
 # the layer for napari's list.
 _FINAL, _PROVISIONAL = 1, 2
+# Empty pixels around an outline: along the rim of its data napari draws none.
+_FRAME = 3
 
 
 class Preview:
@@ -52,7 +54,7 @@ class Preview:
 
     def get_ready(self, index: Index) -> None:
         """Make the layers of outline and clicks, empty: it takes far longer than to fill them."""
-        self._need("outline", self._outline_layer, index, (slice(0, 1), slice(0, 1)))
+        self._need("outline", _outline_layer, index, (slice(0, 1), slice(0, 1)))
         self._need("clicks", _clicks_layer, index, (slice(0, 0), slice(0, 0)))
 
     def show_outline(self, index: Index, outline: Outline | None, *, is_final: bool = True) -> None:
@@ -64,17 +66,18 @@ class Preview:
             if layer is not None:
                 layer.data = np.zeros((1, 1), np.uint8)
             return
-        layer = self._need("outline", self._outline_layer, index, outline.box)
+        layer = self._need("outline", _outline_layer, index, _framed(outline.box))
         contour = 2 if outline.extent >= _LARGE_EXTENT else 1
         events = layer.events
         # Each of these would draw the layer anew. Told of other data, napari would also build and
         # link the layer's shaders again, which takes as long as to draw; where it lies, napari asks
         # when it is shown.
         with layer._block_refresh(), events.data.blocker(), events.translate.blocker():
-            layer.data = outline.mask * np.uint8(_FINAL if is_final else _PROVISIONAL)
+            value = np.uint8(_FINAL if is_final else _PROVISIONAL)
+            layer.data = np.pad(outline.mask * value, _FRAME)
             if layer.contour != contour:
                 layer.contour = contour
-            self._place(layer, index, outline.box)
+            self._place(layer, index, _framed(outline.box))
         _show(layer)
 
     def show_clicks(self, index: Index, clicks: Sequence[Click]) -> None:
@@ -106,12 +109,11 @@ class Preview:
             return
         if layer is None or not self._is_there(layer):
             shape = self._planes.shape[-2:]
-            layer = self._marks("proposals", _PROPOSED, np.zeros(shape, np.uint8))
-            layer.contour = 2
+            layer = _proposals_layer(np.zeros(shape, np.uint16))
             self._add("proposals", layer, index, (slice(0, 0), slice(0, 0)))
-        data: NDArray[np.uint8] = np.zeros(layer.data.shape, np.uint8)
-        for outline in proposals:
-            data[outline.box][outline.mask] = 1
+        data: NDArray[np.uint16] = np.zeros(layer.data.shape, np.uint16)
+        for number, outline in enumerate(proposals, start=1):  # so that neighbours are parted
+            data[outline.box][outline.mask] = number
         layer.data = data
         self._place(layer, index, (slice(0, 0), slice(0, 0)))
         layer.visible = True
@@ -131,23 +133,6 @@ class Preview:
             if viewer is not None and layer in viewer.layers:
                 viewer.layers.remove(layer)
         self._layers.clear()
-
-    def _marks(self, name: str, colour: str, data: NDArray[np.uint8]) -> Labels:
-        colours: dict[int | None, Any] = {
-            None: "transparent",
-            0: "transparent",
-            _FINAL: colour,
-            _PROVISIONAL: f"{colour}80",  # half as strong
-        }
-        layer = Labels(
-            data, name=name, opacity=1.0, colormap=DirectLabelColormap(color_dict=colours)
-        )
-        layer.metadata[ROLE_KEY] = name
-        layer.editable = False
-        return layer
-
-    def _outline_layer(self) -> Labels:
-        return self._marks("clicked object", _OUTLINE, np.zeros((1, 1), np.uint8))
 
     def _need(self, role: str, make: Callable[[], Layer], index: Index, box: Box) -> Any:
         """Return the layer of a role; a new one if there is none, or if it was taken away."""
@@ -183,6 +168,34 @@ class Preview:
     def _is_there(self, layer: Layer | None) -> bool:
         viewer = self._viewer()
         return viewer is not None and (layer in viewer.layers or layer is self._adding)
+
+
+def _framed(box: Box) -> Box:
+    rows, columns = (slice(span.start - _FRAME, span.stop + _FRAME) for span in box)
+    return rows, columns
+
+
+def _outline_layer() -> Labels:
+    colours: dict[int | None, Any] = {
+        None: "transparent",
+        0: "transparent",
+        _FINAL: _OUTLINE,
+        _PROVISIONAL: f"{_OUTLINE}80",  # half as strong
+    }
+    return _marks("clicked object", colours, np.zeros((1, 1), np.uint8))
+
+
+def _proposals_layer(data: NDArray[np.uint16]) -> Labels:
+    layer = _marks("proposals", {None: _PROPOSED, 0: "transparent"}, data)
+    layer.contour = 2
+    return layer
+
+
+def _marks(name: str, colours: dict[int | None, Any], data: NDArray[np.unsignedinteger]) -> Labels:
+    layer = Labels(data, name=name, opacity=1.0, colormap=DirectLabelColormap(color_dict=colours))
+    layer.metadata[ROLE_KEY] = name
+    layer.editable = False
+    return layer
 
 
 def _clicks_layer() -> Points:
