@@ -41,7 +41,7 @@ class ComparedPicker(LayerPicker):
         self, viewer: Any, tooltip: str, current: Callable[[], Any], *, results: bool
     ) -> None:
         self._results = results
-        super().__init__(viewer, Layer, tooltip, current, nullable=True)
+        super().__init__(viewer, Layer, tooltip, current, none="(none)")
 
     def pick_other(self, taken: Any) -> None:
         """Choose the first layer of labels that is not taken, objects before all; or none."""

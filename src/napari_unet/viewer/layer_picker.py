@@ -29,8 +29,8 @@ class LayerPicker(QWidget):
         What the layer is for.
     current
         Returns the layer to be shown as chosen.
-    nullable
-        Whether "none" can be chosen; otherwise the first layer is chosen by itself.
+    none
+        What the list calls that no layer is chosen; None: the first layer is chosen by itself.
     roles
         Result layers that are offered too, by their role ("instances").
     """
@@ -45,19 +45,22 @@ class LayerPicker(QWidget):
         tooltip: str,
         current: Callable[[], Layer | None],
         *,
-        nullable: bool = False,
+        none: str | None = None,
         roles: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self._viewer = weakref.ref(unwrap(viewer))
         self._kind = kind
         self._current = current
-        self._nullable = nullable
+        self._nullable = none is not None
         self._roles = roles
-        options = {"choices": self._offered, "nullable": nullable, "tooltip": tooltip}
+        options = {"choices": self._offered, "nullable": self._nullable, "tooltip": tooltip}
         combo = create_widget(annotation=kind | None, options=options)
         if not isinstance(combo, ComboBox):
             raise TypeError(f"magicgui offers no list of {kind.__name__} layers")
+        if none is not None:
+            combo.null_string = none
+            combo.reset_choices()
         self.combo = combo
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -41,7 +41,7 @@ class PaintPanel(QWidget):
             napari.layers.Labels,
             "The layer you paint on. 0 is not painted, 1 is background, 2 and up are classes.",
             self._current_annotations,
-            nullable=True,
+            none="(no layer to paint on)",
         )
         self.annotations.picked.connect(session.layers.set_annotations)
         self.new = RunButton(

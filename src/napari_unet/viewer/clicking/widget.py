@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import napari.layers
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QProgressBar
 
+from napari_unet.viewer.clicking.current import CurrentObject
 from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.clicking.tool import ClickTool, click_key_table
 from napari_unet.viewer.form import Dock, RunButton, folded, note
@@ -61,7 +62,7 @@ class ClickWidget(Dock):
             napari.layers.Labels,
             "Where finished objects are kept; with none, a new layer is added at the first click.",
             self._current_objects,
-            nullable=True,
+            none="(a new layer of objects)",
             roles=("instances",),
         )
         self.objects.picked.connect(self.session.scene.set_objects)
@@ -201,7 +202,9 @@ class ClickWidget(Dock):
         elif current.label is not None:
             text = f"Object {current.label}, taken up again: click to correct it, Enter to finish."
         else:
-            text = "Click for more of it, Shift+click where it is not, Enter to finish."
+            text = _planes_of(current) or (
+                "Click for more of it, Shift+click where it is not, Enter to finish."
+            )
         self.hint.setText(text)
         self.hint.setVisible(bool(text))
 
@@ -235,3 +238,16 @@ class ClickWidget(Dock):
 
     def _on_learns(self, learns: bool) -> None:
         self.session.learning.learns = learns
+
+
+def _planes_of(current: CurrentObject) -> str | None:
+    """Say on which planes of a stack an object is outlined; None if on one alone."""
+    found = sorted(
+        index[-1] for index, part in current.parts().items() if index and part.mask.any()
+    )
+    if len(found) < 2:
+        return None
+    return (
+        f"Outlined on {len(found)} planes, {found[0] + 1} to {found[-1] + 1}. Look through them; "
+        "click and Shift+click correct one, Enter finishes all."
+    )
