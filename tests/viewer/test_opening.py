@@ -4,7 +4,7 @@ import tifffile
 from napari.layers import Image
 
 from napari_unet.ops.errors import InputError
-from napari_unet.viewer.opening import image_layers
+from napari_unet.viewer.opening import fit_contrast, image_layers
 
 STACK = np.arange(3 * 2 * 6 * 8, dtype=np.uint16).reshape(3, 2, 6, 8)  # z, c, y, x
 
@@ -25,6 +25,7 @@ def test_a_hyperstack_is_a_layer_for_each_channel(hyperstack):
         np.testing.assert_allclose(layer.scale, (2, 0.25, 0.25))
         assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
         assert layer.axis_labels == ("z", "y", "x")
+    assert [layer.colormap.name for layer in layers] == ["magenta", "green"]
 
 
 def test_a_stack_is_read_when_it_is_looked_at(hyperstack):
@@ -61,3 +62,44 @@ def test_what_is_no_image_says_so(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(InputError, match=r"notes\.txt"):
         image_layers(tmp_path / "notes.txt")
+
+
+def dim():
+    """Grey values of 10 to 59 in 8 bits, and one hot pixel."""
+    image = np.tile(np.arange(10, 60, dtype=np.uint8), (50, 1))
+    image[3, 4] = 255
+    return image
+
+
+@pytest.mark.parametrize("kind", ["plane", "stack", "pyramid", "float with gaps"])
+def test_a_dim_image_is_shown_from_black_to_white(kind):
+    data = {
+        "plane": dim(),
+        "stack": np.stack([np.zeros_like(dim()), dim(), 4 * dim()]),
+        "pyramid": [np.repeat(np.repeat(dim(), 4, axis=0), 4, axis=1), dim()],
+        "float with gaps": np.where(dim() == 30, np.nan, dim() / 100),
+    }[kind]
+    layer = Image(data, multiscale=kind == "pyramid")
+    fit_contrast(layer)
+    unit = 0.01 if kind == "float with gaps" else 1
+    np.testing.assert_allclose(layer.contrast_limits, (10 * unit, 59 * unit), atol=unit)
+
+
+def test_of_an_image_that_is_the_same_everywhere_or_in_colour_nothing_is_changed():
+    for layer in (
+        Image(np.full((20, 20), 7, np.uint8)),
+        Image(np.full((20, 20), np.nan)),
+        Image(np.arange(1200, dtype=np.uint8).reshape(20, 20, 3), rgb=True),
+    ):
+        before = list(layer.contrast_limits)
+        fit_contrast(layer)
+        assert list(layer.contrast_limits) == before
+
+
+def test_objects_on_few_pixels_are_seen():
+    """Where percentiles see the ground alone, what there is beside it is white."""
+    image = np.zeros((300, 300), np.uint8)
+    image[10:12, 10:12] = 9
+    layer = Image(image)
+    fit_contrast(layer)
+    assert tuple(layer.contrast_limits) == (0, 9)

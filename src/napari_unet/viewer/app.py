@@ -16,7 +16,7 @@ from napari_unet.viewer.clicking.widget import ClickWidget
 from napari_unet.viewer.controller import controller_for
 from napari_unet.viewer.evaluate_widget import EvaluateWidget
 from napari_unet.viewer.finetune_widget import FinetuneWidget
-from napari_unet.viewer.opening import image_layers
+from napari_unet.viewer.opening import fit_contrast, image_layers
 from napari_unet.viewer.predict_widget import PredictWidget
 from napari_unet.viewer.project.places import FILE_KEY
 from napari_unet.viewer.sample_data import open_ihc
@@ -75,7 +75,9 @@ def open_window(image: ImageFile | list[tuple[Any, dict[str, Any]]] | None) -> n
         image = [(data, keywords) for data, keywords, _ in open_ihc()]
     elif isinstance(image, ImageFile):
         image = [(image.data, _keywords(image))]
-    layer, *_ = [viewer.add_image(data, **keywords) for data, keywords in image]
+    layer, *_ = layers = [viewer.add_image(data, **keywords) for data, keywords in image]
+    for each in layers:
+        fit_contrast(each)
     controller = controller_for(viewer)
     controller.layers.set_image(layer)
     controller.layers.add_annotations()

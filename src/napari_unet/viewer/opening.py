@@ -10,12 +10,20 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+from napari.layers import Image
+from napari.utils.colormaps import CYMRGB, MAGENTA_GREEN
 from numpy.typing import NDArray
 
 from napari_unet.engine.images.axes import Axis, Corrections
 from napari_unet.engine.images.lazy import OpenedImage
 from napari_unet.engine.images.opening import image_name, open_image
 from napari_unet.viewer.project.places import FILE_KEY
+
+# Percentiles of a grey plane that are shown black and white, as a camera's own program does it:
+# most images use little of what their pixels can hold, and a hot pixel would darken all the others.
+_BLACK_AND_WHITE = (0.1, 99.9)
+# Pixels along a side that are looked at for that.
+_LOOKED_AT = 1024
 
 
 def image_layers(path: str | Path) -> list[tuple[Any, dict[str, Any]]]:
@@ -52,10 +60,26 @@ def image_layers(path: str | Path) -> list[tuple[Any, dict[str, Any]]]:
             "metadata": {FILE_KEY: str(path)},
             **_placement((*info.leading, *_rows_and_columns(finest))),
         }
-        if not info.rgb and info.channel_count > 1:
+        if channel is not None and info.channel_count > 1:
+            colours = MAGENTA_GREEN if info.channel_count == 2 else CYMRGB
             keywords["blending"] = "additive"
+            keywords["colormap"] = colours[channel % len(colours)]
         found.append((arrays if len(levels) > 1 else arrays[0], keywords))
     return found
+
+
+def fit_contrast(layer: Image) -> None:
+    """Show a grey image with the contrast of its middle plane; a colour image stays as it is."""
+    if layer.rgb:
+        return
+    data = layer.data[-1] if layer.multiscale else layer.data
+    plane = data[tuple(length // 2 for length in data.shape[:-2])]
+    rows, columns = (slice(None, None, -(-length // _LOOKED_AT)) for length in plane.shape)
+    values = np.asarray(plane[rows, columns], np.float64)
+    values = values[np.isfinite(values)]
+    if values.size and values.min() < values.max():
+        low, high = np.percentile(values, _BLACK_AND_WHITE)
+        layer.contrast_limits = (low, high) if low < high else (values.min(), values.max())
 
 
 def _rows_and_columns(image: OpenedImage) -> Iterator[Axis]:
