@@ -5,7 +5,9 @@ Usage: xvfb-run -a -s "-screen 0 1400x900x24" python benchmarks/window_latency.p
 A robot paints with the mouse on an image of 512 x 512 cells. Measured are the time from letting go
 of the mouse to the answer on screen, from Predict to the picture of a fine-tuned network, and from
 Stop to the end of the learning; and, while it learns, paints and predicts for some minutes, by how
-much the beats of a timer come late in the window's thread.
+much the beats of a timer come late in the window's thread. Beside that, for a fifth of the time,
+those of a window of napari with the image and a layer of labels, in which nothing is computed and
+strokes are painted as often.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import napari
 import numpy as np
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
@@ -37,6 +40,8 @@ heartbeat = importlib.import_module("heartbeat")
 _SIDE = 512
 _LONGEST = 60.0
 _LOOK_EVERY_MS = 20
+# Seconds from stroke to stroke while beats are counted.
+_BETWEEN = 8.0
 
 
 class Window:
@@ -148,14 +153,38 @@ def beats(window: Window, minutes: float) -> list[str]:
     end = time.monotonic() + 60 * minutes
     while time.monotonic() < end:
         window.stroke()
-        window.robot.wait(4)
+        window.robot.wait(_BETWEEN / 2)
         window.controller.predict(visible_only=True)
-        window.robot.wait(4)
+        window.robot.wait(_BETWEEN / 2)
     heart.stop()
     window.controller.stop()
     window.settle()
     row: list[str] = heart.row()
     return row
+
+
+def beats_of_napari(minutes: float) -> list[str]:
+    """Paint for so long in napari alone; how late the window's beats came."""
+    image, _ = touching_cells((_SIDE, _SIDE), seed=0)
+    viewer = napari.Viewer()
+    viewer.add_image(image)
+    layer = viewer.add_labels(np.zeros(image.shape, np.uint8))
+    layer.mode, layer.brush_size = "paint", 8
+    robot: Any = Robot(viewer)
+    robot.window.resize(1400, 900)
+    robot.wait(2)
+    rng = np.random.default_rng(0)
+    heart = heartbeat.Heartbeat()
+    heart.start()
+    end = time.monotonic() + 60 * minutes
+    while time.monotonic() < end:
+        row, column = (int(x) for x in rng.integers(30, _SIDE - 30, 2))
+        robot.stroke([(row, column - 8), (row, column + 8)])
+        robot.wait(_BETWEEN)
+    heart.stop()
+    viewer.close()
+    found: list[str] = heart.row()
+    return found
 
 
 def _row(what: str, found: list[float]) -> list[str]:
@@ -170,6 +199,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
+    alone = beats_of_napari(arguments.minutes / 5) if arguments.minutes else []
     window = Window()
     rows = [_row("stroke to answer, at once", strokes(window, arguments.count))]
     window.controller.learn(3)
@@ -179,7 +209,8 @@ def main() -> None:
     rows.append(_row(f"Stop to end, with steps of {step * 1e3:.0f} ms", found))
     text = table(["what", "times", "median, ms", "95 %, ms"], rows)
     if arguments.minutes:
-        beat = table(heartbeat.HEAD, [beats(window, arguments.minutes)])
+        found = beats(window, arguments.minutes)
+        beat = table(["window", *heartbeat.HEAD], [["learning", *found], ["napari alone", *alone]])
         text += f"\n\nBeats while learning, painting and predicting:\n\n{beat}"
     publish("Latency in the window, 512 x 512", text, arguments.output)
     window.viewer.close()

@@ -7,6 +7,7 @@ from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
+    QProgressBar,
     QScrollBar,
 )
 
@@ -23,7 +24,7 @@ from napari_unet.viewer.clicking.widget import ClickWidget
 from napari_unet.viewer.controller import SegmentationController, controller_for
 from napari_unet.viewer.curve import CurvePlot
 from napari_unet.viewer.finetune_widget import BUDGETS, FinetuneWidget
-from napari_unet.viewer.form import RunButton
+from napari_unet.viewer.form import QuietBar, RunButton
 from napari_unet.viewer.predict_widget import PredictWidget
 from napari_unet.viewer.reports import SPEAKERS
 from napari_unet.viewer.status import Phase, TrainingHistory
@@ -545,3 +546,24 @@ def test_an_image_that_cannot_be_read_is_one_line_and_exit_code_2(tmp_path, caps
     assert told.startswith("Error: ")
     assert told.count("\n") == 1
     assert "missing.tif" in told
+
+
+@pytest.mark.parametrize("kind", [QuietBar, QProgressBar])
+def test_a_bar_is_drawn_with_the_next_picture_and_not_at_once(qtbot, kind):
+    """Qt's own is here for comparison: when it draws later, too, ours is not needed any more."""
+    drawn = []
+
+    class Counted(kind):
+        def paintEvent(self, event):
+            drawn.append(self.value())
+            super().paintEvent(event)
+
+    bar = Counted()
+    bar.setRange(0, 1000)
+    bar.setValue(100)
+    qtbot.addWidget(bar)
+    bar.show()
+    qtbot.waitUntil(lambda: 100 in drawn)
+    bar.setValue(700)
+    assert (700 in drawn) == (kind is QProgressBar)
+    qtbot.waitUntil(lambda: 700 in drawn)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.viewer.background import BackgroundWork
-from napari_unet.viewer.form import RunButton, note
+from napari_unet.viewer.form import QuietBar, RunButton, note
 
 _STEPS = 1000
 
@@ -30,7 +30,7 @@ class BackgroundPanel(QWidget):
         self._work = work
         self.stop = RunButton("Stop", stop_tooltip, lambda: None if work.is_running else idle)
         self.stop.clicked.connect(work.stop)
-        self.bar = QProgressBar()
+        self.bar = QuietBar()
         self.bar.setRange(0, _STEPS)
         self.bar.setToolTip(bar_tooltip)
         self.message = note("")

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
     QLabel,
+    QProgressBar,
     QPushButton,
     QScrollArea,
     QVBoxLayout,
@@ -116,6 +117,20 @@ class Dock(QScrollArea):
         """Add a button and, below it, the line that says why it cannot be pressed."""
         self.rows.addWidget(button)
         self.rows.addWidget(button.reason_line)
+
+
+class QuietBar(QProgressBar):
+    """A bar that is drawn with the next picture of the window.
+
+    Qt's own draws at once when it is told of a value, and in a window with a canvas of OpenGL that
+    means all of the window; without a graphics card 50 ms, in which nothing else is answered.
+    """
+
+    def setValue(self, value: int) -> None:
+        """Show a value."""
+        self.setUpdatesEnabled(False)
+        super().setValue(value)
+        self.setUpdatesEnabled(True)
 
 
 class RunButton(QPushButton):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
+from napari_unet.viewer.form import QuietBar
 from napari_unet.viewer.links import Links
 from napari_unet.viewer.status import JobStatus, Phase
 
@@ -25,7 +26,7 @@ class JobPanel(QWidget):
     def __init__(self, status: JobStatus) -> None:
         super().__init__()
         self._status = status
-        self.bar = QProgressBar()
+        self.bar = QuietBar()
         self.bar.setRange(0, _STEPS)
         self.bar.setTextVisible(True)
         # Its place stays, so that the dock is not laid out anew whenever a job begins or ends.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import napari.layers
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QProgressBar
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel
 
 from napari_unet.viewer.clicking.current import CurrentObject
 from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.clicking.tool import ClickTool, click_key_table
-from napari_unet.viewer.form import Dock, RunButton, folded, note
+from napari_unet.viewer.form import Dock, QuietBar, RunButton, folded, note
 from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.project.strip import ProjectStrip
 
@@ -112,7 +112,7 @@ class ClickWidget(Dock):
         )
         self.propose.clicked.connect(session.propose)
         self.add_run_button(self.propose)
-        self.bar = QProgressBar()
+        self.bar = QuietBar()
         self.bar.setToolTip("How many places were looked at.")
         self.stop = RunButton("Stop", "End now; what was found stays.", self._why_not_stop)
         self.stop.clicked.connect(session.stop)
