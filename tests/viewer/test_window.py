@@ -9,12 +9,13 @@ import tifffile
 import torch
 from napari.settings import get_settings
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget
+from qtpy.QtWidgets import QDockWidget, QLabel
 from robot import Robot
 
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.unet import UNet
 from napari_unet.viewer import app
+from napari_unet.viewer.activity import ActivityBar
 from napari_unet.viewer.controller import controller_for
 from napari_unet.viewer.results import save_as_tiff
 from napari_unet.viewer.status import Phase
@@ -267,3 +268,23 @@ def test_small_images_have_a_thin_brush(make_napari_viewer, side, width):
     controller.layers.set_image(viewer.add_image(np.zeros((side, 2 * side), np.uint8)))
     assert controller.layers.add_annotations().brush_size == width
     controller.close()
+
+
+def test_napari_does_not_draw_the_window_again_and_again_while_something_goes_on(window):
+    """Its sign for that is a moving picture; each of its pictures draws all of the window anew."""
+    robot, controller = window
+    paint(robot, controller)
+    settle(robot, controller)
+    movies = [label.movie() for label in robot.window.findChildren(QLabel) if label.movie()]
+    assert movies
+    frames = []
+    for movie in movies:
+        movie.frameChanged.connect(frames.append)
+    bar = ActivityBar()
+    bar.show("something", 0.1)
+    began = time.monotonic()
+    robot.wait_until(lambda: frames)  # it moves
+    robot.wait(2)
+    rate = len(frames) / (time.monotonic() - began)
+    bar.close()
+    assert rate < 5

@@ -24,6 +24,7 @@ from napari_unet.engine.image import AnnotatedImage
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.actions import Action, why_not
+from napari_unet.viewer.activity import calm_moving_pictures
 from napari_unet.viewer.corrections import Corrections
 from napari_unet.viewer.guidance import Guidance
 from napari_unet.viewer.instant_answer import InstantAnswer
@@ -340,4 +341,5 @@ def controller_for(viewer: Any) -> SegmentationController:
         session = _sessions[viewer] = SegmentationController(viewer)
         if (window := getattr(viewer, "window", None)) is not None:
             window._qt_window.installEventFilter(session)
+            calm_moving_pictures(window._qt_window)
     return _sessions[viewer]
