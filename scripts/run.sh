@@ -5,6 +5,10 @@ set -euo pipefail
 here="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Packages are not compiled when they are installed (scripts/setup.sh), so Python has to keep what
+# it compiles.
+unset PYTHONDONTWRITEBYTECODE
+
 has_display() {
     [[ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" || "$(uname)" == Darwin ]]
 }

@@ -134,8 +134,10 @@ make_venv() {
 }
 
 # Twice quiet: errors only; pip's warnings are about how a machine is set up, which is not ours.
+# Not compiled: that would take longer than all the rest, for modules most of which nobody imports;
+# Python compiles the others when it meets them first.
 pip_install() {
-    .venv/bin/python -m pip install --quiet --quiet "$@" || {
+    .venv/bin/python -m pip install --no-compile --quiet --quiet "$@" || {
         say "pip failed; this tells more: .venv/bin/python -m pip install $*"
         exit 1
     }

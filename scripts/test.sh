@@ -13,6 +13,9 @@ if [[ "$(uname)" == Linux ]]; then
 else
     scripts/setup.sh dev
 fi
+# Packages are not compiled when they are installed (scripts/setup.sh), so Python has to keep what
+# it compiles.
+unset PYTHONDONTWRITEBYTECODE
 scripts/lint.sh
 
 # The windows are to be drawn on the virtual display, whatever the user's own session says.
