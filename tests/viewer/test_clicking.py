@@ -751,6 +751,33 @@ def test_an_image_comes_back_with_its_finished_objects(clicks, model_viewer, pre
     assert len(heard) == 1
 
 
+def test_the_outline_goes_along_to_another_image(clicks, model_viewer, press):
+    first = clicks.scene.image
+    second = model_viewer.add_image(drawn(), name="second", scale=(2, 2), translate=(100, 50))
+    press(clicks, middle(1))
+    layer = role(model_viewer, "clicked object")
+    at = in_world(layer)
+    for image, where in ((second, at * 2 + (100, 50)), (first, at)):
+        clicks.scene.set_image(image)
+        assert role(model_viewer, "clicked object") is None  # nothing is shown
+        assert role(model_viewer, "clicks") is None
+        press(clicks, middle(1))
+        assert role(model_viewer, "clicked object") is layer
+        assert np.allclose(in_world(layer), where, atol=1.5)
+
+
+def test_the_outline_lies_above_an_image_that_came_later(clicks, model_viewer, press):
+    press(clicks, middle(1))
+    later = model_viewer.add_image(drawn(), name="later")
+    clicks.scene.set_image(later)
+    press(clicks, middle(1))
+    for name in ("clicked object", "clicks"):
+        assert model_viewer.layers.index(role(model_viewer, name)) > model_viewer.layers.index(
+            later
+        )
+    assert len(model_viewer.layers) == 4
+
+
 def test_objects_that_were_removed_do_not_come_back(clicks, model_viewer, press):
     press(clicks, middle(1))
     assert clicks.hand.commit() == 1

@@ -9,6 +9,7 @@ import torch
 from napari.components import ViewerModel
 
 from napari_unet import Segmenter, UNet, load_model
+from napari_unet.engine.events import Noticed
 from napari_unet.engine.results import InstanceSettings, WeightSettings
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.starter import Starter
@@ -434,6 +435,25 @@ def test_the_next_image_opens_with_its_prediction(session, qtbot, two_halves):
     session.layers.set_image(session.viewer.add_image(two_halves[0], name="second"))
     wait_idle(session, qtbot)
     assert session.layers.results.is_complete
+
+
+def test_another_image_does_not_wait_for_the_step_in_progress(session, qtbot, two_halves):
+    began, gate = threading.Event(), threading.Event()
+
+    def job(_stop):
+        began.set()
+        assert gate.wait(10)
+        yield Noticed("of the first image")
+
+    session.submit("Something", job)
+    qtbot.waitUntil(began.is_set)
+    second = session.viewer.add_image(two_halves[0], name="second")
+    session.layers.go_to(second)
+    assert session.layers.image is second
+    assert session.lane.is_busy()  # the step goes on, and nothing else begins before it ended
+    gate.set()
+    wait_idle(session, qtbot)
+    assert "of the first image" not in session.status.message
 
 
 def test_images_that_are_looked_at_by_turns_get_no_more_layers(session, qtbot, two_halves):

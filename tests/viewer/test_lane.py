@@ -184,6 +184,36 @@ def test_nothing_is_left_to_be_heard_after_it_was_closed(lane, heard):
     assert not lane.is_busy()
 
 
+def test_what_is_given_up_is_not_waited_for_and_ends_first(lane, heard, qtbot):
+    order, gate = [], threading.Event()
+
+    def step(stop):
+        order.append("step")
+        gate.wait(10)
+        yield "of the first"
+        order.append("stopped" if stop.is_set() else "goes on")
+        yield "last words"
+        order.append("end")
+
+    def urgent(_stop):
+        order.append("urgent")
+        yield "of the second"
+
+    lane.submit(step, name="first", priority=Priority.TRAINING)
+    lane.submit(step, name="waiting", priority=Priority.TRAINING)
+    qtbot.waitUntil(lambda: order == ["step"])
+    lane.give_up()  # returns in the middle of the step
+    lane.submit(urgent, name="second", priority=Priority.CLICK)
+    qtbot.wait(20)
+    assert order == ["step"]
+    gate.set()
+    qtbot.waitUntil(lambda: ("second", "finished") in heard)
+    assert order == ["step", "stopped", "end", "urgent"]
+    said = [what for name, what in heard if name != "second"]
+    assert set(said) == {"finished"}
+    assert ("second", "of the second") in heard
+
+
 def test_a_paused_job_stands_still_until_it_is_resumed(lane, heard, qtbot):
     steps = []
 

@@ -1,6 +1,7 @@
 """A session and its project: everything is saved at once, and reopening goes on."""
 
 import gc
+import shutil
 import weakref
 
 import numpy as np
@@ -109,6 +110,12 @@ def opened(qapp, qtbot, home, two_halves):
 
 def weights(window):
     model = window.session.segmenter._network.training.shown_model()
+    return np.concatenate([value.numpy().ravel() for value in model.state_dict().values()])
+
+
+def answers(window):
+    """The weights that the session answers with."""
+    model = window.session.segmenter.model
     return np.concatenate([value.numpy().ravel() for value in model.state_dict().values()])
 
 
@@ -262,6 +269,44 @@ def test_a_round_is_a_step_like_others(opened):
         wait_idle(second.session, second.qtbot)
     np.testing.assert_array_equal(weights(second), twice)
     np.testing.assert_array_equal(second.strokes, strokes)
+
+
+def test_a_round_on_another_image_is_taken_back_to_what_was_learned_before(opened, two_halves):
+    """Each image has a project of its own, which has to have what its first round began from."""
+    window = opened()
+    window.paint_enough()
+    window.learn()
+    once, first = answers(window), window.projects.project.folder
+    second = window.viewer.add_image(two_halves[0][::-1] * 2, name="second")
+    window.session.layers.set_image(second)
+    window.qtbot.waitUntil(lambda: window.projects.bound.looked is not None, timeout=5000)
+    window.paint_enough()
+    window.learn()
+    twice = answers(window)
+    assert window.projects.project.folder != first
+    assert not np.array_equal(once, twice)
+    shutil.rmtree(first)  # it does not need the other one's
+    for step, expected in ((window.projects.steps.undo, once), (window.projects.steps.redo, twice)):
+        step()
+        wait_idle(window.session, window.qtbot)
+        np.testing.assert_array_equal(answers(window), expected)
+
+
+def test_a_round_on_another_image_is_kept_though_what_was_before_is_gone(opened, two_halves):
+    window = opened()
+    window.paint_enough()
+    window.learn()
+    shutil.rmtree(window.projects.project.folder / "models")
+    second = window.viewer.add_image(two_halves[0][::-1] * 2, name="second")
+    window.session.layers.set_image(second)
+    window.qtbot.waitUntil(lambda: window.projects.bound.looked is not None, timeout=5000)
+    window.paint_enough()
+    window.learn()
+    expected = answers(window)
+    assert window.projects.project.facts.model is not None
+    window.projects.steps.undo()
+    wait_idle(window.session, window.qtbot)
+    np.testing.assert_array_equal(answers(window), expected)  # there is no way back
 
 
 def test_the_button_that_undoes_learning_is_the_same_step(opened):

@@ -1,14 +1,18 @@
 """The program as a user meets it: a real window, the mouse, the keyboard."""
 
+import gc
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from napari.layers import Labels
 from napari.settings import get_settings
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QCoreApplication, QEvent, Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QDockWidget, QLabel
 from robot import Robot
 
@@ -17,8 +21,14 @@ from napari_unet.model.unet import UNet
 from napari_unet.viewer import app
 from napari_unet.viewer.activity import ActivityBar
 from napari_unet.viewer.controller import controller_for
+from napari_unet.viewer.layers import add_quietly
 from napari_unet.viewer.results import save_as_tiff
 from napari_unet.viewer.status import Phase
+
+
+class Ring:
+    """Something that is to refer to itself."""
+
 
 STROKES = [(row, start, end) for row in (40, 100, 160) for start, end in ((20, 80), (130, 190))]
 
@@ -288,3 +298,44 @@ def test_napari_does_not_draw_the_window_again_and_again_while_something_goes_on
     rate = len(frames) / (time.monotonic() - began)
     bar.close()
     assert rate < 5
+
+
+def test_what_is_there_when_the_window_opens_is_no_garbage(make_napari_viewer):
+    """Else the window is still for a third of a second whenever napari removes a layer."""
+    gc.unfreeze()
+    viewer = make_napari_viewer(show=True)
+    controller = controller_for(viewer)
+    assert gc.get_freeze_count() > len(gc.get_objects())
+    there = gc.get_freeze_count()
+    controller_for(viewer)
+    assert gc.get_freeze_count() <= there  # once
+    viewer.add_labels(np.zeros((8, 8), np.uint8))
+    ring = [Ring()]
+    ring[0].itself, made = ring, weakref.ref(ring[0])
+    del ring
+    gc.collect()
+    assert made() is None  # what a session made is found
+    controller.close()
+    window = viewer.window._qt_window
+    viewer.close()
+    del controller, window
+    QTest.qWait(50)
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert gc.get_freeze_count() == 0
+    gc.collect()
+    gc.freeze()  # as conftest has it
+
+
+def test_a_layer_is_added_without_a_word_to_what_is_selected(make_napari_viewer):
+    viewer = make_napari_viewer(show=True)
+    first = viewer.add_labels(np.zeros((8, 8), np.uint8), name="first")
+    chosen = []
+    viewer.layers.selection.events.active.connect(chosen.append)
+    second, third = (Labels(np.zeros((8, 8), np.uint8), name=name) for name in ("second", "third"))
+    add_quietly(viewer.layers, second)
+    add_quietly(viewer.layers, third, 0)
+    assert [layer.name for layer in viewer.layers] == ["third", "first", "second"]
+    assert viewer.layers.selection.active is first
+    assert not chosen
+    fourth = viewer.add_labels(np.zeros((8, 8), np.uint8), name="fourth")
+    assert viewer.layers.selection.active is fourth  # other layers as before

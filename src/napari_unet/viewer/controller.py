@@ -26,6 +26,7 @@ from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.actions import Action, why_not
 from napari_unet.viewer.activity import calm_moving_pictures
 from napari_unet.viewer.corrections import Corrections
+from napari_unet.viewer.garbage import spare_what_is_there
 from napari_unet.viewer.guidance import Guidance
 from napari_unet.viewer.instant_answer import InstantAnswer
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
@@ -97,11 +98,12 @@ class SegmentationController(QObject):
         self._preview = LivePreview(self.segmenter, self.lane, self.layers)
         self._answer = InstantAnswer(self.segmenter, self.lane, self.layers)
         self._others: dict[JobTicket, Callable[[], None] | None] = {}
-        self.layers.leaving.connect(self.suspend)
+        self.layers.leaving.connect(self._on_image_leaving)
         self.layers.changed.connect(self.changed)
         self.layers.painting_paused.connect(self._on_strokes_painted)
         self.layers.image_chosen.connect(self.show_answer)
         self._losses = LostLayers(self)
+        self._is_ending = False
         self.lane.event.connect(self._on_event)
         self.lane.finished.connect(self._on_finished)
         self.lane.failed.connect(self._on_failed)
@@ -203,8 +205,13 @@ class SegmentationController(QObject):
 
     def suspend(self) -> None:
         """Stop all jobs and wait for them; nothing more is heard of them."""
-        self.layers.rest()
         self.lane.close()
+        self.leave()
+
+    def leave(self) -> None:
+        """Stop all jobs, of which nothing more is heard; what comes next begins after them."""
+        self.layers.rest()
+        self.lane.give_up()
         self._training = None
         self._preview.drop()
         self._answer.drop()
@@ -213,12 +220,14 @@ class SegmentationController(QObject):
 
     def close(self) -> None:
         """End the session: stop all jobs and let go of the layers."""
+        self._is_ending = True
         self.weights.hide()
         self.layers.close()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Stop all jobs when the viewer's window is closed; Qt calls this."""
         if event.type() == QEvent.Type.Close:
+            self._is_ending = True
             self.weights.hide()
             self.suspend()
         return False
@@ -300,6 +309,13 @@ class SegmentationController(QObject):
 
     # ------------------------------------------------------------------ layers change
 
+    def _on_image_leaving(self) -> None:
+        """Let the window go on at once; but at the end no thread is left."""
+        if self._is_ending:
+            self.suspend()
+        else:
+            self.leave()
+
     def _on_strokes_painted(self) -> None:
         if self.layers.source is None:
             return
@@ -342,4 +358,5 @@ def controller_for(viewer: Any) -> SegmentationController:
         if (window := getattr(viewer, "window", None)) is not None:
             window._qt_window.installEventFilter(session)
             calm_moving_pictures(window._qt_window)
+            spare_what_is_there(window._qt_window)
     return _sessions[viewer]

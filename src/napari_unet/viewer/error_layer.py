@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.score_table import ScoreTable
 from napari_unet.ops.error_map import ERROR_COLOURS, ERROR_NAMES
-from napari_unet.viewer.layers import result_role
+from napari_unet.viewer.layers import add_quietly, result_role
 from napari_unet.viewer.session_layers import unwrap
 
 _OPACITY = 0.7
@@ -57,7 +57,6 @@ class ErrorLayer:
         colours: dict[int | None, Any] = {0: np.zeros(4), None: np.zeros(4)}
         for code, colour in ERROR_COLOURS.items():
             colours[code] = np.array([*colour, 255]) / 255
-        active = viewer.layers.selection.active
         # The role keeps it out of the lists of layers to learn from or to compare with.
         self._layer = napari.layers.Labels(
             errors,
@@ -67,10 +66,8 @@ class ErrorLayer:
             metadata={"napari-unet": "errors"},
             **like,
         )
-        viewer.add_layer(self._layer)
+        add_quietly(viewer.layers, self._layer)  # the brush stays where it was
         self._layer.editable = False
-        if active is not None:
-            viewer.layers.selection.active = active  # the brush stays where it was
 
     def set_opacity(self, opacity: float) -> None:
         """Let the layer cover what is below it more or less, 0 to 1."""

@@ -69,6 +69,13 @@ class _Job:
     paused: bool = False
     # Nobody wants to hear of it any more, its end excepted.
     silenced: bool = False
+    # It ends before anything else goes on.
+    given_up: bool = False
+
+
+def _turn(job: _Job) -> tuple[bool, Priority, int]:
+    """Say when it is a job's turn; the smallest goes first."""
+    return not job.given_up, job.priority, job.ticket.generation
 
 
 class JobLane(QObject):
@@ -183,6 +190,18 @@ class JobLane(QObject):
         with self._changed:
             return bool(self._jobs or self._unheard)
 
+    def give_up(self) -> None:
+        """Stop all jobs and hear nothing more of them, without waiting for the step in progress.
+
+        Jobs that are submitted later begin when these have ended, however urgent they are.
+        """
+        self._closed_up_to = self._generation
+        with self._changed:
+            for job in self._jobs:
+                job.given_up = True
+                self._ask_to_stop(job, silence=True)
+            self._changed.notify()
+
     def close(self, timeout: float | None = 30.0) -> bool:
         """Stop all jobs, hear nothing more of them, and wait for the thread to end.
 
@@ -256,7 +275,7 @@ class JobLane(QObject):
             while True:
                 ready = [job for job in self._jobs if not job.paused]
                 if ready:
-                    return min(ready, key=lambda job: (job.priority, job.ticket.generation))
+                    return min(ready, key=_turn)
                 if self._closing:
                     return None
                 self._changed.wait()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from napari.components import LayerList
 from napari.layers import Image, Layer
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
@@ -56,6 +57,22 @@ def describe_image(layer: Image, planes: ImagePlanes | None = None, index: Index
     text = f"{layer.name}: {rows} rows x {columns} columns, {kind}, {layer.dtype}"
     which = planes.describe(index or (0,) * (len(planes.shape) - 2))
     return f"{text}; {which}" if which else text
+
+
+def add_quietly(layers: LayerList, layer: Layer, index: int | None = None) -> None:
+    """Add a layer, on top unless an index is given; what is selected stays so.
+
+    napari selects what is added. To select the former again takes as long as to add a layer: the
+    controls of both are laid out, and all buttons are styled anew, twice.
+    """
+    active, activates = layers.selection.active, layers._activate_on_insert
+    layers._activate_on_insert = False
+    try:
+        layers.insert(len(layers) if index is None else index, layer)
+    finally:
+        layers._activate_on_insert = activates
+    if layers.selection.active is not active:
+        layers.selection.active = active
 
 
 def present_labels(data: NDArray[Any]) -> set[int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from napari.layers import Layer
 
-from napari_unet.viewer.layers import ROLE_KEY
+from napari_unet.viewer.layers import ROLE_KEY, add_quietly
 from napari_unet.viewer.planes import ImagePlanes, Index
 
 
@@ -80,10 +80,8 @@ class Overlays:
             setattr(layer, key, value)
         layer.metadata[ROLE_KEY] = role
         layers = self._viewer.layers
-        active = layers.selection.active
         mine = [layers.index(own) for own in (self.source, *self.layers())]
-        layers.insert(max(mine) + 1, layer)
-        layers.selection.active = active  # the brush stays where it was
+        add_quietly(layers, layer, max(mine) + 1)  # the brush stays where it was
         self._layers[role] = layer
         return layer
 

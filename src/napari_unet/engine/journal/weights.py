@@ -7,10 +7,11 @@ optimiser's moments, random numbers, and which strokes are held out.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,6 +83,39 @@ def save_weights(segmenter: Segmenter, folder: Path, image: SourceImage | None =
     _remove_old_states(models)
     digest, size = hash_file(path)
     return ModelFile(path.name, digest, size, step, speaker)
+
+
+def copy_weights(model: ModelFile, source: Path, folder: Path) -> ModelFile:
+    """Copy a network from one project's folder to another's, without the state of its training.
+
+    The state knows strokes of the other image.
+
+    Parameters
+    ----------
+    model
+        The network.
+    source, folder
+        Of the project that has it, and of the one that is to have it.
+
+    Returns
+    -------
+    ModelFile
+        The copy; it is on the disk.
+
+    Raises
+    ------
+    JournalError
+        If the file is missing or not what it was.
+    OSError
+        If it cannot be read or written.
+    """
+    contents = (source / MODELS / model.name).read_bytes()
+    if hashlib.sha256(contents).hexdigest() != model.sha256:
+        raise JournalError(f"{model.name} is damaged or was replaced")
+    path = free_path(folder / MODELS)
+    path.parent.mkdir(exist_ok=True)
+    write_file(path, contents)
+    return replace(model, name=path.name)
 
 
 def load_weights(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_unet.ops.clicks import Click, Outline
 from napari_unet.ops.tiling import Box
-from napari_unet.viewer.layers import ROLE_KEY
+from napari_unet.viewer.layers import ROLE_KEY, add_quietly
 from napari_unet.viewer.planes import ImagePlanes, Index, placement_of
 
 # Okabe and Ito: sky blue and vermilion, which people with any kind of colour vision tell apart;
@@ -125,6 +125,24 @@ class Preview:
         self._shown[role] = what
         return shown and self._is_there(layer)
 
+    def move_to(self, planes: ImagePlanes) -> None:
+        """Show nothing, and from now on what belongs to another image.
+
+        The layers stay if they lie above it: a window is still while napari takes layers away and
+        makes new ones.
+        """
+        layers = [] if (viewer := self._viewer()) is None else viewer.layers
+        proposals = self._layers.pop("proposals", None)  # as large as the image before
+        if proposals in layers:
+            layers.remove(proposals)
+        order = [layer for layer in layers if layer in (planes.layer, *self._layers.values())]
+        if order[:1] != [planes.layer]:
+            self.close()
+        self._shown.clear()
+        self.show_outline((), None)
+        self.show_clicks((), [])
+        self._planes = planes
+
     def close(self) -> None:
         """Take the layers away."""
         self._shown.clear()
@@ -157,10 +175,8 @@ class Preview:
         viewer = self._viewer()
         if viewer is None:
             return
-        active = viewer.layers.selection.active
-        viewer.layers.append(layer)
+        add_quietly(viewer.layers, layer)
         self._adding = None
-        viewer.layers.selection.active = active
         # What is shown lies on the image: there is no need to lay out the viewer's axes anew.
         for event in (layer.events.data, layer.events.translate):
             event.disconnect(viewer._on_layers_change)

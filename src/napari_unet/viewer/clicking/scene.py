@@ -85,18 +85,28 @@ class ClickScene(QObject):
         if layer is self.image:
             return
         self.image_leaving.emit()
-        if self.preview is not None:
-            self.preview.close()
         if self.image is not None:
             self.image.events.data.disconnect(self._on_image_replaced)
-        self.image, self.planes, self.preview = layer, None, None
+        self.image, self.planes = layer, None
         self._watch(None)
         if layer is not None and why_not_usable(layer) is None:
             layer.events.data.connect(self._on_image_replaced)
             self.planes = ImagePlanes(layer)
-            self.preview = Preview(self.viewer, self.planes)
+        self._move_preview()
+        if layer is not None and self.planes is not None:
             self._watch(self._objects_before(layer))
         self.image_changed.emit()
+
+    def _move_preview(self) -> None:
+        """Let the preview show what belongs to the image at hand; without one there is none."""
+        if self.planes is None:
+            if self.preview is not None:
+                self.preview.close()
+            self.preview = None
+        elif self.preview is None:
+            self.preview = Preview(self.viewer, self.planes)
+        else:
+            self.preview.move_to(self.planes)
 
     def _objects_before(self, image: Image) -> ObjectsLayer | None:
         layer, viewer = self._kept_in.get(image), self.viewer

@@ -5,15 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from napari.utils.notifications import show_warning
 
 from napari_unet.engine.events import JobEvent, RoundUndone
+from napari_unet.engine.image import SourceImage
 from napari_unet.engine.journal import JournalError, ModelChanged, ModelFile
 from napari_unet.engine.journal.changes import KEPT
-from napari_unet.engine.journal.weights import load_weights, network_mark, save_weights
+from napari_unet.engine.journal.weights import (
+    copy_weights,
+    load_weights,
+    network_mark,
+    save_weights,
+)
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.ops.errors import InputError
 from napari_unet.viewer.lane import JobTicket
@@ -41,11 +48,11 @@ class LearnedRecorder:
         self._mark = network_mark(controller.segmenter)
         self._written = time.monotonic()
         # What is being written, and for which project.
-        self._saving: dict[JobTicket, tuple[BoundProject, list[ModelFile], str]] = {}
+        self._saving: dict[JobTicket, tuple[BoundProject, list[_Saved], str]] = {}
         self._is_loading = False
         self._undone = False
-        # The network before the round, to which undo leads back.
-        self._before: ModelFile | None = None
+        # The network before the round, to which undo leads back; None for a new one.
+        self._before: _Kept | None = None
         controller.lane.event.connect(self._on_event)
         controller.lane.finished.connect(self._on_finished)
         controller.lane.failed.connect(self._on_failed)
@@ -71,7 +78,7 @@ class LearnedRecorder:
         if controller.segmenter.is_fine_tuned:
             self._save("undone" if self._undone else "round")
         elif self._mark[2]:  # there was one that had learned, and it is gone
-            self._record(self._projects.bound, None, "undone" if self._undone else "new")
+            self._record_new("undone" if self._undone else "new")
         if self._projects.project is not None:
             self._mark = mark
 
@@ -86,12 +93,12 @@ class LearnedRecorder:
         self._written = time.monotonic()
         if controller is None or bound is None or bound.project is None or not bound.is_saved:
             return
-        found: list[ModelFile] = []
+        found: list[_Saved] = []
         segmenter, folder = controller.segmenter, bound.project.folder
-        source = controller.layers.source
+        source, before = controller.layers.source, None if why == KEPT else self._before
 
         def job(_stop: Any) -> Iterator[JobEvent]:
-            found.append(save_weights(segmenter, folder, source))
+            found.append(_saved(segmenter, folder, source, before))
             yield from ()
 
         ticket = controller.lane.submit(job, name="Saving what was learned")
@@ -102,18 +109,28 @@ class LearnedRecorder:
         if found:
             self._record(bound, found[0], why)
 
-    def _record(self, bound: BoundProject | None, model: ModelFile | None, why: str) -> None:
-        project = None if bound is None else bound.project
+    def _record_new(self, why: str) -> None:
+        """Record that there is a new network."""
+        bound = self._projects.bound
+        if bound is None or bound.project is None:
+            self._undone = False
+            return
+        here = self._before is not None and self._before.folder == bound.project.folder
+        before = self._before.model if self._before and here else bound.project.facts.model
+        self._record(bound, _Saved(before, None), why)
+
+    def _record(self, bound: BoundProject, saved: _Saved, why: str) -> None:
+        project = bound.project
         self._undone = False
         if project is None or not project.can_append():
             return
         undoes = self._projects.steps.latest_round(project) if why == "undone" else 0
-        before = project.facts.model if why == KEPT else self._before
+        before = project.facts.model if why == KEPT else saved.before
         if not undoes and why == "undone":
             why = "round"
-        project.append(ModelChanged(why, before, model), undoes=undoes)
+        project.append(ModelChanged(why, before, saved.model), undoes=undoes)
         if why != KEPT:
-            self._before = model
+            self._before = _kept(project.folder, saved.model)
         self._projects.changed.emit()
 
     # ------------------------------------------------------------------ the way back
@@ -146,7 +163,7 @@ class LearnedRecorder:
             self._is_loading = False
             if not loaded:
                 return
-            self._mark, self._before = network_mark(segmenter), model
+            self._mark, self._before = network_mark(segmenter), _kept(folder, model)
             controller.network.take_over()
             then()
             controller.show_answer()
@@ -154,11 +171,9 @@ class LearnedRecorder:
 
         controller.submit("Going back to what was learned", job, then=done)
 
-    def take(self, model: ModelFile | None) -> None:
-        """Take the network as it is for the one of a project."""
-        controller = self._projects.controller
-        self._before = model
-        if controller is not None:
+    def take(self) -> None:
+        """Take the network as it is for the one of a project that knows none."""
+        if (controller := self._projects.controller) is not None:
             self._mark = network_mark(controller.segmenter)
 
     def keep_now(self) -> None:
@@ -175,8 +190,42 @@ class LearnedRecorder:
         if bound is None or bound.project is None or not segmenter.is_fine_tuned:
             return
         with suppress(InputError, OSError):
-            saved = save_weights(segmenter, bound.project.folder, controller.layers.source)
-            self._record(bound, saved, "round")
+            folder, source = bound.project.folder, controller.layers.source
+            self._record(bound, _saved(segmenter, folder, source, self._before), "round")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A network in a project's folder."""
+
+    folder: Path
+    model: ModelFile
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """Two networks in a project's folder: before the round, and now; None for a new one."""
+
+    before: ModelFile | None
+    model: ModelFile | None
+
+
+def _kept(folder: Path, model: ModelFile | None) -> _Kept | None:
+    return None if model is None else _Kept(folder, model)
+
+
+def _saved(
+    segmenter: Segmenter, folder: Path, source: SourceImage | None, before: _Kept | None
+) -> _Saved:
+    """Write the network to a project's folder, and what was before, which another one may have."""
+    earlier, missing = None if before is None else before.model, False
+    if before is not None and before.folder != folder:
+        try:
+            earlier = copy_weights(before.model, before.folder, folder)
+        except (InputError, OSError):
+            missing = True
+    model = save_weights(segmenter, folder, source)
+    return _Saved(model if missing else earlier, model)  # the round leads back nowhere, but stays
 
 
 def _load(segmenter: Segmenter, folder: Path, model: ModelFile | None, source: Any) -> bool:

@@ -47,7 +47,7 @@ def restore(
     if state.model is not None:
         projects.learned.load(bound, state.model, lambda: None)
     else:
-        projects.learned.take(None)
+        projects.learned.take()
         controller.show_answer()
     _take_view(controller.viewer, state.view)
     projects.clicked.restore(controller, bound, state)
