@@ -186,6 +186,18 @@ class Preview:
         return viewer is not None and (layer in viewer.layers or layer is self._adding)
 
 
+def moved(preview: Preview | None, viewer: Any, planes: ImagePlanes | None) -> Preview | None:
+    """Return a preview that shows what belongs to an image; without one there is none."""
+    if planes is None:
+        if preview is not None:
+            preview.close()
+        return None
+    if preview is None:
+        return Preview(viewer, planes)
+    preview.move_to(planes)
+    return preview
+
+
 def _framed(box: Box) -> Box:
     rows, columns = (slice(span.start - _FRAME, span.stop + _FRAME) for span in box)
     return rows, columns

@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_unet.ops.clicks import Outline
 from napari_unet.ops.tiling import Box
 from napari_unet.viewer.clicking.objects import ObjectsLayer, drawn_path
-from napari_unet.viewer.clicking.preview import Preview
+from napari_unet.viewer.clicking.preview import Preview, moved
 from napari_unet.viewer.planes import ImagePlanes, Index, why_not_usable
 
 if TYPE_CHECKING:
@@ -92,21 +92,10 @@ class ClickScene(QObject):
         if layer is not None and why_not_usable(layer) is None:
             layer.events.data.connect(self._on_image_replaced)
             self.planes = ImagePlanes(layer)
-        self._move_preview()
+        self.preview = moved(self.preview, self.viewer, self.planes)
         if layer is not None and self.planes is not None:
             self._watch(self._objects_before(layer))
         self.image_changed.emit()
-
-    def _move_preview(self) -> None:
-        """Let the preview show what belongs to the image at hand; without one there is none."""
-        if self.planes is None:
-            if self.preview is not None:
-                self.preview.close()
-            self.preview = None
-        elif self.preview is None:
-            self.preview = Preview(self.viewer, self.planes)
-        else:
-            self.preview.move_to(self.planes)
 
     def _objects_before(self, image: Image) -> ObjectsLayer | None:
         layer, viewer = self._kept_in.get(image), self.viewer

@@ -112,12 +112,12 @@ class LearnedRecorder:
     def _record_new(self, why: str) -> None:
         """Record that there is a new network."""
         bound = self._projects.bound
-        if bound is None or bound.project is None:
+        before = None if bound is None or bound.project is None else bound.project.facts.model
+        self._before = None
+        if bound is None or before is None:  # a project without a network has none to lose
             self._undone = False
-            return
-        here = self._before is not None and self._before.folder == bound.project.folder
-        before = self._before.model if self._before and here else bound.project.facts.model
-        self._record(bound, _Saved(before, None), why)
+        else:
+            self._record(bound, _Saved(before, None), why)
 
     def _record(self, bound: BoundProject, saved: _Saved, why: str) -> None:
         project = bound.project
