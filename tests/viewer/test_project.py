@@ -47,10 +47,13 @@ class Window:
         else:
             with layer_source(path=str(path)):
                 self.image = self.viewer.add_image(tifffile.imread(path), name=path.stem)
-        self.session.layers.set_image(self.image)
         self.projects = project_for(self.session)
         self.qtbot = qtbot
-        qtbot.waitUntil(lambda: self.projects.bound.looked is not None, timeout=5000)
+        self.look_at(self.image)
+
+    def look_at(self, image):
+        self.session.layers.set_image(image)
+        self.qtbot.waitUntil(lambda: self.projects.bound.looked is not None, timeout=5000)
 
     @property
     def strokes(self):
@@ -276,20 +279,24 @@ def test_a_round_on_another_image_is_taken_back_to_what_was_learned_before(opene
     window = opened()
     window.paint_enough()
     window.learn()
-    once, first = answers(window), window.projects.project.folder
-    second = window.viewer.add_image(two_halves[0][::-1] * 2, name="second")
-    window.session.layers.set_image(second)
-    window.qtbot.waitUntil(lambda: window.projects.bound.looked is not None, timeout=5000)
+    once, first = weights(window), window.projects.project.folder
+    segmenter, step = window.session.segmenter, window.session.segmenter._network.training.step
+    window.look_at(window.viewer.add_image(two_halves[0][::-1] * 2, name="second"))
     window.paint_enough()
     window.learn()
-    twice = answers(window)
+    twice = weights(window)
     assert window.projects.project.folder != first
     assert not np.array_equal(once, twice)
     shutil.rmtree(first)  # it does not need the other one's
-    for step, expected in ((window.projects.steps.undo, once), (window.projects.steps.redo, twice)):
-        step()
-        wait_idle(window.session, window.qtbot)
-        np.testing.assert_array_equal(answers(window), expected)
+    window.projects.steps.undo()
+    wait_idle(window.session, window.qtbot)
+    np.testing.assert_array_equal(weights(window), once)
+    assert segmenter._network.training.step == step  # it goes on there, and answers strokes at once
+    assert segmenter.answers_at_once
+    assert not segmenter._network.training.held_out.get(window.session.layers.source)
+    window.projects.steps.redo()
+    wait_idle(window.session, window.qtbot)
+    np.testing.assert_array_equal(weights(window), twice)
 
 
 def test_a_round_on_another_image_is_kept_though_what_was_before_is_gone(opened, two_halves):
@@ -297,9 +304,7 @@ def test_a_round_on_another_image_is_kept_though_what_was_before_is_gone(opened,
     window.paint_enough()
     window.learn()
     shutil.rmtree(window.projects.project.folder / "models")
-    second = window.viewer.add_image(two_halves[0][::-1] * 2, name="second")
-    window.session.layers.set_image(second)
-    window.qtbot.waitUntil(lambda: window.projects.bound.looked is not None, timeout=5000)
+    window.look_at(window.viewer.add_image(two_halves[0][::-1] * 2, name="second"))
     window.paint_enough()
     window.learn()
     expected = answers(window)

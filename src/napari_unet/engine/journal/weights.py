@@ -26,7 +26,7 @@ from napari_unet.engine.journal.format import JournalError
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.engine.trainer import FinetuneConfig, Trainer
 from napari_unet.model.augment import AugmentConfig
-from napari_unet.model.checkpoint import load_notes, save_model
+from napari_unet.model.checkpoint import load_model, load_notes, save_model
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.held_out import HeldOut
 
@@ -86,9 +86,9 @@ def save_weights(segmenter: Segmenter, folder: Path, image: SourceImage | None =
 
 
 def copy_weights(model: ModelFile, source: Path, folder: Path) -> ModelFile:
-    """Copy a network from one project's folder to another's, without the state of its training.
+    """Copy a network from one project's folder to another's, and the state of its training.
 
-    The state knows strokes of the other image.
+    What the state knows of strokes of the other image stays there.
 
     Parameters
     ----------
@@ -104,18 +104,23 @@ def copy_weights(model: ModelFile, source: Path, folder: Path) -> ModelFile:
 
     Raises
     ------
-    JournalError
-        If the file is missing or not what it was.
+    InputError
+        If a file is missing, is not what it was, or cannot be written.
     OSError
-        If it cannot be read or written.
+        If a file cannot be read or written.
     """
-    contents = (source / MODELS / model.name).read_bytes()
-    if hashlib.sha256(contents).hexdigest() != model.sha256:
-        raise JournalError(f"{model.name} is damaged or was replaced")
-    path = free_path(folder / MODELS)
-    path.parent.mkdir(exist_ok=True)
-    write_file(path, contents)
-    return replace(model, name=path.name)
+    old, path = source / MODELS / model.name, free_path(folder / MODELS)
+    if hash_file(old) != (model.sha256, model.size):
+        raise JournalError(f"{old} is damaged or was replaced")
+    notes = load_notes(old)
+    with suppress(JournalError):  # of rounds that are long past there is none
+        if notes.get(_STATE_HASH) == hash_file(_state_path(old))[0]:
+            contents = _without_strokes(_state_path(old))
+            write_file(_state_path(path), contents)
+            notes[_STATE_HASH] = hashlib.sha256(contents).hexdigest()
+    save_model(load_model(old), path, notes)
+    digest, size = hash_file(path)
+    return replace(model, name=path.name, sha256=digest, size=size)
 
 
 def load_weights(
@@ -216,6 +221,13 @@ def _save_state(
     except OSError as error:
         reason = (error.strerror or "writing failed").lower()
         raise InputError(f"{path} cannot be written: {reason}; make room on the disk") from error
+
+
+def _without_strokes(path: Path) -> bytes:
+    """Return a state as the contents of a file, without what it knows of the image's strokes."""
+    with safe_open(path, framework="pt", device="cpu") as file:
+        names = [name for name in file.keys() if name.startswith("trainer.")]
+        return save({name: file.get_tensor(name) for name in names}, file.metadata())
 
 
 def _load_state(path: Path, segmenter: Segmenter, image: SourceImage | None) -> bool:
