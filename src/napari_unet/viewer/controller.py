@@ -103,7 +103,6 @@ class SegmentationController(QObject):
         self.layers.painting_paused.connect(self._on_strokes_painted)
         self.layers.image_chosen.connect(self.show_answer)
         self._losses = LostLayers(self)
-        self._is_ending = False
         self.lane.event.connect(self._on_event)
         self.lane.finished.connect(self._on_finished)
         self.lane.failed.connect(self._on_failed)
@@ -220,14 +219,12 @@ class SegmentationController(QObject):
 
     def close(self) -> None:
         """End the session: stop all jobs and let go of the layers."""
-        self._is_ending = True
         self.weights.hide()
         self.layers.close()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Stop all jobs when the viewer's window is closed; Qt calls this."""
         if event.type() == QEvent.Type.Close:
-            self._is_ending = True
             self.weights.hide()
             self.suspend()
         return False
@@ -309,12 +306,12 @@ class SegmentationController(QObject):
 
     # ------------------------------------------------------------------ layers change
 
-    def _on_image_leaving(self) -> None:
-        """Let the window go on at once; but at the end no thread is left."""
-        if self._is_ending:
-            self.suspend()
-        else:
+    def _on_image_leaving(self, is_followed: bool) -> None:
+        """Go on with the next image at once; where there is none, no thread is left."""
+        if is_followed:
             self.leave()
+        else:
+            self.suspend()
 
     def _on_strokes_painted(self) -> None:
         if self.layers.source is None:

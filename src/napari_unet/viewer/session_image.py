@@ -51,8 +51,8 @@ class SessionImage(QObject):
         What the network is shown of each image.
     """
 
-    #: The image will be another one, or none: jobs on it must end now.
-    leaving = Signal()
+    #: (bool): the image will be another one (True) or none: jobs on it must end.
+    leaving = Signal(bool)
     #: The image is another one, or what is known of it changed.
     changed = Signal()
     #: (str): the image went away; its name.
@@ -96,7 +96,7 @@ class SessionImage(QObject):
         layer = unwrap(layer)
         if layer is self.image and layer is not None:
             return
-        self.leaving.emit()
+        self.leaving.emit(layer is not None)
         if self.image is not None:
             self.image.events.data.disconnect(self._on_image_changed)
         self._plane_pause.cancel()
@@ -189,7 +189,7 @@ class SessionImage(QObject):
             if self.channels.takes() is not None:
                 self.changed.emit()
             return
-        self.leaving.emit()
+        self.leaving.emit(True)
         self._take_planes(self.image)
         self._take_results(self.image)
         self._go_to_plane(self._shown_plane() or self._first_plane())
