@@ -1,4 +1,5 @@
 import gc
+import importlib
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from napari_unet.viewer.controller import SegmentationController
 @pytest.fixture(autouse=True, scope="session")
 def _what_stays():
     """What was imported is no garbage; without it, looking for some takes little time."""
+    importlib.import_module("napari._qt.qt_main_window")
+    importlib.import_module("napari_unet.viewer.app")
     gc.collect()
     gc.freeze()
 

@@ -14,10 +14,13 @@ from napari_unet.engine.results import InstanceSettings, WeightSettings
 from napari_unet.engine.trainer import FinetuneConfig
 from napari_unet.model.starter import Starter
 from napari_unet.viewer.actions import Action
+from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.controller import SegmentationController, controller_for
+from napari_unet.viewer.project.session import project_for
 from napari_unet.viewer.reports import SPEAKERS
 from napari_unet.viewer.results import find_objects, save_as_tiff
 from napari_unet.viewer.status import Phase
+from napari_unet.viewer.train.session import training_for
 
 
 def wait_idle(session, qtbot, timeout=20_000):
@@ -282,6 +285,27 @@ def test_more_classes_start_a_new_network(session, qtbot):
     assert session.why_not(Action.PREDICT) is not None
 
 
+@pytest.mark.parametrize("part", [None, click_session_for, project_for, training_for])
+def test_a_session_that_was_closed_is_freed_with_its_networks(
+    part, qtbot, model_viewer, two_halves
+):
+    image = model_viewer.add_image(two_halves[0])
+    session = SegmentationController(model_viewer, Segmenter(UNet(base_channels=4, depth=2)))
+    session.layers.set_image(image)
+    session.layers.add_annotations()
+    if part is not None:
+        part(session)
+    if part is click_session_for:
+        part(session).scene.set_image(image)
+        wait_idle(session, qtbot)
+    session.close()
+    model_viewer.layers.clear()
+    left = [weakref.ref(part) for part in (session, session.lane, session.segmenter)]
+    del session
+    gc.collect()
+    assert [part() for part in left] == [None] * len(left)
+
+
 def test_closing_in_the_middle_leaves_no_thread(qapp, qtbot, model_viewer, segmenter, two_halves):
     before = threading.active_count()
     session = SegmentationController(model_viewer, segmenter)
@@ -463,6 +487,7 @@ def test_images_that_are_looked_at_by_turns_get_no_more_layers(session, qtbot, t
     second = session.viewer.add_image(two_halves[0], name="second")
     session.layers.go_to(second)
     wait_idle(session, qtbot)
+    qtbot.waitUntil(lambda: "second: probability of class 1" in names(session))
     before, results = list(session.viewer.layers), session.layers.results
     assert not shown.visible
     for _ in range(3):

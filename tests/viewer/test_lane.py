@@ -1,10 +1,14 @@
+import importlib
+import pkgutil
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
+from qtpy.QtCore import QObject, Signal
 
+import napari_unet.viewer
 from napari_unet.engine.errors import JobFailed
 from napari_unet.engine.events import Noticed
 from napari_unet.ops.errors import InputError
@@ -25,7 +29,7 @@ def lane(qapp):
 def heard(lane):
     """What reaches the main thread, in order."""
     heard = []
-    lane.event.connect(lambda ticket, event: heard.append((ticket.name, event)))
+    lane.told.connect(lambda ticket, event: heard.append((ticket.name, event)))
     lane.finished.connect(lambda ticket: heard.append((ticket.name, "finished")))
     lane.failed.connect(lambda ticket, error: heard.append((ticket.name, error)))
     return heard
@@ -58,7 +62,7 @@ def test_an_event_is_told_to_the_end_before_the_next_one(lane, qtbot):
         told.append(event)
         depth[0] -= 1
 
-    lane.event.connect(slow)
+    lane.told.connect(slow)
     lane.finished.connect(lambda ticket: told.append("finished"))
     lane.submit(lambda stop: iter(range(50)), name="a")
     qtbot.waitUntil(lambda: "finished" in told)
@@ -262,7 +266,7 @@ def test_a_job_cleans_up_on_its_own_thread(lane, qtbot):
 def test_close_in_the_middle_ends_the_thread_silently(qapp, qtbot):
     lane = JobLane()
     events = []
-    lane.event.connect(lambda ticket, event: events.append(event))
+    lane.told.connect(lambda ticket, event: events.append(event))
     lane.submit(counting, name="job")
     qtbot.waitUntil(lambda: bool(events))
     assert lane.close(timeout=10)
@@ -281,7 +285,7 @@ def test_a_closed_lane_can_be_used_again(lane, heard, qtbot):
 
 def test_nothing_is_heard_of_a_job_that_ended_before_the_lane_was_closed(lane, qtbot):
     heard = []
-    lane.event.connect(lambda ticket, event: heard.append(event))
+    lane.told.connect(lambda ticket, event: heard.append(event))
     ended = threading.Event()
 
     def job(_stop):
@@ -323,3 +327,18 @@ def test_a_program_that_ends_with_a_job_running_ends_the_job_first():
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "stopped in time\n"
+
+
+def test_no_signal_takes_the_name_of_what_qt_calls():
+    """Qt would find it there instead, and never free an object that has children."""
+    for module in pkgutil.walk_packages(napari_unet.viewer.__path__, "napari_unet.viewer."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    ours = [QObject]
+    for kind in ours:
+        ours.extend(kind.__subclasses__())
+    ours = [kind for kind in ours if kind.__module__.startswith("napari_unet.")]
+    assert JobLane in ours
+    for kind in ours:
+        signals = [name for name, value in vars(kind).items() if isinstance(value, Signal)]
+        assert [name for name in signals if hasattr(kind.__base__, name)] == []

@@ -64,10 +64,21 @@ def results(model_viewer):
     return ResultLayers(model_viewer, model_viewer.add_image(np.zeros((6, 8)), name="im"))
 
 
-def test_tiles_are_written_where_they_belong(results, model_viewer):
-    results.show_tile(tile(slice(0, 6), slice(0, 4), 0.9))
+@pytest.fixture
+def show(results, qtbot):
+    """Show a tile, and wait for the layers that are added later."""
+
+    def tile_and_layers(event):
+        results.show_tile(event)
+        qtbot.waitUntil(lambda: len(results.layers()) == len(event.probability) + 1)
+
+    return tile_and_layers
+
+
+def test_tiles_are_written_where_they_belong(results, show, model_viewer):
+    show(tile(slice(0, 6), slice(0, 4), 0.9))
     assert not results.is_complete
-    results.show_tile(tile(slice(0, 6), slice(4, 8), 0.2))
+    show(tile(slice(0, 6), slice(4, 8), 0.2))
     assert results.is_complete
     shown = model_viewer.layers["im: probability of class 2"].data
     assert np.allclose(shown[:, :4], 0.9)
@@ -77,42 +88,75 @@ def test_tiles_are_written_where_they_belong(results, model_viewer):
     assert (classes[:, 4:] == 1).all()
 
 
-def test_writing_results_is_no_painting(results, model_viewer):
-    painted = []
+def test_the_answer_is_seen_before_the_layers_that_are_hidden(results, show, model_viewer):
+    results.show_tile(tile(slice(0, 6), slice(0, 4), 0.9))
+    assert [layer.name for layer in model_viewer.layers] == ["im", "im: probability of class 2"]
+    show(tile(slice(0, 6), slice(4, 8), 0.2))
+    assert [layer.name for layer in model_viewer.layers] == [
+        "im",
+        "im: classes",
+        "im: probability of class 1",
+        "im: probability of class 2",
+    ]
+    assert [layer.visible for layer in model_viewer.layers] == [True, False, False, True]
+    np.testing.assert_array_equal(model_viewer.layers["im: classes"].data[0], [2] * 4 + [1] * 4)
+
+
+def test_what_was_not_predicted_has_no_class(results, show, model_viewer):
+    show(tile(slice(0, 6), slice(0, 4), 0.9))
+    np.testing.assert_array_equal(model_viewer.layers["im: classes"].data[0], [2] * 4 + [0] * 4)
+
+
+def test_hidden_layers_of_an_image_that_was_removed_are_not_added(results, qtbot, model_viewer):
     results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9))
+    model_viewer.layers.clear()
+    qtbot.wait(50)
+    assert list(model_viewer.layers) == []
+
+
+def test_hidden_layers_of_a_network_that_was_replaced_are_not_added(results, show, model_viewer):
+    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9, classes=4))
+    show(tile(slice(0, 6), slice(0, 8), 0.9))
+    names = {layer.name for layer in model_viewer.layers}
+    assert names == {"im", "im: classes", *(f"im: probability of class {n}" for n in (1, 2))}
+
+
+def test_writing_results_is_no_painting(results, show, model_viewer):
+    painted = []
+    show(tile(slice(0, 6), slice(0, 8), 0.9))
     model_viewer.layers["im: classes"].events.paint.connect(painted.append)
-    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.1))
+    show(tile(slice(0, 6), slice(0, 8), 0.1))
     assert painted == []
 
 
-def test_the_active_layer_stays_active(results, model_viewer):
+def test_the_active_layer_stays_active(results, show, model_viewer):
     strokes = model_viewer.add_labels(np.zeros((6, 8), int))
-    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9))
+    show(tile(slice(0, 6), slice(0, 8), 0.9))
     assert model_viewer.layers.selection.active is strokes
     assert model_viewer.layers[-1] is strokes
 
 
-def test_another_number_of_classes_begins_anew(results, model_viewer):
-    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9))
-    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9, classes=3))
+def test_another_number_of_classes_begins_anew(results, show, model_viewer):
+    show(tile(slice(0, 6), slice(0, 8), 0.9))
+    show(tile(slice(0, 6), slice(0, 8), 0.9, classes=3))
     names = [layer.name for layer in model_viewer.layers]
     assert names.count("im: classes") == 1
     assert "im: probability of class 3" in names
 
 
-def test_layers_have_the_names_of_the_classes(results, model_viewer):
+def test_layers_have_the_names_of_the_classes(results, show, model_viewer):
     results.class_names = ("background", "nuclei")
-    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9))
+    show(tile(slice(0, 6), slice(0, 8), 0.9))
     assert "im: probability of nuclei" in model_viewer.layers
-    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9, classes=3))  # of another network
+    show(tile(slice(0, 6), slice(0, 8), 0.9, classes=3))  # of another network
     assert "im: probability of class 3" in model_viewer.layers
 
 
-def test_a_renamed_layer_is_still_known(results, model_viewer):
-    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.9))
+def test_a_renamed_layer_is_still_known(results, show, model_viewer):
+    show(tile(slice(0, 6), slice(0, 8), 0.9))
     count = len(model_viewer.layers)
     model_viewer.layers["im: classes"].name = "mine"
-    results.show_tile(tile(slice(0, 6), slice(0, 8), 0.1))
+    show(tile(slice(0, 6), slice(0, 8), 0.1))
     assert len(model_viewer.layers) == count
     assert (model_viewer.layers["mine"].data == 1).all()
 

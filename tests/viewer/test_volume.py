@@ -87,7 +87,7 @@ def test_a_stack_is_predicted_as_a_whole_in_tiles(session, qtbot, tmp_path):
     session.layers.set_image(session.viewer.add_image(stack, name="stack", scale=SCALE))
     load(session, qtbot, path)
     tiles = []
-    session.lane.event.connect(lambda _ticket, event: tiles.append(type(event).__name__))
+    session.lane.told.connect(lambda _ticket, event: tiles.append(type(event).__name__))
     everything = run(session, qtbot, tile_size=(20, 52, 52))
     assert tiles.count("TilePredicted") > 4
     np.testing.assert_allclose(everything.probability, exact(model, stack), atol=1e-5)
@@ -173,7 +173,7 @@ def test_stopping_keeps_the_tiles_that_are_there(session, qtbot, tmp_path):
         if len(done) == 2:
             session.stop()
 
-    session.lane.event.connect(stop_after_two)
+    session.lane.told.connect(stop_after_two)
     everything = run(session, qtbot, tile_size=(18, 44, 44))
     assert everything.predicted.any()
     assert not everything.predicted.all()

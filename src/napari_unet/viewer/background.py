@@ -42,7 +42,7 @@ class BackgroundWork(QObject):
         self.fraction = 0.0
         self.message = ""
         self._ticket: JobTicket | None = None
-        self.lane.event.connect(self._on_event)
+        self.lane.told.connect(self._on_event)
         self.lane.finished.connect(self._on_finished)
         self.lane.failed.connect(self._on_failed)
         if (window := getattr(viewer, "window", None)) is not None:

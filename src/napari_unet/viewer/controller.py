@@ -103,7 +103,7 @@ class SegmentationController(QObject):
         self.layers.painting_paused.connect(self._on_strokes_painted)
         self.layers.image_chosen.connect(self.show_answer)
         self._losses = LostLayers(self)
-        self.lane.event.connect(self._on_event)
+        self.lane.told.connect(self._on_event)
         self.lane.finished.connect(self._on_finished)
         self.lane.failed.connect(self._on_failed)
 

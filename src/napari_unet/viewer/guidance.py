@@ -49,7 +49,7 @@ class Guidance(QObject):
         self._visit_when_found = False
         self.suggested: RegionsSuggested | None = None
         self.current: int | None = None
-        lane.event.connect(self._on_event)
+        lane.told.connect(self._on_event)
         layers.leaving.connect(self.forget)
         layers.plane_changed.connect(self.forget)
 

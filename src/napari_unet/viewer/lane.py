@@ -85,8 +85,9 @@ class JobLane(QObject):
     is created, advanced and ended on the worker thread alone.
     """
 
-    #: (JobTicket, JobEvent): a job of that ticket reported something.
-    event = Signal(object, object)
+    #: (JobTicket, JobEvent): a job of that ticket reported something. Not called `event`: that is a
+    #: method of QObject, and one that has children is never freed where a signal takes its name.
+    told = Signal(object, object)
     #: (JobTicket): a job ended by itself or because it was stopped.
     finished = Signal(object)
     #: (JobTicket, Exception): a job ended by an error; an InputError, UNetError or JobFailed.
@@ -253,7 +254,7 @@ class JobLane(QObject):
     def _tell_event(self, job: _Job, event: JobEvent) -> None:
         # Queued signals outlive the wish to hear them, so it is asked here, not in the thread.
         if not job.silenced and job.ticket.generation > self._closed_up_to:
-            self.event.emit(job.ticket, event)
+            self.told.emit(job.ticket, event)
 
     def _tell_end(self, job: _Job, error: Exception | None) -> None:
         with self._changed:

@@ -73,15 +73,16 @@ class Overlays:
         """Return the pixels of one of them in the shape of the planes, to be written to."""
         return layer.data.reshape(self.planes.shape)
 
-    def _add(self, role: str, layer: Layer, title: str = "") -> Any:
-        """Place a new layer over the image, below layers that are painted on."""
+    def _add(self, role: str, layer: Layer, title: str = "", *, below: Layer | None = None) -> Any:
+        """Place a new layer over the image, below one of them or layers that are painted on."""
         layer.name = f"{self.source.name}: {title or role}"
         for key, value in self.planes.placement().items():
             setattr(layer, key, value)
         layer.metadata[ROLE_KEY] = role
         layers = self._viewer.layers
         mine = [layers.index(own) for own in (self.source, *self.layers())]
-        add_quietly(layers, layer, max(mine) + 1)  # the brush stays where it was
+        place = max(mine) + 1 if below is None else layers.index(below)
+        add_quietly(layers, layer, place)  # the brush stays where it was
         self._layers[role] = layer
         return layer
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import Colormap, DirectLabelColormap
 from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
 
 from napari_unet.engine.events import InstancesFound, TilePredicted
 from napari_unet.ops.guidance import uncertainty
@@ -41,6 +44,7 @@ class ResultLayers(Overlays):
         self.everything: Prediction | None = None
         self.instances: NDArray[np.int32] | None = None
         self.class_names: tuple[str, ...] = ()
+        self._is_adding = False
 
     @property
     def probability(self) -> NDArray[np.float32] | None:
@@ -62,7 +66,10 @@ class ResultLayers(Overlays):
         return bool(known.predicted[piece].all())
 
     def show_tile(self, tile: TilePredicted) -> None:
-        """Write a tile into the probability layers and the class layer."""
+        """Write a tile into the probability layers and the class layer.
+
+        Of a new prediction the layer that is seen is added at once, the others a little later.
+        """
         classes = len(tile.probability)
         where: tuple[Any, ...] = (*tile.plane, *tile.inner)
         if len(where) != len(self.planes.shape):
@@ -74,14 +81,60 @@ class ResultLayers(Overlays):
             return
         self.everything.probability[:, *where] = tile.probability
         self.everything.predicted[where] = True
-        labels = self._labels_layer("classes", np.uint8, visible=False)
-        self._pixels(labels)[where] = tile.probability.argmax(axis=0) + 1
-        self._refresh(labels)
-        for label in range(1, classes + 1):
-            self._refresh(self._probability_layer(label))
+        self._refresh(self._probability_layer(classes))
+        if (labels := self._get("classes")) is not None:
+            self._pixels(labels)[where] = tile.probability.argmax(axis=0) + 1
+            self._refresh(labels)
+        for label in range(1, classes):
+            self._refresh(self._get(_probability_role(label)))
+        self._add_the_hidden()
         if (shown := self._get("uncertainty")) is not None:
             self._pixels(shown)[where] = uncertainty(tile.probability)
             self._refresh(shown)
+
+    def _add_the_hidden(self) -> None:
+        """Add the layers that are hidden at first, one in each turn of the event loop.
+
+        A layer takes a tenth of a second, for which neither the answer nor the hand has to wait.
+        """
+        if not self._is_adding and self._missing():
+            self._is_adding = True
+            QTimer.singleShot(0, self._add_one_of_the_hidden)
+
+    def _add_one_of_the_hidden(self) -> None:
+        self._is_adding = False
+        for add in self._missing()[:1]:
+            add()
+        self._add_the_hidden()
+
+    def _missing(self) -> list[Callable[[], Layer]]:
+        """Return what adds those of the hidden layers that are not there."""
+        known = self.everything
+        if known is None or self.source not in self._viewer.layers:
+            return []
+        hidden: dict[str, Callable[[], Layer]] = {"classes": self._add_classes}
+        for label in range(1, known.classes):
+            hidden[_probability_role(label)] = partial(self._probability_layer, label)
+        return [add for role, add in hidden.items() if self._get(role) is None]
+
+    def _add_classes(self) -> Layer:
+        labels = blank(self.planes.shape, np.uint8)
+        if (known := self.everything) is not None:
+            for plane in known.planes():
+                answer = known.of_plane(plane).argmax(axis=0).astype(np.uint8) + 1
+                labels[plane] = np.where(known.predicted[plane], answer, 0)
+        layer: Labels = self._add(
+            "classes",
+            Labels(
+                labels.reshape(self.planes.layer_shape),
+                opacity=0.5,
+                visible=False,
+                colormap=annotation_colormap(len(CLASS_COLOURS)),
+            ),
+            below=None if known is None else self._get(_probability_role(known.classes)),
+        )
+        layer.editable = False
+        return layer
 
     def show_uncertainty(self) -> None:
         """Show where two classes are about as probable; it follows the prediction."""
@@ -159,9 +212,11 @@ class ResultLayers(Overlays):
         for role, shown in self._layers.items():  # two overlays at once cannot be read
             if role.startswith("probability"):
                 shown.visible = False
-        layer = self._labels_layer("instances", np.int32, visible=True)
-        layer.data = self.instances.reshape(self.planes.layer_shape)
-        layer.visible = True
+        data = self.instances.reshape(self.planes.layer_shape)
+        if (layer := self._get("instances")) is None:
+            self._add("instances", Labels(data, opacity=0.5))
+        else:
+            layer.data, layer.visible = data, True
 
     def _start_prediction(self, classes: int, ndim: int) -> None:
         """Begin an empty probability map, in place of one with other classes."""
@@ -177,32 +232,28 @@ class ResultLayers(Overlays):
         self.everything = self.instances = None
 
     def _probability_layer(self, label: int) -> Layer:
-        role = f"probability of class {label}"
+        role, known = _probability_role(label), self.everything
         layer = self._get(role)
-        if layer is not None or self.everything is None:
+        if layer is not None or known is None:
             return layer
         names = self.class_names
-        title = names[label - 1] if len(names) == self.everything.classes else f"class {label}"
+        title = names[label - 1] if len(names) == known.classes else f"class {label}"
         colour = Colormap([class_colour(label) + "00", class_colour(label)], name=f"class {label}")
         return self._add(
             role,
             Image(
-                self.everything.probability[label - 1].reshape(self.planes.layer_shape),
+                known.probability[label - 1].reshape(self.planes.layer_shape),
                 colormap=colour,
                 contrast_limits=(0.0, 1.0),
                 blending="translucent",
                 opacity=0.6,
                 # One overlay at a time can be read; the last class is the one most often meant.
-                visible=label == self.everything.classes,
+                visible=label == known.classes,
             ),
             f"probability of {title}",
+            below=None if label == known.classes else self._get(_probability_role(known.classes)),
         )
 
-    def _labels_layer(self, role: str, dtype: type, *, visible: bool) -> Labels:
-        layer = self._get(role)
-        if layer is None:
-            colormap = annotation_colormap(len(CLASS_COLOURS)) if role == "classes" else None
-            data = blank(self.planes.layer_shape, dtype)
-            layer = self._add(role, Labels(data, opacity=0.5, visible=visible, colormap=colormap))
-            layer.editable = role == "instances"
-        return layer
+
+def _probability_role(label: int) -> str:
+    return f"probability of class {label}"

@@ -73,7 +73,7 @@ class WeightPreview(QObject):
         self._rest = QSignalDebouncer(parent=self)
         self._rest.setTimeout(_REST_MS)
         self._rest.triggered.connect(self._compute)
-        lane.event.connect(self._on_event)
+        lane.told.connect(self._on_event)
         lane.failed.connect(self._on_failed)
 
     @property

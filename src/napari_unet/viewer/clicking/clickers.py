@@ -153,9 +153,13 @@ class PlaneClickers:
             clicker.use_network(load_click_network())
         yield from ()
 
+    def forget_planes(self) -> None:
+        """Let go of the planes of an image that is clicked on no longer, while no job runs."""
+        self._known.clear()
+
     def forget_planes_job(self, _stop: threading.Event) -> Iterator[JobEvent]:
         """Let go of the planes of an image that is clicked on no longer."""
-        self._known.clear()
+        self.forget_planes()
         yield from ()
 
 

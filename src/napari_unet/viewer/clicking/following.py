@@ -40,7 +40,7 @@ class Following(QObject):
         # The axes before planes.
         self._leading: Index = ()
         hand.leaving.connect(self._drop)
-        lane.event.connect(self._on_event)
+        lane.told.connect(self._on_event)
         lane.finished.connect(self._on_ended)
         lane.failed.connect(self._on_ended)
 

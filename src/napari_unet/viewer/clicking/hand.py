@@ -75,7 +75,7 @@ class ObjectInHand(QObject):
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self.show)
-        lane.event.connect(self._on_event)
+        lane.told.connect(self._on_event)
         lane.finished.connect(self._on_finished)
         lane.failed.connect(self._on_failed)
 

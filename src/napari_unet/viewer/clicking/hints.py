@@ -48,7 +48,7 @@ class NetworkHints(QObject):
         self._scene, self._clickers, self._lane = scene, clickers, controller.lane
         # Counts the changes of the U-Net; 0: it has not learned anything since the session began.
         self._state = 0
-        self._lane.event.connect(self._on_event)
+        self._lane.told.connect(self._on_event)
         self._lane.finished.connect(self._on_finished)
 
     def look(self) -> None:

@@ -62,7 +62,7 @@ class ObjectLearning(QObject):
         self.adapted: ClicksAdapted | None = None
         self._next_adaption = _FIRST_ADAPTED
         self._ticket: JobTicket | None = None
-        lane.event.connect(self._on_event)
+        lane.told.connect(self._on_event)
 
     def take_up(self, index: Index | None) -> None:
         """Learn from the objects of a plane, to which some were added."""

@@ -58,7 +58,7 @@ class Proposals(QObject):
         self.progress: tuple[int, int] | None = None
         self._ticket: JobTicket | None = None
         self._stopped = False
-        lane.event.connect(self._on_event)
+        lane.told.connect(self._on_event)
         lane.finished.connect(self._on_finished)
         lane.failed.connect(self._on_failed)
 

@@ -169,7 +169,11 @@ class ClickSession(QObject):
         self.proposing.drop()
 
     def _on_image_changed(self) -> None:
-        self._lane.submit(self.clickers.forget_planes_job, name="Click", priority=Priority.PREVIEW)
+        if self.scene.image is None and not self._lane.is_busy():
+            self.clickers.forget_planes()  # a job would begin a thread that nothing ends
+        else:
+            forget = self.clickers.forget_planes_job
+            self._lane.submit(forget, name="Click", priority=Priority.PREVIEW)
         self._get_ready()
         self.hand.sizes.replace()
         self.learning.begin_anew()

@@ -53,7 +53,7 @@ class LearnedRecorder:
         self._undone = False
         # The network before the round, to which undo leads back; None for a new one.
         self._before: _Kept | None = None
-        controller.lane.event.connect(self._on_event)
+        controller.lane.told.connect(self._on_event)
         controller.lane.finished.connect(self._on_finished)
         controller.lane.failed.connect(self._on_failed)
 

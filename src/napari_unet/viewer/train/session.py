@@ -88,7 +88,7 @@ class TrainSession(QObject):
         queued = Qt.ConnectionType.QueuedConnection
         self._image_read.connect(self._on_image_read, queued)
         self._read.connect(self._on_read, queued)
-        self.lane.event.connect(self._on_event)
+        self.lane.told.connect(self._on_event)
         self.lane.finished.connect(self._on_finished)
         self.lane.failed.connect(self._on_failed)
         controller.status.events.phase.connect(self._give_way)
@@ -287,15 +287,11 @@ class TrainSession(QObject):
         self.scored.emit()
 
 
-_trainings: weakref.WeakKeyDictionary[SegmentationController, TrainSession] = (
-    weakref.WeakKeyDictionary()
-)
-
-
 def training_for(controller: SegmentationController) -> TrainSession:
     """Return the training of a session, which goes on when its dock is closed."""
-    if controller not in _trainings:
-        training = _trainings[controller] = TrainSession(controller)
-        if (window := getattr(controller.viewer, "window", None)) is not None:
-            window._qt_window.installEventFilter(training)
-    return _trainings[controller]
+    if isinstance(found := controller.findChild(TrainSession), TrainSession):
+        return found
+    training = TrainSession(controller)
+    if (window := getattr(controller.viewer, "window", None)) is not None:
+        window._qt_window.installEventFilter(training)
+    return training
