@@ -208,6 +208,28 @@ def test_finished_objects_are_deleted_and_taken_up_with_mouse_and_keys(page):
     assert 0 < (page.labels == 3).sum() < (before == 3).sum()
 
 
+def test_buttons_stay_where_they_are_whatever_the_hint_says(page):
+    heights = set()
+    page.dock.setFixedWidth(page.dock.minimumWidth())  # where the longest take two lines
+
+    def look():
+        page.until(lambda: page.dock.hint.text() != "")
+        heights.add((page.dock.commit.y(), page.dock.propose.y()))
+        return page.dock.hint.text()
+
+    page.finish(3)
+    hints = {look()}
+    page.click(middle(3))
+    hints.add(look())
+    page.key(KEYS.Key_Escape)
+    page.outline(middle(1))
+    hints.add(look())
+    page.press(page.dock.click)
+    hints.add(look())
+    assert len(hints) == 4
+    assert len(heights) == 1
+
+
 def test_undo_and_redo_by_key_go_through_all_kinds_of_changes(page):
     layer = page.session.scene.need_objects().layer
     states = [page.labels]

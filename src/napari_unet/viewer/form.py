@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QRect, QSize, Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -179,6 +179,22 @@ def note(text: str) -> QLabel:
     label.setWordWrap(True)
     label.setStyleSheet("font-style: italic")
     return label
+
+
+class Hint(QLabel):
+    """A line of explanation with room for two, so that what is below stays when it changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.setStyleSheet("font-style: italic; padding: 0; margin: 0")
+
+    def heightForWidth(self, width: int) -> int:
+        """Return the height of the text, or of two lines; Qt calls this."""
+        bounds = QRect(0, 0, width, 0)
+        two = self.fontMetrics().boundingRect(bounds, Qt.TextFlag.TextWordWrap, "x\nx").height()
+        return max(super().heightForWidth(width), two)
 
 
 def folded(title: str, tooltip: str, content: QWidget) -> QCollapsible:

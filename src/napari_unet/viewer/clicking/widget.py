@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel
 from napari_unet.viewer.clicking.current import CurrentObject
 from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.clicking.tool import ClickTool, click_key_table
-from napari_unet.viewer.form import Dock, QuietBar, RunButton, folded, note
+from napari_unet.viewer.form import Dock, Hint, QuietBar, RunButton, folded, note
 from napari_unet.viewer.layer_picker import LayerPicker
 from napari_unet.viewer.project.strip import ProjectStrip
 
@@ -83,7 +83,7 @@ class ClickWidget(Dock):
         self.click.setCheckable(True)
         self.click.clicked.connect(self._on_click_wanted)
         self.add_run_button(self.click)
-        self.hint = note("")
+        self.hint = Hint()
         self.rows.addWidget(self.hint)
         self.commit = RunButton("Finish", "Keep the object (Enter or C).", self._why_not_current)
         self.commit.clicked.connect(session.hand.commit)
@@ -196,7 +196,8 @@ class ClickWidget(Dock):
         self.click.setChecked(on)
         current = self.session.hand.current
         if not on:
-            text = ""
+            reason = self.session.scene.why_not_click()
+            text = "" if reason else "Press the button, then click on an object in the image."
         elif current is None:
             text = "Click on an object in the image."
         elif current.label is not None:
@@ -206,7 +207,6 @@ class ClickWidget(Dock):
                 "Click for more of it, Shift+click where it is not, Enter to finish."
             )
         self.hint.setText(text)
-        self.hint.setVisible(bool(text))
 
     def _current_image(self) -> Any:
         return self.session.scene.image
