@@ -10,6 +10,7 @@ import tifffile
 import torch
 from napari.components import ViewerModel
 from napari.layers._source import layer_source
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 from test_controller import wait_idle
 
 from napari_unet.engine.journal import Header, Project
@@ -493,6 +494,35 @@ def test_the_strip_offers_and_takes_steps_back(opened, qtbot):
     assert not second.strokes.any()
     strip.redo.click()
     assert second.strokes[10, 10] == 1
+
+
+def test_buttons_stay_where_they_are_when_the_first_stroke_is_saved(opened, qtbot, monkeypatch):
+    monkeypatch.setattr("napari_unet.viewer.project.strip._LONGEST", 12)  # of one line
+    window = opened()
+    strip = ProjectStrip(window.session)
+    page = QWidget()
+    qtbot.addWidget(page)
+    rows = QVBoxLayout(page)
+    rows.addWidget(strip)
+    rows.addStretch()
+    page.setFixedSize(320, 500)
+    page.show()
+    told, heights = [], set()
+
+    def look():
+        qtbot.wait(50)
+        told.append(strip.where.text())
+        heights.add(strip.undo.y())
+
+    look()
+    window.paint(10, 10, 1)
+    window.settle()
+    look()
+    window.projects.set_on(False)
+    look()
+    assert [text.split()[0] for text in told] == ["The", "Saved", "Nothing"]
+    assert "(1 step)" in told[1]
+    assert len(heights) == 1
 
 
 def test_projects_do_not_keep_their_viewer_alive(qapp, qtbot, home, two_halves):

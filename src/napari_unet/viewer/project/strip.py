@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from napari_unet.viewer.form import RunButton, note
+from napari_unet.viewer.form import Hint, RunButton, note
 from napari_unet.viewer.project.session import ProjectSession, project_for
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class ProjectStrip(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.switch, stretch=1)
         row.addWidget(self.open)
-        self.where = note("")
+        self.where = Hint()
         rows.addLayout(row)
         rows.addWidget(self.where)
 
@@ -151,7 +151,8 @@ def describe(projects: ProjectSession) -> str:
             return f"Not saved: {status.problem}. {_cure(bound.project.read_only)}"
         waiting = f", {status.waiting} being written" if status.waiting > 1 else ""
         steps = len(bound.project.facts.history.undo)
-        return f"Saved in {_short(bound.project.folder)} ({steps} steps{waiting})"
+        counted = "1 step" if steps == 1 else f"{steps} steps"
+        return f"Saved in {_short(bound.project.folder)} ({counted}{waiting})"
     if bound.problem is not None:
         return f"Not saved: {bound.problem}."
     if bound.looked is None:
