@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from qtpy.QtWidgets import QComboBox
+from test_controller import wait_idle
 
 from napari_unet import UNet, predict, save_model
 from napari_unet.viewer import controller as sessions
@@ -23,10 +24,6 @@ def saved(tmp_path, channels):
     return model, save_model(model, tmp_path / "model.safetensors")
 
 
-def wait(session, qtbot):
-    qtbot.waitUntil(lambda: not session.lane.is_busy(), timeout=20_000)
-
-
 @pytest.mark.parametrize("wrapped", [np.asarray, da.asarray])
 def test_what_can_only_be_channels_comes_to_the_front(session, qtbot, tmp_path, wrapped):
     model, path = saved(tmp_path, 4)
@@ -37,10 +34,10 @@ def test_what_can_only_be_channels_comes_to_the_front(session, qtbot, tmp_path, 
     np.testing.assert_array_equal(layer.scale, (3, 0.5, 0.25))
     assert layer.axis_labels[0] == "channel"
     session.network.load(path)
-    wait(session, qtbot)
+    wait_idle(session, qtbot)
     assert session.why_not(Action.PREDICT) is None
     session.predict(precision="fp32")
-    wait(session, qtbot)
+    wait_idle(session, qtbot)
     found = session.layers.results.everything.probability
     np.testing.assert_allclose(found, predict(model, image, precision="fp32"), atol=1e-5)
     assert session.viewer.layers["cells: classes"].data.shape == (40, 50)
@@ -79,7 +76,7 @@ def test_what_may_be_either_is_asked_in_the_dock(session, qtbot, tmp_path, monke
     dock = PredictWidget(session.viewer)
     qtbot.addWidget(dock)
     session.network.load(path)
-    wait(session, qtbot)
+    wait_idle(session, qtbot)
     assert "choose it as the channel axis" in session.why_not(Action.PREDICT)
     field: QComboBox = dock.channels.axis
     number = field.findData(-1)
@@ -88,6 +85,6 @@ def test_what_may_be_either_is_asked_in_the_dock(session, qtbot, tmp_path, monke
     assert layer.data.shape == (5, 20, 30)
     assert session.why_not(Action.PREDICT) is None
     session.predict(precision="fp32")
-    wait(session, qtbot)
+    wait_idle(session, qtbot)
     found = session.layers.results.everything.probability
     np.testing.assert_allclose(found, predict(model, image, precision="fp32"), atol=1e-5)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import test_controller
 import tifffile
 
 from napari_unet.engine.images.opening import open_image
@@ -10,7 +11,6 @@ from napari_unet.viewer.actions import Action
 from napari_unet.viewer.controller import SegmentationController
 from napari_unet.viewer.planes import LazyPlane
 from napari_unet.viewer.results import find_objects, save_as_tiff
-from napari_unet.viewer.status import Phase
 from napari_unet.viewer.weight_preview import WeightSettings
 
 
@@ -34,9 +34,7 @@ def session(qapp, model_viewer, segmenter, stack):
 
 def wait_idle(session, qtbot, timeout=20_000):
     qtbot.wait(250)  # a plane is looked at when the slider rests
-    qtbot.waitUntil(
-        lambda: session.status.phase is Phase.IDLE and not session.lane.is_busy(), timeout=timeout
-    )
+    test_controller.wait_idle(session, qtbot, timeout)
 
 
 def show(session, plane):

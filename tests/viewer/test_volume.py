@@ -8,6 +8,7 @@ import torch
 import yaml
 from qtpy.QtWidgets import QComboBox
 from strange_packages import HALO, mean_filter, mean_filter_onnx, package_files, write_folder
+from test_controller import wait_idle
 
 from napari_unet.engine.exchange.card import ModelCard
 from napari_unet.engine.image import ImageKind, SourceImage
@@ -25,7 +26,6 @@ from napari_unet.viewer.controller import SegmentationController
 from napari_unet.viewer.exchange import export_network
 from napari_unet.viewer.predict_widget import PredictWidget
 from napari_unet.viewer.results import find_objects, save_as_tiff
-from napari_unet.viewer.status import Phase
 
 SCALE = (3.0, 0.5, 0.5)
 
@@ -43,9 +43,7 @@ def session(qapp, model_viewer):
 
 def wait(session, qtbot):
     qtbot.wait(50)
-    qtbot.waitUntil(
-        lambda: session.status.phase is Phase.IDLE and not session.lane.is_busy(), timeout=60_000
-    )
+    wait_idle(session, qtbot, timeout=60_000)
 
 
 def saved(tmp_path, usage=None, **options):

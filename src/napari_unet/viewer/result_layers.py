@@ -37,6 +37,8 @@ class ResultLayers(Overlays):
         Objects of all planes, shape of the planes, int32; None before they were cut out.
     class_names
         What the classes of the network are called, background first; empty numbers them.
+    is_adding
+        Whether layers that are hidden at first are still to be added.
     """
 
     def __init__(self, viewer: Any, source: Layer, planes: ImagePlanes | None = None) -> None:
@@ -44,7 +46,7 @@ class ResultLayers(Overlays):
         self.everything: Prediction | None = None
         self.instances: NDArray[np.int32] | None = None
         self.class_names: tuple[str, ...] = ()
-        self._is_adding = False
+        self.is_adding = False
 
     @property
     def probability(self) -> NDArray[np.float32] | None:
@@ -97,12 +99,12 @@ class ResultLayers(Overlays):
 
         A layer takes a tenth of a second, for which neither the answer nor the hand has to wait.
         """
-        if not self._is_adding and self._missing():
-            self._is_adding = True
+        if not self.is_adding and self._missing():
+            self.is_adding = True
             QTimer.singleShot(0, self._add_one_of_the_hidden)
 
     def _add_one_of_the_hidden(self) -> None:
-        self._is_adding = False
+        self.is_adding = False
         for add in self._missing()[:1]:
             add()
         self._add_the_hidden()
