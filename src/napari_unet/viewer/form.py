@@ -187,14 +187,15 @@ class Hint(QLabel):
     def __init__(self) -> None:
         super().__init__()
         self.setWordWrap(True)
-        self.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+        self.setIndent(5)  # as other lines have by napari's style
         self.setStyleSheet("font-style: italic; padding: 0; margin: 0")
 
     def heightForWidth(self, width: int) -> int:
         """Return the height of the text, or of two lines; Qt calls this."""
         bounds = QRect(0, 0, width, 0)
         two = self.fontMetrics().boundingRect(bounds, Qt.TextFlag.TextWordWrap, "x\nx").height()
-        return max(super().heightForWidth(width), two)
+        return max(super().heightForWidth(width), two + self.indent())  # it counts at the top, too
 
 
 def folded(title: str, tooltip: str, content: QWidget) -> QCollapsible:
