@@ -34,6 +34,9 @@ class Prediction:
         Shape (classes, ..., Y, X), float32; 0 where nothing was predicted yet.
     predicted
         Shape (..., Y, X).
+    labels
+        The most probable class, 1 for background, shape (..., Y, X), uint8; 0 where nothing was
+        predicted yet.
     """
 
     def __init__(self, classes: int, shape: tuple[int, ...], ndim: int = 2) -> None:
@@ -41,6 +44,13 @@ class Prediction:
         self.ndim = ndim
         self.probability: NDArray[np.float32] = blank((classes, *shape), np.float32)
         self.predicted: NDArray[np.bool_] = blank(shape, np.bool_)
+        self.labels: NDArray[np.uint8] = blank(shape, np.uint8)
+
+    def write(self, where: tuple[Any, ...], probability: NDArray[np.float32]) -> None:
+        """Take in what was predicted of a region, shape (classes, ...)."""
+        self.probability[:, *where] = probability
+        self.predicted[where] = True
+        self.labels[where] = probability.argmax(axis=0) + 1
 
     def of_plane(self, plane: Index) -> NDArray[np.float32]:
         """Return the probabilities of a plane, shape (classes, Y, X)."""

@@ -81,14 +81,10 @@ class ResultLayers(Overlays):
             self._start_prediction(classes, ndim)
         if self.everything is None:
             return
-        self.everything.probability[:, *where] = tile.probability
-        self.everything.predicted[where] = True
+        self.everything.write(where, tile.probability)
         self._refresh(self._probability_layer(classes))
-        if (labels := self._get("classes")) is not None:
-            self._pixels(labels)[where] = tile.probability.argmax(axis=0) + 1
-            self._refresh(labels)
-        for label in range(1, classes):
-            self._refresh(self._get(_probability_role(label)))
+        for role in ("classes", *map(_probability_role, range(1, classes))):
+            self._refresh(self._get(role))
         self._add_the_hidden()
         if (shown := self._get("uncertainty")) is not None:
             self._pixels(shown)[where] = uncertainty(tile.probability)
@@ -114,26 +110,21 @@ class ResultLayers(Overlays):
         known = self.everything
         if known is None or self.source not in self._viewer.layers:
             return []
-        hidden: dict[str, Callable[[], Layer]] = {"classes": self._add_classes}
+        hidden: dict[str, Callable[[], Layer]] = {"classes": partial(self._add_classes, known)}
         for label in range(1, known.classes):
             hidden[_probability_role(label)] = partial(self._probability_layer, label)
         return [add for role, add in hidden.items() if self._get(role) is None]
 
-    def _add_classes(self) -> Layer:
-        labels = blank(self.planes.shape, np.uint8)
-        if (known := self.everything) is not None:
-            for plane in known.planes():
-                answer = known.of_plane(plane).argmax(axis=0).astype(np.uint8) + 1
-                labels[plane] = np.where(known.predicted[plane], answer, 0)
+    def _add_classes(self, known: Prediction) -> Layer:
         layer: Labels = self._add(
             "classes",
             Labels(
-                labels.reshape(self.planes.layer_shape),
+                known.labels.reshape(self.planes.layer_shape),
                 opacity=0.5,
                 visible=False,
                 colormap=annotation_colormap(len(CLASS_COLOURS)),
             ),
-            below=None if known is None else self._get(_probability_role(known.classes)),
+            below=self._get(_probability_role(known.classes)),
         )
         layer.editable = False
         return layer
@@ -159,10 +150,10 @@ class ResultLayers(Overlays):
 
     def classes_of(self, box: Box) -> NDArray[np.uint8] | None:
         """Return the classes of a region, 0 where it was not predicted; None if nothing was."""
-        if self.probability is None or self.predicted is None or not self.predicted[box].any():
+        where: tuple[Any, ...] = (*self.plane, *box)
+        if self.everything is None or not self.everything.predicted[where].any():
             return None
-        labels = self.probability[(slice(None), *box)].argmax(axis=0) + 1
-        return np.where(self.predicted[box], labels, 0).astype(np.uint8)
+        return self.everything.labels[where].copy()
 
     def show_accepted(self, box: Box, labels: NDArray[np.uint8]) -> None:
         """Outline what was accepted, beside what was before."""
