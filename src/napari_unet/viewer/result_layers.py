@@ -153,7 +153,8 @@ class ResultLayers(Overlays):
         where: tuple[Any, ...] = (*self.plane, *box)
         if self.everything is None or not self.everything.predicted[where].any():
             return None
-        return self.everything.labels[where].copy()
+        labels: NDArray[np.uint8] = self.everything.labels[where].copy()
+        return labels
 
     def show_accepted(self, box: Box, labels: NDArray[np.uint8]) -> None:
         """Outline what was accepted, beside what was before."""
