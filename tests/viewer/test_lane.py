@@ -283,6 +283,18 @@ def test_a_closed_lane_can_be_used_again(lane, heard, qtbot):
     qtbot.waitUntil(lambda: ("new", "finished") in heard)
 
 
+def test_a_lane_that_has_ended_begins_nothing(lane, heard, qtbot):
+    lane.submit(counting, name="old")
+    assert lane.end(timeout=10)
+    begun = []
+    ticket = lane.submit(lambda stop: begun.append(stop) or counting(stop, 1), name="new")
+    qtbot.wait(30)
+    assert not begun
+    assert not lane.is_active(ticket)
+    assert not lane.is_busy()
+    assert not any(thread.name == "U-Net jobs" for thread in threading.enumerate())
+
+
 def test_nothing_is_heard_of_a_job_that_ended_before_the_lane_was_closed(lane, qtbot):
     heard = []
     lane.told.connect(lambda ticket, event: heard.append(event))

@@ -10,6 +10,7 @@ import tifffile
 import torch
 from napari.components import ViewerModel
 from napari.layers._source import layer_source
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from test_controller import wait_idle
 
@@ -35,8 +36,8 @@ def home(tmp_path, monkeypatch):
 class Window:
     """A viewer with a session and its projects, on the image of two halves."""
 
-    def __init__(self, image, qtbot, path=None):
-        self.viewer = ViewerModel()
+    def __init__(self, image, qtbot, path=None, viewer=None):
+        self.viewer = viewer or ViewerModel()
         config = FinetuneConfig(patch_size=20, precision="fp32")
         torch.manual_seed(0)
         network = UNet(3, 2, 4, 2, batch_norm=True).eval()
@@ -533,6 +534,22 @@ def test_projects_do_not_keep_their_viewer_alive(qapp, qtbot, home, two_halves):
     del window
     gc.collect()
     assert reference() is None
+
+
+def test_saving_goes_on_when_closing_is_cancelled(opened, home, make_napari_viewer, monkeypatch):
+    window = opened(viewer=make_napari_viewer(show=True))
+    window.paint(8, 15)
+    main = window.viewer.window._qt_window
+    with monkeypatch.context() as asked:
+        asked.setattr(main, "closeEvent", QEvent.ignore)
+        assert not main.close()
+    window.paint(30, 15)
+    folder = window.projects.project.folder
+    painted = window.strokes.copy()
+    window.viewer.close()
+    state = Project.open(folder, read_only=True).state
+    np.testing.assert_array_equal(state.layers["annotations"].pixels.full(), painted)
+    assert painted[30, 15]
 
 
 def test_objects_are_saved_without_strokes(qapp, qtbot, home, two_halves):

@@ -21,6 +21,7 @@ from napari_unet.model.unet import UNet
 from napari_unet.viewer import app
 from napari_unet.viewer.activity import ActivityBar
 from napari_unet.viewer.controller import controller_for
+from napari_unet.viewer.lane import JobLane
 from napari_unet.viewer.layers import add_quietly
 from napari_unet.viewer.results import save_as_tiff
 from napari_unet.viewer.status import Phase
@@ -174,10 +175,31 @@ def test_closing_the_window_in_the_middle_of_a_job_ends_it(window, job):
         robot.press("Stop")
         settle(robot, controller)
         controller.predict()
+    lanes = controller.findChildren(JobLane)
     started = time.monotonic()
     robot.viewer.close()
     assert not any(thread.name == "U-Net jobs" for thread in threading.enumerate())
     assert time.monotonic() - started < 10
+    assert len(lanes) > 1
+    for lane in lanes:  # a timer may fire while a window goes away
+        lane.submit(lambda _stop: iter(()), name="late")
+    assert not any(thread.name == "U-Net jobs" for thread in threading.enumerate())
+
+
+def test_closing_that_is_cancelled_ends_nothing(window, monkeypatch):
+    """napari asks whoever closes a window whether that is meant."""
+    robot, controller = window
+    paint(robot, controller)
+    robot.press("Learn")
+    robot.wait_until(lambda: controller.status.step > 2)
+    with monkeypatch.context() as asked:
+        asked.setattr(robot.window, "closeEvent", QEvent.ignore)
+        assert not robot.window.close()
+    step = controller.status.step
+    robot.wait_until(lambda: controller.status.step > step + 2)
+    assert controller.is_learning
+    robot.viewer.close()
+    assert not any(thread.name == "U-Net jobs" for thread in threading.enumerate())
 
 
 def test_undo_takes_the_last_stroke_back(window):

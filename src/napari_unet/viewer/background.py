@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_unet.engine.events import JobEvent
+from napari_unet.viewer.closing import WindowClosing
 from napari_unet.viewer.lane import JobLane, JobTicket, MakeJob
 
 
@@ -45,8 +46,7 @@ class BackgroundWork(QObject):
         self.lane.told.connect(self._on_event)
         self.lane.finished.connect(self._on_finished)
         self.lane.failed.connect(self._on_failed)
-        if (window := getattr(viewer, "window", None)) is not None:
-            window._qt_window.installEventFilter(self)
+        WindowClosing(viewer, self).closed.connect(self.end)
 
     @property
     def is_running(self) -> bool:
@@ -65,11 +65,10 @@ class BackgroundWork(QObject):
         self._ticket = None
         self.lane.close()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """End when the viewer's window is closed; Qt calls this."""
-        if event.type() == QEvent.Type.Close:
-            self.close()
-        return False
+    def end(self) -> None:
+        """End at once and for good: nothing more can be begun."""
+        self._ticket = None
+        self.lane.end()
 
     def _begin(self, make_job: MakeJob, name: str) -> None:
         """Start a job."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_unet.engine.device import limit_threads
 from napari_unet.engine.events import (
@@ -25,6 +25,7 @@ from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.viewer.actions import Action, why_not
 from napari_unet.viewer.activity import calm_moving_pictures
+from napari_unet.viewer.closing import WindowClosing
 from napari_unet.viewer.corrections import Corrections
 from napari_unet.viewer.garbage import spare_what_is_there
 from napari_unet.viewer.guidance import Guidance
@@ -219,15 +220,14 @@ class SegmentationController(QObject):
 
     def close(self) -> None:
         """End the session: stop all jobs and let go of the layers."""
-        self.weights.hide()
+        self.end()
         self.layers.close()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Stop all jobs when the viewer's window is closed; Qt calls this."""
-        if event.type() == QEvent.Type.Close:
-            self.weights.hide()
-            self.suspend()
-        return False
+    def end(self) -> None:
+        """Stop all jobs and wait for them; nothing more can be begun."""
+        self.weights.hide()
+        self.lane.end()
+        self.leave()
 
     def submit(
         self,
@@ -353,7 +353,7 @@ def controller_for(viewer: Any) -> SegmentationController:
     if viewer not in _sessions:
         session = _sessions[viewer] = SegmentationController(viewer)
         if (window := getattr(viewer, "window", None)) is not None:
-            window._qt_window.installEventFilter(session)
+            WindowClosing(viewer, session).closed.connect(session.end)
             calm_moving_pictures(window._qt_window)
             spare_what_is_there(window._qt_window)
     return _sessions[viewer]

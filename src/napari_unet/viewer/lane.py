@@ -110,6 +110,7 @@ class JobLane(QObject):
         self._closed_up_to = 0
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._has_ended = False
         self._telling = InTurn(self)
         queued = Qt.ConnectionType.QueuedConnection
         self._reported.connect(self._on_reported, queued)
@@ -142,7 +143,7 @@ class JobLane(QObject):
         Returns
         -------
         JobTicket
-            What the job's events will carry.
+            What the job's events will carry. A lane that has ended never begins the job.
         """
         self._generation += 1
         ticket = JobTicket(self._generation, name, replaces)
@@ -150,6 +151,8 @@ class JobLane(QObject):
             for job in self._jobs:
                 if replaces is not None and job.ticket.key == replaces:
                     self._ask_to_stop(job, silence=True)
+            if self._has_ended:
+                return ticket
             self._jobs.append(_Job(ticket, priority, make_job))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="U-Net jobs", daemon=True)
@@ -231,6 +234,14 @@ class JobLane(QObject):
         self._thread, self._closing = None, False
         self._unheard.clear()
         return True
+
+    def end(self, timeout: float | None = 30.0) -> bool:
+        """Close for good: no job that is submitted later begins, so no thread is left.
+
+        Takes and returns what `close` does.
+        """
+        self._has_ended = True
+        return self.close(timeout)
 
     def _set_paused(self, ticket: JobTicket, paused: bool) -> None:
         with self._changed:
@@ -323,4 +334,4 @@ _open_lanes: weakref.WeakSet[JobLane] = weakref.WeakSet()
 def _close_all() -> None:
     """Let no thread compute while the interpreter goes down: that crashes now and then."""
     for lane in list(_open_lanes):
-        lane.close(_LAST_WAIT)
+        lane.end(_LAST_WAIT)

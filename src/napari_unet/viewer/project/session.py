@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QEvent, QObject, QTimer, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.engine.journal import Painted, Project, new_folder
 from napari_unet.engine.journal.changes import Role
 from napari_unet.viewer.clicking.session import ClickSession
+from napari_unet.viewer.closing import WindowClosing
 from napari_unet.viewer.project.background import Background
 from napari_unet.viewer.project.borders import BorderRecorder
 from napari_unet.viewer.project.bound import BoundProject
@@ -72,8 +73,7 @@ class ProjectSession(QObject):
         self._written.connect(self.changed)
         viewer = controller.viewer
         viewer.layers.events.removed.connect(self._on_layer_removed)
-        if (window := getattr(viewer, "window", None)) is not None:
-            window._qt_window.installEventFilter(self)
+        WindowClosing(viewer, self).closed.connect(self.close)
         self._tick = QTimer(self)
         self._tick.timeout.connect(self._on_ticked)
         self._tick.start(_TICK_MS)
@@ -306,12 +306,6 @@ class ProjectSession(QObject):
         if (gone := self._bound.pop(layer, None)) is not None:
             gone.close()
             self.changed.emit()
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Write what waits when the viewer's window is closed; Qt calls this."""
-        if event.type() == QEvent.Type.Close:
-            self.close()
-        return False
 
     def close(self) -> None:
         """Write what waits and let go of all projects."""

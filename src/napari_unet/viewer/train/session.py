@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_unet.engine.dataset import LabelledSet
 from napari_unet.engine.events import (
@@ -23,6 +24,7 @@ from napari_unet.engine.events import (
     ValidationImagePredicted,
     ValidationMeasured,
 )
+from napari_unet.viewer.closing import WindowClosing
 from napari_unet.viewer.controller import SegmentationController
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.reports import JobReports, as_sentence
@@ -142,17 +144,18 @@ class TrainSession(QObject):
 
     def close(self) -> None:
         """End everything in good order; an unfinished training keeps its state."""
+        self._close(self.lane.close)
+
+    def end(self) -> None:
+        """End everything in good order and for good: nothing more can be begun."""
+        self._close(self.lane.end)
+
+    def _close(self, close_lane: Callable[[], bool]) -> None:
         self._leave.set()
-        self.lane.close()
+        close_lane()
         self._leave.clear()
         self._ticket = self._reading_ticket = self._plan = self._held = None
         self._reports.settle()
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """End everything when the viewer's window is closed; Qt calls this."""
-        if event.type() == QEvent.Type.Close:
-            self.close()
-        return False
 
     # ------------------------------------------------------------------ reading
 
@@ -292,6 +295,5 @@ def training_for(controller: SegmentationController) -> TrainSession:
     if isinstance(found := controller.findChild(TrainSession), TrainSession):
         return found
     training = TrainSession(controller)
-    if (window := getattr(controller.viewer, "window", None)) is not None:
-        window._qt_window.installEventFilter(training)
+    WindowClosing(controller.viewer, training).closed.connect(training.end)
     return training
