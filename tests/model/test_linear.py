@@ -70,3 +70,14 @@ def test_the_fit_can_be_trained_through():
     found.sum().backward()
     assert features.grad is not None
     assert features.grad.abs().sum() > 0
+
+
+def test_sizes_are_those_of_features_that_are_penalised_as_if_they_were_larger():
+    torch.manual_seed(0)
+    features, targets = torch.randn(40, 4), torch.randn(40, 2)
+    sizes, strength = torch.tensor([1.0, 0.1, 3.0, 20.0]), torch.tensor(0.2)
+    larger = solve_ridge(features * sizes, targets, equal(40), strength)
+    found = solve_ridge(features, targets, equal(40), strength, sizes)
+    torch.testing.assert_close(found[:-1], larger[:-1] * sizes[:, None])
+    torch.testing.assert_close(found[-1], larger[-1])
+    assert not torch.allclose(found, solve_ridge(features, targets, equal(40), strength), atol=1e-2)

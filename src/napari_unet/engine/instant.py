@@ -21,12 +21,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_unet.engine.ahead import thread_alone
+from napari_unet.engine.device import threads_at_most
 from napari_unet.engine.errors import NotReady
 from napari_unet.engine.events import PredictionFinished, TilePredicted
 from napari_unet.engine.feature_tiles import FeatureTiles
 from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.stroke_samples import StrokeSamples, chosen_pixels
-from napari_unet.model.head import Head, HiddenUnits, fit_hidden
+from napari_unet.model.head import Head, fit_hidden
 from napari_unet.model.linear import solve_ridge
 from napari_unet.model.starter import Starter
 from napari_unet.ops.annotations import BACKGROUND
@@ -130,45 +131,28 @@ class InstantLearner:
         present = counts > 0
         if int(present.sum()) < 2:
             raise InputError("paint strokes of at least two classes first")
-        features = torch.cat([each.read() for each in samples])
+        features = _one_after_the_other([each.read() for each in samples])
         # Between equal shares of the classes and the shares that were painted: with either, more
         # pixels are wrong on images that nothing was painted on.
         weights = counts.clamp(min=1).rsqrt()[painted]
         weights = weights * torch.cat([each.importance for each in samples])
         weights = weights / weights.sum()
-        # On a thread of its own, while the linear function is fitted here.
-        hidden = self._beside.submit(
-            self._hidden, samples, features, painted, weights, classes, seed
-        )
+        # On a thread of its own, while the linear function is fitted here by the others: a product
+        # of two threads that have one core between them takes longer than one of one thread.
+        hidden, threads = None, torch.get_num_threads()
+        if (share := _share_of_hidden(samples, classes)) > 0:
+            last = self._starter.network.config.base_channels + samples[-1].responses
+            arguments = features[:, -last:], painted, weights, classes, seed
+            hidden, threads = self._beside.submit(fit_hidden, *arguments), max(threads - 1, 1)
         targets = functional.one_hot(painted, classes).float() * 2 - 1
         penalty = torch.tensor(self._starter.penalty)
         sizes = _equal_sizes(features, weights, samples[-1].responses)
-        found = solve_ridge(features * sizes, targets, weights, penalty) * self._starter.scale
-        found[:-1] *= sizes[:, None]
+        with threads_at_most(threads):
+            found = solve_ridge(features, targets, weights, penalty, sizes) * self._starter.scale
         # A class without strokes has the same low value everywhere, and keeps it.
         found[-1, ~present] = _NEVER
         found[:-1, ~present] = 0
-        return Head(found, hidden.result())
-
-    def _hidden(
-        self,
-        samples: Sequence[StrokeSamples],
-        features: Tensor,
-        painted: Tensor,
-        weights: Tensor,
-        classes: int,
-        seed: int,
-    ) -> HiddenUnits | None:
-        """Fit hidden units, unless few places were painted on; the more, the more they count."""
-        places = np.sum([each.places(classes) for each in samples], axis=0)
-        # The geometric mean: a class of one place is not made up for by another of hundreds.
-        usual = float(np.exp(np.log(places[places > 0]).mean()))
-        share = (usual - _FEW_PLACES) / (_MANY_PLACES - _FEW_PLACES)
-        if share <= 0:
-            return None
-        last = self._starter.network.config.base_channels + samples[-1].responses
-        hidden = fit_hidden(features[:, -last:], painted, weights, classes, seed)
-        return hidden.scaled(min(share, 1.0))
+        return Head(found, None if hidden is None else hidden.result().scaled(share))
 
     def classify(
         self,
@@ -258,6 +242,19 @@ class InstantLearner:
             done += 1
             yield TilePredicted(tile.inner, np.ascontiguousarray(probability), done, len(tiles))
         yield PredictionFinished(done, time.monotonic() - started, done < len(tiles))
+
+
+def _share_of_hidden(samples: Sequence[StrokeSamples], classes: int) -> float:
+    """Return how much hidden units count, 0 to 1: the more, the more places were painted on."""
+    places = np.sum([each.places(classes) for each in samples], axis=0)
+    # The geometric mean: a class of one place is not made up for by another of hundreds.
+    usual = float(np.exp(np.log(places[places > 0]).mean()))
+    return min(max((usual - _FEW_PLACES) / (_MANY_PLACES - _FEW_PLACES), 0.0), 1.0)
+
+
+def _one_after_the_other(parts: Sequence[Tensor]) -> Tensor:
+    """Put rows into one array, unless they are in one already: it may have millions of values."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _equal_sizes(features: Tensor, weights: Tensor, responses: int) -> Tensor:

@@ -88,7 +88,13 @@ def _with_scales(maps: Sequence[Tensor]) -> Iterator[tuple[Tensor, int]]:
         yield features, 1 << (len(maps) - number)
 
 
-def solve_ridge(features: Tensor, targets: Tensor, weights: Tensor, strength: Tensor) -> Tensor:
+def solve_ridge(
+    features: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    strength: Tensor,
+    sizes: Tensor | None = None,
+) -> Tensor:
     """Fit a linear function to the targets.
 
     Parameters
@@ -101,20 +107,30 @@ def solve_ridge(features: Tensor, targets: Tensor, weights: Tensor, strength: Te
         Shape (..., N), how much each row counts; they sum to 1.
     strength
         Scalar above 0: the penalty on the squared coefficients; the constant is free.
+    sizes
+        Shape (D,), above 0: the penalty is on the coefficients of the features times these; None
+        stands for ones. The coefficients that are returned are of the features as they are.
 
     Returns
     -------
     Tensor
         Shape (..., D + 1, K); the last row is the constant.
     """
-    weights = weights[..., None]
-    feature_mean = (weights * features).sum(-2, keepdim=True)
-    target_mean = (weights * targets).sum(-2, keepdim=True)
-    centred = features - feature_mean
-    covariance = centred.mT @ (weights * centred)
+    # Thousands of rows of hundreds of features: each further array of that size takes as long as
+    # a good part of the product does.
+    feature_mean = weights[..., None, :] @ features
+    target_mean = weights[..., None, :] @ targets
+    root = weights[..., None].sqrt()
+    centred = (features - feature_mean) * root
+    covariance = centred.mT @ centred
+    moment = centred.mT @ ((targets - target_mean) * root)
+    if sizes is not None:
+        covariance = sizes[:, None] * covariance * sizes
+        moment = sizes[:, None] * moment
     covariance = covariance + strength * torch.eye(covariance.shape[-1], device=features.device)
-    moment = centred.mT @ (weights * (targets - target_mean))
     coefficients = torch.linalg.solve(covariance, moment)
+    if sizes is not None:
+        coefficients = sizes[:, None] * coefficients
     return torch.cat([coefficients, target_mean - feature_mean @ coefficients], dim=-2)
 
 
@@ -138,7 +154,9 @@ def apply_linear(maps: Sequence[Tensor], coefficients: Tensor, side: tuple[int, 
         channels = features.shape[1]
         part = coefficients[start : start + channels].T[:, :, None, None]
         start += channels
-        reduced.append(functional.conv2d(features.float(), part))
+        # Class by class: enlarging takes twice as long where the channels of two or three classes
+        # lie side by side, pixel by pixel.
+        reduced.append(functional.conv2d(features.float(), part).contiguous())
     return coefficients[-1][:, None, None] + enlarged_sum(reduced[:-1], side) + reduced[-1]
 
 
