@@ -424,6 +424,96 @@ def test_a_second_window_reads_and_says_so(opened):
     np.testing.assert_array_equal(third.strokes, expected)
 
 
+def test_a_layer_that_was_removed_comes_back_with_undo(opened, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_unet.viewer.project.session.show_info", told.append)
+    window = opened()
+    window.paint(8, 15, 1)
+    window.paint(30, 60, 2)
+    layer, expected = window.session.layers.annotations, window.strokes.copy()
+    window.viewer.layers.remove(layer)
+    window.qtbot.waitUntil(lambda: bool(told))
+    assert "Undo in the docks brings it back" in told[0]
+    assert window.session.layers.annotations is None
+
+    steps = window.projects.steps
+    steps.undo()
+    assert layer in window.viewer.layers
+    assert window.session.layers.annotations is layer
+    np.testing.assert_array_equal(window.strokes, expected)
+    assert window.session.layers.painted == {1, 2}
+    steps.undo()  # from here on as if it had not been removed
+    assert not window.strokes[30, 60]
+    steps.redo()
+    np.testing.assert_array_equal(window.strokes, expected)
+    window.paint(52, 15, 1)
+    assert len(window.projects.project.facts.layers) == 1
+    painted = window.strokes.copy()
+    window.close()
+    again = opened()
+    again.go_on()
+    np.testing.assert_array_equal(again.strokes, painted)
+
+
+def test_undo_goes_through_a_new_layer_to_the_one_that_was_removed(opened):
+    window = opened()
+    window.paint(8, 15, 1)
+    old, expected = window.session.layers.annotations, window.strokes.copy()
+    window.viewer.layers.remove(old)
+    new = window.session.layers.add_annotations()
+    window.paint(30, 60, 2)
+    steps = window.projects.steps
+    steps.undo()
+    assert not new.data.any()
+    assert old not in window.viewer.layers
+    steps.undo()
+    assert window.session.layers.annotations is old
+    np.testing.assert_array_equal(window.strokes, expected)
+    assert new in window.viewer.layers
+
+
+def test_a_removed_layer_that_is_put_back_goes_on_as_it_was(opened):
+    window = opened()
+    window.paint(8, 15, 1)
+    layer = window.session.layers.annotations
+    window.viewer.layers.remove(layer)
+    window.viewer.layers.append(layer)
+    window.session.layers.set_annotations(layer)
+    window.paint(30, 60, 2)
+    assert len(window.projects.project.facts.history.undo) == 2
+    assert len(window.projects.project.facts.layers) == 1
+
+
+def test_a_layer_that_nothing_was_painted_in_is_not_missed(opened, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_unet.viewer.project.session.show_info", told.append)
+    window = opened()
+    window.viewer.layers.remove(window.session.layers.add_annotations())
+    window.qtbot.wait(20)
+    window.viewer.layers.remove(window.image)
+    assert not told
+
+
+def test_objects_that_were_removed_come_back_with_undo(opened):
+    window = opened()
+    clicks = click_session_for(window.session)
+    clicks.scene.set_image(window.image)
+    objects = clicks.scene.need_objects()
+    mask = np.zeros((64, 80), bool)
+    mask[5:15, 6:20] = True
+    objects.write({(): Outline.of_mask(mask)})
+    window.settle()
+    layer, expected = objects.layer, np.array(objects.layer.data)
+    window.viewer.layers.remove(layer)
+    assert clicks.scene.objects is None
+    window.projects.steps.undo()
+    assert clicks.scene.objects.layer is layer
+    assert layer in window.viewer.layers
+    np.testing.assert_array_equal(layer.data, expected)
+    window.projects.steps.undo()
+    assert not layer.data.any()
+
+
 def test_begin_anew_leaves_the_earlier_project_where_it_is(opened, home):
     first = opened()
     first.paint(10, 10, 1)

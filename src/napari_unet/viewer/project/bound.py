@@ -36,6 +36,8 @@ class BoundProject:
         Why nothing is saved; None if it is.
     watches
         Its layers that are painted on.
+    removed
+        Those that were painted on and then removed from the viewer; Undo brings them back.
     accepted
         Accepted predictions, as the engine has them, by the numbers of their changes.
     making
@@ -49,6 +51,7 @@ class BoundProject:
     is_busy: bool = False
     problem: str | None = None
     watches: list[LayerWatch] = field(default_factory=list)
+    removed: list[LayerWatch] = field(default_factory=list)
     accepted: dict[int, Any] = field(default_factory=dict)
     making: Work | None = None
 
@@ -60,6 +63,24 @@ class BoundProject:
     def watch_of(self, layer: Labels) -> LayerWatch | None:
         """Return what watches a layer; None if nothing does."""
         return next((watch for watch in self.watches if watch.layer is layer), None)
+
+    def take_away(self, layer: Labels) -> LayerWatch | None:
+        """Watch a layer no more that was removed; what watched it, if it was painted on."""
+        if (watch := self.watch_of(layer)) is None:
+            return None
+        watch.catch_up()
+        watch.close()
+        self.watches.remove(watch)
+        if self.project is None or watch.name not in self.project.facts.layers:
+            return None
+        self.removed.append(watch)
+        return watch
+
+    def take_back(self, watch: LayerWatch) -> None:
+        """Watch a layer again that was removed."""
+        self.removed.remove(watch)
+        self.watches.append(watch)
+        watch.go_on()
 
     def watch_named(self, name: str) -> LayerWatch | None:
         """Return what watches the layer of an id; None if nothing does."""
@@ -98,6 +119,7 @@ class BoundProject:
             watch.catch_up()
             watch.close()
         self.watches.clear()
+        self.removed.clear()
         went_well = self.project is None or self.project.close()
         self.project = None
         return went_well

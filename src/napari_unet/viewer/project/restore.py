@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels
+from napari.utils.notifications import show_info
 
 from napari_unet.engine.journal import ProjectState
 from napari_unet.engine.journal.changes import Role
@@ -16,6 +17,7 @@ from napari_unet.engine.rounds import Accepted as AcceptedRegion
 from napari_unet.ops.errors import InputError
 from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.project.bound import BoundProject
+from napari_unet.viewer.project.watch import LayerWatch
 
 if TYPE_CHECKING:
     from napari_unet.viewer.controller import SegmentationController
@@ -125,6 +127,25 @@ def _fill(projects: ProjectSession, bound: BoundProject, layer: Labels, kept: La
         layer.data[box] = pixels
     layer.refresh()
     projects.watch(bound, layer, kept.added.layer, kept.added.role, kept.pixels.full())
+
+
+def show_again(controller: SegmentationController, bound: BoundProject, watch: LayerWatch) -> None:
+    """Put a layer back into the viewer that was removed, and go on with it.
+
+    Parameters
+    ----------
+    controller, bound
+        Where to.
+    watch
+        What watches the layer.
+    """
+    assert bound.project is not None
+    controller.viewer.layers.append(watch.layer)
+    if bound.project.facts.layers[watch.name].added.role == "annotations":
+        controller.layers.set_annotations(watch.layer)
+    else:
+        click_session_for(controller).scene.set_objects(watch.layer)
+    show_info(f"'{watch.layer.name}' is back.")
 
 
 def show_accepted(

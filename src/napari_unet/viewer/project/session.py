@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from napari.layers import Image, Labels
-from napari.utils.notifications import show_warning
+from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.engine.journal import Painted, Project, new_folder
@@ -164,6 +165,10 @@ class ProjectSession(QObject):
             return
         if not hasattr(layer.data, "__array_interface__"):
             return  # not in memory: its own file holds it
+        removed = [watch for watch in bound.removed if watch.layer is layer]
+        if removed:
+            bound.take_back(removed[0])
+            return
         self.watch(bound, layer, bound.free_name(role), role)
 
     def watch(
@@ -299,13 +304,15 @@ class ProjectSession(QObject):
     def _on_layer_removed(self, event: Any) -> None:
         layer = event.value
         for bound in self._bound.values():
-            if (watch := bound.watch_of(layer)) is not None:
-                watch.catch_up()
-                watch.close()
-                bound.watches.remove(watch)
+            if (watch := bound.take_away(layer)) is not None:
+                QTimer.singleShot(0, partial(self._tell_removed, bound, watch))
         if (gone := self._bound.pop(layer, None)) is not None:
             gone.close()
             self.changed.emit()
+
+    def _tell_removed(self, bound: BoundProject, watch: LayerWatch) -> None:
+        if watch in bound.removed:  # the image is still there, and so is the window
+            show_info(f"'{watch.layer.name}' was removed. Undo in the docks brings it back.")
 
     def close(self) -> None:
         """Write what waits and let go of all projects."""

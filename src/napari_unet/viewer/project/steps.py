@@ -17,7 +17,7 @@ from napari_unet.engine.journal import (
     Project,
 )
 from napari_unet.viewer.project.bound import BoundProject
-from napari_unet.viewer.project.restore import show_accepted
+from napari_unet.viewer.project.restore import show_accepted, show_again
 from napari_unet.viewer.project.watch import LayerWatch
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Steps:
         except JournalError as error:
             show_warning(str(error))
             return
+        if self._bring_back(bound, step[-1]):
+            return
         if (watch := _watch(bound, step[-1])) is not None and watch.latest == step[-1].number:
             watch.layer.undo()  # so that napari's own history stays in step
             watch.look()
@@ -82,6 +84,8 @@ class Steps:
             step = project.next_redo()
         except JournalError as error:
             show_warning(str(error))
+            return
+        if self._bring_back(bound, step[0]):
             return
         if (watch := _watch(bound, step[0])) is not None and (
             watch.latest_undone == step[0].number
@@ -114,6 +118,19 @@ class Steps:
             show_accepted(controller, bound, project.facts)
             self._projects.facts.forget()
             controller.changed.emit()
+
+    def _bring_back(self, bound: BoundProject, entry: Entry) -> bool:
+        """Show the layer again that a step was made in, if it was removed; whether it was."""
+        controller, change = self._projects.controller, entry.change
+        if controller is None or not isinstance(change, Painted):
+            return False
+        removed = next((each for each in bound.removed if each.name == change.layer), None)
+        if removed is None:
+            return False
+        bound.take_back(removed)
+        show_again(controller, bound, removed)
+        self._projects.changed.emit()
+        return True
 
     def latest_round(self, project: Project) -> int:
         """Return the number of the latest round of learning that can be taken back; 0 if none."""

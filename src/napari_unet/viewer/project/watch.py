@@ -86,9 +86,18 @@ class LayerWatch:
         self._late: list[Box] = []
         self._is_closed = False
         self._round: Iterator[Box] = iter(())
-        layer.events.paint.connect(self._on_painted)
-        layer.events.set_data.connect(self._on_refreshed)
-        layer.events.data.connect(self._on_refreshed)
+        self._listen()
+
+    def _listen(self) -> None:
+        self.layer.events.paint.connect(self._on_painted)
+        self.layer.events.set_data.connect(self._on_refreshed)
+        self.layer.events.data.connect(self._on_refreshed)
+
+    def go_on(self) -> None:
+        """Watch the layer again, after `close`."""
+        self._is_closed = False
+        self._listen()
+        self.compare("found")
 
     def close(self) -> None:
         """Let go of the layer."""
