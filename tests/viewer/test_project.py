@@ -433,7 +433,7 @@ def test_a_layer_that_was_removed_comes_back_with_undo(opened, monkeypatch):
     layer, expected = window.session.layers.annotations, window.strokes.copy()
     window.viewer.layers.remove(layer)
     window.qtbot.waitUntil(lambda: bool(told))
-    assert "Undo in the docks brings it back" in told[0]
+    assert "Undo in the docks brings 'halves: annotations' back" in told[0]
     assert window.session.layers.annotations is None
 
     steps = window.projects.steps
@@ -453,6 +453,18 @@ def test_a_layer_that_was_removed_comes_back_with_undo(opened, monkeypatch):
     again = opened()
     again.go_on()
     np.testing.assert_array_equal(again.strokes, painted)
+
+
+def test_in_a_real_window_a_layer_that_came_back_can_be_painted_on(opened, make_napari_viewer):
+    window = opened(viewer=make_napari_viewer())
+    window.paint(8, 15, 1)
+    layer = window.session.layers.annotations
+    window.viewer.layers.remove(layer)
+    window.projects.steps.undo()
+    assert window.viewer.layers.selection.active is layer
+    assert layer.mode == "paint"
+    controls = window.viewer.window._qt_viewer.controls.widgets[layer]
+    assert [each.mode for each in controls.button_group.buttons() if each.isChecked()] == ["paint"]
 
 
 def test_undo_goes_through_a_new_layer_to_the_one_that_was_removed(opened):

@@ -140,12 +140,17 @@ def show_again(controller: SegmentationController, bound: BoundProject, watch: L
         What watches the layer.
     """
     assert bound.project is not None
-    controller.viewer.layers.append(watch.layer)
+    viewer, layer = controller.viewer, watch.layer
+    # The buttons that napari makes for a layer begin with this, whatever the layer's mode is.
+    mode, layer.mode = layer.mode, "pan_zoom"
+    viewer.layers.append(layer)
+    viewer.layers.selection.active = layer
+    layer.mode = mode
     if bound.project.facts.layers[watch.name].added.role == "annotations":
-        controller.layers.set_annotations(watch.layer)
+        controller.layers.set_annotations(layer)
     else:
-        click_session_for(controller).scene.set_objects(watch.layer)
-    show_info(f"'{watch.layer.name}' is back.")
+        click_session_for(controller).scene.set_objects(layer)
+    show_info(f"'{layer.name}' is back.")
 
 
 def show_accepted(

@@ -312,7 +312,7 @@ class ProjectSession(QObject):
 
     def _tell_removed(self, bound: BoundProject, watch: LayerWatch) -> None:
         if watch in bound.removed:  # the image is still there, and so is the window
-            show_info(f"'{watch.layer.name}' was removed. Undo in the docks brings it back.")
+            show_info(f"Undo in the docks brings '{watch.layer.name}' back, which was removed.")
 
     def close(self) -> None:
         """Write what waits and let go of all projects."""
