@@ -211,15 +211,21 @@ def test_what_is_written_past_napari_is_saved_as_well(opened, two_halves):
     np.testing.assert_array_equal(second.strokes, two_halves[1])
 
 
-def test_objects_come_back_and_are_taken_back(opened):
-    first = opened()
-    clicks = click_session_for(first.session)
-    clicks.scene.set_image(first.image)
+def draw_object(window):
+    """Draw a finished object; the layer of objects, and where the object is."""
+    clicks = click_session_for(window.session)
+    clicks.scene.set_image(window.image)
     objects = clicks.scene.need_objects()
     mask = np.zeros((64, 80), bool)
     mask[5:15, 6:20] = True
     objects.write({(): Outline.of_mask(mask)})
-    first.settle()
+    window.settle()
+    return objects, mask
+
+
+def test_objects_come_back_and_are_taken_back(opened):
+    first = opened()
+    objects, mask = draw_object(first)
     mask = np.roll(mask, 30, axis=0)
     objects.write({(): Outline.of_mask(mask)})
     objects.delete(1)
@@ -508,15 +514,10 @@ def test_a_layer_that_nothing_was_painted_in_is_not_missed(opened, monkeypatch):
 
 def test_objects_that_were_removed_come_back_with_undo(opened):
     window = opened()
-    clicks = click_session_for(window.session)
-    clicks.scene.set_image(window.image)
-    objects = clicks.scene.need_objects()
-    mask = np.zeros((64, 80), bool)
-    mask[5:15, 6:20] = True
-    objects.write({(): Outline.of_mask(mask)})
-    window.settle()
+    objects, _ = draw_object(window)
     layer, expected = objects.layer, np.array(objects.layer.data)
     window.viewer.layers.remove(layer)
+    clicks = click_session_for(window.session)
     assert clicks.scene.objects is None
     window.projects.steps.undo()
     assert clicks.scene.objects.layer is layer

@@ -46,7 +46,7 @@ class BackgroundWork(QObject):
         self.lane.told.connect(self._on_event)
         self.lane.finished.connect(self._on_finished)
         self.lane.failed.connect(self._on_failed)
-        WindowClosing(viewer, self).closed.connect(self.end)
+        WindowClosing(viewer, self).closed.connect(self.close)
 
     @property
     def is_running(self) -> bool:
@@ -61,12 +61,7 @@ class BackgroundWork(QObject):
             self.changed.emit()
 
     def close(self) -> None:
-        """End at once; nothing more is heard."""
-        self._ticket = None
-        self.lane.close()
-
-    def end(self) -> None:
-        """End at once and for good: nothing more can be begun."""
+        """End at once and for good: nothing more is heard, and nothing can be begun."""
         self._ticket = None
         self.lane.end()
 

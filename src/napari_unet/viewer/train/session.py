@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 
 from napari.utils.notifications import show_error
@@ -143,16 +142,9 @@ class TrainSession(QObject):
         self.changed.emit()
 
     def close(self) -> None:
-        """End everything in good order; an unfinished training keeps its state."""
-        self._close(self.lane.close)
-
-    def end(self) -> None:
-        """End everything in good order and for good: nothing more can be begun."""
-        self._close(self.lane.end)
-
-    def _close(self, close_lane: Callable[[], bool]) -> None:
+        """End everything in good order and for good; an unfinished training keeps its state."""
         self._leave.set()
-        close_lane()
+        self.lane.end()
         self._leave.clear()
         self._ticket = self._reading_ticket = self._plan = self._held = None
         self._reports.settle()
@@ -295,5 +287,5 @@ def training_for(controller: SegmentationController) -> TrainSession:
     if isinstance(found := controller.findChild(TrainSession), TrainSession):
         return found
     training = TrainSession(controller)
-    WindowClosing(controller.viewer, training).closed.connect(training.end)
+    WindowClosing(controller.viewer, training).closed.connect(training.close)
     return training
