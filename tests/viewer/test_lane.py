@@ -285,7 +285,7 @@ def test_a_closed_lane_can_be_used_again(lane, heard, qtbot):
 
 def test_a_lane_that_has_ended_begins_nothing(lane, heard, qtbot):
     lane.submit(counting, name="old")
-    assert lane.end(timeout=10)
+    assert lane.close(timeout=10, for_good=True)
     begun = []
     ticket = lane.submit(lambda stop: begun.append(stop) or counting(stop, 1), name="new")
     qtbot.wait(30)

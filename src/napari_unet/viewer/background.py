@@ -63,7 +63,7 @@ class BackgroundWork(QObject):
     def close(self) -> None:
         """End at once and for good: nothing more is heard, and nothing can be begun."""
         self._ticket = None
-        self.lane.end()
+        self.lane.close(for_good=True)
 
     def _begin(self, make_job: MakeJob, name: str) -> None:
         """Start a job."""

@@ -226,7 +226,7 @@ class SegmentationController(QObject):
     def end(self) -> None:
         """Stop all jobs and wait for them; nothing more can be begun."""
         self.weights.hide()
-        self.lane.end()
+        self.lane.close(for_good=True)
         self.leave()
 
     def submit(

@@ -143,7 +143,7 @@ class JobLane(QObject):
         Returns
         -------
         JobTicket
-            What the job's events will carry. A lane that has ended never begins the job.
+            What the job's events will carry. A lane that is closed for good never begins the job.
         """
         self._generation += 1
         ticket = JobTicket(self._generation, name, replaces)
@@ -206,15 +206,17 @@ class JobLane(QObject):
                 self._ask_to_stop(job, silence=True)
             self._changed.notify()
 
-    def close(self, timeout: float | None = 30.0) -> bool:
+    def close(self, timeout: float | None = 30.0, *, for_good: bool = False) -> bool:
         """Stop all jobs, hear nothing more of them, and wait for the thread to end.
 
-        A job that is submitted later starts a new thread.
+        A job that is submitted later starts a new thread, unless the lane is closed for good.
 
         Parameters
         ----------
         timeout
             Seconds to wait at most; None for as long as it takes.
+        for_good
+            No job that is submitted later begins, so no thread is left.
 
         Returns
         -------
@@ -222,6 +224,7 @@ class JobLane(QObject):
             False if a job did not end in time.
         """
         self._closed_up_to = self._generation
+        self._has_ended = self._has_ended or for_good
         with self._changed:
             self._closing = True
             for job in self._jobs:
@@ -234,14 +237,6 @@ class JobLane(QObject):
         self._thread, self._closing = None, False
         self._unheard.clear()
         return True
-
-    def end(self, timeout: float | None = 30.0) -> bool:
-        """Close for good: no job that is submitted later begins, so no thread is left.
-
-        Takes and returns what `close` does.
-        """
-        self._has_ended = True
-        return self.close(timeout)
 
     def _set_paused(self, ticket: JobTicket, paused: bool) -> None:
         with self._changed:
@@ -334,4 +329,4 @@ _open_lanes: weakref.WeakSet[JobLane] = weakref.WeakSet()
 def _close_all() -> None:
     """Let no thread compute while the interpreter goes down: that crashes now and then."""
     for lane in list(_open_lanes):
-        lane.end(_LAST_WAIT)
+        lane.close(_LAST_WAIT, for_good=True)

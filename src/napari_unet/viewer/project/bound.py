@@ -81,6 +81,7 @@ class BoundProject:
         self.removed.remove(watch)
         self.watches.append(watch)
         watch.go_on()
+        watch.compare("found")
 
     def watch_named(self, name: str) -> LayerWatch | None:
         """Return what watches the layer of an id; None if nothing does."""

@@ -84,20 +84,15 @@ class LayerWatch:
         self._numbers: dict[int, int] = {}
         self._pending: list[Box] = []
         self._late: list[Box] = []
-        self._is_closed = False
         self._round: Iterator[Box] = iter(())
-        self._listen()
+        self.go_on()
 
-    def _listen(self) -> None:
+    def go_on(self) -> None:
+        """Watch the layer, again after `close`; what happened meanwhile, `compare` finds."""
+        self._is_closed = False
         self.layer.events.paint.connect(self._on_painted)
         self.layer.events.set_data.connect(self._on_refreshed)
         self.layer.events.data.connect(self._on_refreshed)
-
-    def go_on(self) -> None:
-        """Watch the layer again, after `close`."""
-        self._is_closed = False
-        self._listen()
-        self.compare("found")
 
     def close(self) -> None:
         """Let go of the layer."""

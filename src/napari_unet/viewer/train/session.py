@@ -144,7 +144,7 @@ class TrainSession(QObject):
     def close(self) -> None:
         """End everything in good order and for good; an unfinished training keeps its state."""
         self._leave.set()
-        self.lane.end()
+        self.lane.close(for_good=True)
         self._leave.clear()
         self._ticket = self._reading_ticket = self._plan = self._held = None
         self._reports.settle()
