@@ -285,9 +285,10 @@ def test_few_objects_are_all_learned_from_and_of_many_some_are_held_back(network
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "used"), [(0.5, 0.6, True), (0.5, 0.5, True), (0.5, 0.4, False)]
+    ("before", "after", "used"),
+    [(0.5, 0.6, True), (0.5, 0.53, True), (0.5, 0.51, False), (0.5, 0.5, False), (0.5, 0.4, False)],
 )
-def test_what_is_worse_on_what_was_held_back_is_not_used(network, before, after, used):
+def test_what_is_no_better_on_what_was_held_back_is_not_used(network, before, after, used):
     adaptation = Adaptation(network, objects(1))
     adaptation.before, adaptation.after = before, after
     assert (adaptation.network is not network) == used

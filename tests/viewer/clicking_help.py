@@ -93,7 +93,7 @@ class Stub:
 
     def __init__(self, image, network=None, *, adapted=None, threads=None):
         self.image, self.network, self.objects = image, adapted or network, ()
-        self.hint = None
+        self.hint = self.likeness = None
         data = np.asarray(image.data, float)
         self._regions, _ = ndimage.label(data > 0.5)
 
@@ -105,6 +105,9 @@ class Stub:
 
     def set_hint(self, probability):
         self.hint = probability
+
+    def set_likeness(self, likeness, probability):
+        self.likeness = likeness
 
     def outline(self, clicks, previous=None, box=None, usual=None):
         type(self).begun += 1

@@ -1169,6 +1169,87 @@ def test_the_network_is_adapted_to_five_objects_and_forgets_them_again(
     assert real.clickers.network is None
 
 
+@pytest.fixture
+def alone(real, monkeypatch):
+    """The same without a fine-tuned U-Net, which would know better what is an object."""
+    monkeypatch.setattr(type(real._controller().segmenter), "is_fine_tuned", False)
+    monkeypatch.setattr(click_learning, "_STEPS", 1)
+    real.learning.learns = True
+    return real
+
+
+def _alike(clicker):
+    """What clicks on a plane are told of each pixel; None if nothing is."""
+    hint = clicker._hint or clicker._alike
+    rows, columns = clicker.image.shape
+    whole = Window((rows - 1) / 2, (columns - 1) / 2, 1.0, max(rows, columns))
+    return None if hint is None else hint.cut(whole, ()).numpy()
+
+
+def test_other_planes_are_told_what_is_like_the_objects_until_it_is_forgotten(
+    alone, model_viewer, settle
+):
+    planes = np.stack([drawn(), drawn()[::-1].copy(), drawn()])
+    alone.scene.set_image(model_viewer.add_image(planes))
+    model_viewer.dims.set_current_step(0, 0)
+    alone.scene.need_objects().write_all(_proposals(1, 2, 3, 4, 5), (0,))
+    alone.learning.take_up((0,))
+    settle(alone)
+    assert alone.learning.adapted is not None
+    likeness = alone.clickers.likeness
+    assert likeness is not None
+    model_viewer.dims.set_current_step(0, 1)
+    settle(alone)
+    other = alone.clickers.of(alone.scene.planes, (1,))
+    assert other.likeness is likeness
+    told = _alike(other)
+    row, column = (round(place) for place in middle(6))
+    side = (max(SHAPE) - SHAPE[0]) // 2
+    assert told[side + SHAPE[0] - 1 - row, column] > 0.7, "a disc of another plane"
+    alone.learning.forget()
+    settle(alone)
+    assert alone.clickers.likeness is None
+    assert all(_alike(each) is None for each in alone.clickers.all())
+    model_viewer.dims.set_current_step(0, 2)
+    settle(alone)
+    assert _alike(alone.clickers.of(alone.scene.planes, (2,))) is None
+
+
+def test_another_image_is_not_told_what_was_like_the_objects_of_the_one_before(
+    alone, model_viewer, settle
+):
+    alone.scene.set_image(model_viewer.add_image(drawn()))
+    alone.scene.need_objects().write_all(_proposals(1, 2, 3, 4, 5), ())
+    alone.learning.take_up(())
+    settle(alone)
+    assert alone.clickers.likeness is not None
+    alone.scene.set_image(model_viewer.add_image(np.stack([drawn()] * 3, axis=-1), rgb=True))
+    alone.scene.need_objects()
+    settle(alone)
+    assert alone.clickers.likeness is None
+    assert all(_alike(each) is None for each in alone.clickers.all())
+
+
+def test_what_is_like_the_objects_is_learned_again_when_a_session_is_taken_up(
+    alone, model_viewer, settle
+):
+    alone.scene.set_image(model_viewer.add_image(drawn()))
+    alone.scene.need_objects().write_all(_proposals(1), ())
+    told = ClicksAdapted(9, None, None, True)
+    alone.learning.resume(told, 10)
+    settle(alone)
+    assert alone.clickers.likeness is None, "one object does not say what is like it"
+    alone.scene.objects.write_all(_proposals(2, 3), ())
+    alone.learning.resume(None, 5)
+    settle(alone)
+    assert alone.clickers.likeness is None, "nothing had been learned"
+    alone.learning.resume(told, 10)
+    settle(alone)
+    [clicker] = alone.clickers.all()
+    assert alone.clickers.likeness is clicker.likeness is not None
+    assert clicker.network is load_click_network(), "and nothing else is learned"
+
+
 def _assert_fair(session, *chosen):
     """Assert that finished objects are these discs; or say what each of them was made of."""
     labels, [clicker] = labels_of(session), session.clickers.all()
@@ -1186,7 +1267,7 @@ def _assert_fair(session, *chosen):
 
 def _told_at(clicker, number):
     """What clicks are told of a disc: in the middle, and on average within and without it."""
-    if (hint := clicker._hint) is None:
+    if (hint := clicker._hint or clicker._alike) is None:
         return "nothing"
     row, column = middle(number)
     told = hint.cut(Window(row, column, 1.0, 61), ()).numpy()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import cycle
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from napari_unet.engine.click_choice import chosen_anew, is_explained, looked_ag
 from napari_unet.engine.click_glimpse import Glimpse, glimpse, likeliest_first
 from napari_unet.engine.click_hint import Hint, told_of
 from napari_unet.engine.click_learning import Adaptation, KnownObject
+from napari_unet.engine.click_likeness import likeness_job
 from napari_unet.engine.click_looks import (
     EXTENT,
     FIRST_SIDE,
@@ -44,6 +46,7 @@ from napari_unet.engine.events import ClicksAdapted, JobEvent
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
 from napari_unet.model.click import load_click_network
+from napari_unet.model.head import Head
 from napari_unet.model.unet import UNet
 from napari_unet.model.windows import DrawnMask, Pyramid
 from napari_unet.ops.clicks import (
@@ -94,6 +97,8 @@ class Clicker:
         What was committed: it is learned from, and tells how large objects of this image are.
     network
         What answers.
+    likeness
+        What tells pixels of such objects from others; None before it was learned.
     """
 
     def __init__(
@@ -117,6 +122,8 @@ class Clicker:
         self._answer: Outline
         self._pyramid: Pyramid | None = None
         self._hint: Hint | None = None
+        self._alike: Hint | None = None
+        self.likeness: Head | None = None
         self.use_network(adapted or self._given)
 
     def use_network(self, network: UNet) -> None:
@@ -164,12 +171,15 @@ class Clicker:
     def adapt_job(self, stop: threading.Event | None = None) -> Iterator[JobEvent]:
         """Adapt the network to the objects that were committed.
 
-        It begins from the network that was given, so that nothing depends on how often it was
+        First what is like them is looked for, and clicks are told of it, as by `set_hint`. The
+        network begins from the one that was given, so that nothing depends on how often it was
         adapted before. If there are enough objects, some are held back, and an adapted network that
-        answers a click on them worse is not used.
+        does not answer a click on them better is not used.
 
         Yields
         ------
+        PieceDone
+            While what is like them is looked for.
         AdaptingStepMade
             After each step.
         ClicksAdapted
@@ -182,9 +192,15 @@ class Clicker:
         """
         if not self.objects:
             raise InputError("there is no object to learn from; commit one first")
+        found = yield from likeness_job(self.image, self.objects, stop, self._device)
+        if found is not None:
+            self.set_likeness(found.head, found.probability)
+        told = (None,) if found is None else tuple(_pyramid_of(each) for each in found.held_out)
         known = [
-            KnownObject(self.pyramid, DrawnMask(each.mask, each.box), window_around(each.box))
-            for each in self.objects
+            KnownObject(
+                self.pyramid, DrawnMask(each.mask, each.box), window_around(each.box), alike
+            )
+            for each, alike in zip(self.objects, cycle(told), strict=False)
         ]
         adaptation = Adaptation(self._given, known, self._plan)
         yield from adaptation.job(stop)
@@ -192,6 +208,22 @@ class Clicker:
         yield ClicksAdapted(
             len(known), adaptation.before, adaptation.after, adaptation.network is not self._given
         )
+
+    def set_likeness(self, likeness: Head | None, probability: NDArray[np.float32] | None) -> None:
+        """Say how probable it is that pixels belong to objects like those that are finished.
+
+        It counts as what `set_hint` says does, which takes its place.
+
+        Parameters
+        ----------
+        likeness
+            What says so; None if nothing is known.
+        probability
+            Shape of the image, in [0, 1]; held by reference.
+        """
+        self.likeness = likeness
+        self._alike = None if probability is None else Hint(probability)
+        self._forget_answers()
 
     def set_hint(self, probability: NDArray[np.float32] | None) -> None:
         """Say how probable it is that pixels belong to any object; None if it is not known.
@@ -397,7 +429,7 @@ class Clicker:
         clicks: Sequence[Click],
         earlier: DrawnMask | None = None,
     ) -> list[Look]:
-        hint = self._hint if earlier is None else None
+        hint = (self._hint or self._alike) if earlier is None else None
         inputs = [told_of(self.pyramid, hint, window, clicks, earlier) for window in windows]
         batch = torch.stack(inputs)
         if batch.shape not in self._runs:
@@ -409,3 +441,7 @@ class Clicker:
             judge(window, answer, prompt)
             for window, answer, prompt in zip(windows, answers, prompts, strict=True)
         ]
+
+
+def _pyramid_of(probability: NDArray[np.float32]) -> Pyramid:
+    return Pyramid(torch.from_numpy(probability)[None])

@@ -14,24 +14,19 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.click import Clicker
 from napari_unet.engine.click_glimpse import Glimpse
+from napari_unet.engine.click_likeness import FEWEST_ALIKE, PixelClassifier
 from napari_unet.engine.events import (
     JobEvent,
     ObjectOutlined,
     ObjectsProposed,
     PieceDone,
-    TilePredicted,
 )
-from napari_unet.engine.image import AnnotatedImage
-from napari_unet.engine.instant import InstantLearner
-from napari_unet.model.starter import load_starter
 from napari_unet.ops.clicks import (
-    OBJECT,
     Click,
     Mask,
     Outline,
     innermost,
     known_outlines,
-    objects_as_strokes,
     usual_extent,
 )
 from napari_unet.ops.errors import InputError
@@ -42,8 +37,6 @@ from napari_unet.ops.tiling import Box
 _LEAST_OVERLAP: Final = 0.5
 _LEAST_SHARE: Final = 0.1
 _LEAST_SHARED: Final = 0.15
-#: Fewer objects do not tell what is like them.
-FEWEST_TO_PROPOSE: Final = 2
 # A proposal may be this much smaller or larger in area than the smallest or largest of the objects.
 _SIZE_FACTOR: Final = 2.5
 _EXPECTED: Final = 0.6
@@ -239,14 +232,15 @@ def propose_job(
         raise InputError("objects have negative numbers; number them from 1")
     areas = np.bincount(labels.ravel())[1:]
     areas = areas[areas > 0]
-    if len(areas) < FEWEST_TO_PROPOSE:
-        raise InputError(f"commit {FEWEST_TO_PROPOSE} objects first; they tell what to look for")
+    if len(areas) < FEWEST_ALIKE:
+        raise InputError(f"commit {FEWEST_ALIKE} objects first; they tell what to look for")
     likely = np.zeros(labels.shape, np.float32)
-    for tile in _foreground(clicker, labels, device):
-        if stop is not None and stop.is_set():
-            return
-        likely[tile.inner] = tile.probability[OBJECT - 1]
+    classifier = PixelClassifier(clicker.image, device)
+    for inner, probability in classifier.predict([classifier.fitted(labels)], stop):
+        likely[inner] = probability[0]
         yield ObjectsProposed((), 0, 0)
+    if stop is not None and stop.is_set():
+        return
     smallest, largest = areas.min() / _SIZE_FACTOR, areas.max() * _SIZE_FACTOR
     usual = usual_extent(known.extent for known in known_outlines(labels))
     taken = labels > 0
@@ -264,18 +258,6 @@ def propose_job(
         yield ObjectsProposed(tuple(found), done, len(places))
     if not places:
         yield ObjectsProposed((), 0, 0)
-
-
-def _foreground(
-    clicker: Clicker, labels: NDArray[np.integer], device: str
-) -> Iterator[TilePredicted]:
-    """Say, tile by tile, how probable it is that a pixel belongs to such an object."""
-    learner = InstantLearner(load_starter(), device)
-    learner.look_at(clicker.image)
-    learner.learn([AnnotatedImage(clicker.image, objects_as_strokes(labels))], OBJECT)
-    for event in learner.predict(clicker.image):
-        if isinstance(event, TilePredicted):
-            yield event
 
 
 def _places(likely: NDArray[np.float32], taken: Mask, smallest: float) -> list[tuple[int, int]]:

@@ -174,8 +174,13 @@ _STEPS = 40
 _RATE = 3e-4
 # Every so many objects one is held back, to see whether adapting helps.
 _HELD_BACK = 4
+#: By how much better an adapted network has to be on them. Of three objects a smaller gain says
+#: nothing, and what the network had learned before may be lost.
+LEAST_GAIN = 0.02
 # With fewer objects nothing is held back: the measure would say nothing.
 _FEWEST_TO_CHECK = 8
+# How often a first look is not told what is like the objects, where it is known.
+_UNTOLD = 0.25
 # Windows in which objects are this much smaller or larger than where their outline is read from.
 _SCALES = (0.25, 1.6)
 
@@ -192,11 +197,26 @@ class KnownObject:
         Where it is.
     window
         The window in which it is looked at.
+    alike
+        How probable pixels of the image belong to an object, as far as can be said without this
+        one; None if nothing is known.
     """
 
     image: Pyramid
     mask: DrawnMask
     window: Window
+    alike: Pyramid | None = None
+
+    def sample(
+        self, window: Window, rng: np.random.Generator, turn: float = 0.0, mirrored: bool = False
+    ) -> Sample | None:
+        """Return what a first click on it sees in a window; None if that shows too little."""
+        sample = cut_sample(self.image, self.mask, window, turn, mirrored)
+        if sample is not None:
+            sample.clicks.append(click_into(sample.truth, True, rng))
+            if self.alike is not None:
+                sample.hint = self.alike.cut(window, turn, mirrored)[0]
+        return sample
 
 
 class Adaptation:
@@ -241,8 +261,8 @@ class Adaptation:
 
     @property
     def network(self) -> UNet:
-        """The adapted network, or the given one if adapting made it worse on what was held back."""
-        if self.before is None or self.after is None or self.after >= self.before:
+        """The adapted network, or the given one if that is as good on what was held back."""
+        if self.before is None or self.after is None or self.after >= self.before + LEAST_GAIN:
             return self._network.cpu()
         return self._given
 
@@ -281,6 +301,7 @@ class Adaptation:
                 answers = self._logit(samples).sigmoid().numpy()
             for sample, answer in zip(samples, answers, strict=True):
                 click_again(sample, answer, self._rng)
+                sample.hint = torch.full_like(sample.hint, 0.5)  # later looks are not told of it
         return click_loss(self._logit(samples), *stacked(samples))
 
     def _sample(self, known: KnownObject) -> Sample | None:
@@ -290,9 +311,9 @@ class Adaptation:
         shift = rng.normal(0, 6, 2) / zoom
         moved = Window(window.row + shift[0], window.column + shift[1], zoom, window.side)
         turn, mirrored = float(rng.uniform(0, 2 * np.pi)), bool(rng.integers(2))
-        sample = cut_sample(known.image, known.mask, moved, turn, mirrored)
-        if sample is not None:
-            sample.clicks.append(click_into(sample.truth, True, self._rng))
+        sample = known.sample(moved, rng, turn, mirrored)
+        if sample is not None and rng.random() < _UNTOLD:  # as where a click is denied
+            sample.hint = torch.full_like(sample.hint, 0.5)
         return sample
 
     def _logit(self, samples: Sequence[Sample]) -> Tensor:
@@ -308,10 +329,9 @@ class Adaptation:
         overlaps = []
         rng = np.random.default_rng(0)
         for known in self._held_back:
-            sample = cut_sample(known.image, known.mask, known.window)
+            sample = known.sample(known.window, rng)
             if sample is None:
                 continue
-            sample.clicks.append(click_into(sample.truth, True, rng))
             with torch.no_grad():
                 answer = self._logit([sample])[0].numpy() > 0
             common, union = (answer & sample.truth).sum(), (answer | sample.truth).sum()

@@ -72,7 +72,7 @@ class ClicksAdapted:
         Mean intersection over union of its first answers on objects that were held back; None if
         there were too few to hold any back.
     used
-        Whether the adapted network is used: not if it is worse on what was held back.
+        Whether the adapted network is used: not if it is no better on what was held back.
     """
 
     objects: int

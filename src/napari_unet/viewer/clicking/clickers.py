@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.click import Clicker
+from napari_unet.engine.click_likeness import likeness_job, seen_in_job
 from napari_unet.engine.device import threads_beside_drawing
 from napari_unet.engine.events import ClicksAdapted, JobEvent, PieceDone, TilePredicted
 from napari_unet.engine.predict import PredictRequest
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.model.click import load_click_network
+from napari_unet.model.head import Head
 from napari_unet.model.unet import UNet
 from napari_unet.ops.clicks import Outline
 from napari_unet.ops.errors import InputError
@@ -61,10 +63,13 @@ class PlaneClickers:
     ----------
     network
         What was adapted and answers; None for the one that comes with the program.
+    likeness
+        What tells pixels of finished objects of the image from others; None if it is not known.
     """
 
     def __init__(self) -> None:
         self.network: UNet | None = None
+        self.likeness: Head | None = None
         self._known: OrderedDict[tuple[ImagePlanes, Index], Clicker] = OrderedDict()
         # Which state of the U-Net they know the answer of.
         self._hinted: WeakKeyDictionary[Clicker, int] = WeakKeyDictionary()
@@ -101,25 +106,46 @@ class PlaneClickers:
     def hint_job(
         self, planes: ImagePlanes, index: Index, unet: UnetAnswer, stop: threading.Event
     ) -> Iterator[JobEvent]:
-        """Let clicks on a plane know what the U-Net says of it, unless they do.
+        """Let clicks on a plane know what the U-Net says of it, or what is like finished objects.
 
         Yields
         ------
         PieceDone
-            After each tile of the U-Net, so that clicks need not wait for all of them.
+            After each tile, so that clicks need not wait for all of them.
         """
         known = unet.probability
         try:
             clicker = self.of(planes, index)
-            if self._hinted.get(clicker) == unet.state:
-                return
-            if known is None and unet.is_fine_tuned:
-                known = yield from _predicted(unet.segmenter, clicker, stop)
+            if self._hinted.get(clicker) != unet.state:
+                if known is None and unet.is_fine_tuned:
+                    known = yield from _predicted(unet.segmenter, clicker, stop)
+                if stop.is_set():
+                    return
+                clicker.set_hint(None if known is None else 1 - known[0])
+                self._hinted[clicker] = unet.state
         except InputError:  # an image that cannot be used, or a U-Net for images of another kind
             return
-        if not stop.is_set():
-            clicker.set_hint(None if known is None else 1 - known[0])
-            self._hinted[clicker] = unet.state
+        likeness = self.likeness
+        if unet.is_fine_tuned or likeness is None or clicker.likeness is likeness:
+            return
+        found = yield from seen_in_job(clicker.image, likeness, stop)
+        if found is not None:
+            clicker.set_likeness(likeness, found)
+
+    def liken_job(
+        self,
+        planes: ImagePlanes,
+        index: Index,
+        outlines: tuple[Outline, ...],
+        stop: threading.Event,
+    ) -> Iterator[JobEvent]:
+        """Learn what is like the objects of a plane, and nothing else."""
+        with suppress(InputError):  # whoever clicks is told
+            clicker = self.of(planes, index)
+            found = yield from likeness_job(clicker.image, outlines, stop)
+            if found is not None:
+                self.likeness = found.head
+                clicker.set_likeness(found.head, found.probability)
 
     def adapt_job(
         self,
@@ -134,6 +160,7 @@ class PlaneClickers:
         for event in clicker.adapt_job(stop):
             if isinstance(event, ClicksAdapted):
                 self.network = clicker.network if event.used else None
+                self.likeness = clicker.likeness
                 for other in self._known.values():
                     other.use_network(clicker.network)
             yield event
@@ -147,15 +174,17 @@ class PlaneClickers:
 
     def forget_network_job(self, _stop: threading.Event) -> Iterator[JobEvent]:
         """Answer with the network that comes with the program again."""
-        self.network = None
+        self.network = self.likeness = None
         for clicker in self._known.values():  # they still know what the U-Net says
             clicker.objects = ()
+            clicker.set_likeness(None, None)
             clicker.use_network(load_click_network())
         yield from ()
 
     def forget_planes(self) -> None:
         """Let go of the planes of an image that is clicked on no longer, while no job runs."""
         self._known.clear()
+        self.likeness = None
 
     def forget_planes_job(self, _stop: threading.Event) -> Iterator[JobEvent]:
         """Let go of the planes of an image that is clicked on no longer."""

@@ -1,4 +1,4 @@
-"""Clicks are told what the fine-tuned U-Net says of the plane that is shown."""
+"""Clicks are told what the U-Net, or else the finished objects say of the plane that is shown."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class NetworkHints(QObject):
         if controller is None or planes is None or index is None or self._scene.objects is None:
             return
         is_fine_tuned = controller.segmenter.is_fine_tuned
-        if not is_fine_tuned and not self._state:
+        if not is_fine_tuned and not self._state and clickers.likeness is None:
             return
         known = self._shown(controller, index) if is_fine_tuned else None
         answer = UnetAnswer(controller.segmenter, is_fine_tuned, self._state, known)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_unet.engine.click_likeness import FEWEST_ALIKE
 from napari_unet.engine.events import ClicksAdapted, JobEvent
 from napari_unet.viewer.clicking.clickers import PlaneClickers
 from napari_unet.viewer.clicking.scene import ClickScene
@@ -87,7 +88,25 @@ class ObjectLearning(QObject):
     def resume(self, adapted: ClicksAdapted | None, next_adaption: int) -> None:
         """Go on where it was left; the network itself is loaded in the lane."""
         self.adapted, self._next_adaption = adapted, next_adaption
+        self.know_again(self._scene.index)
         self.changed.emit()
+
+    def know_again(self, index: Index | None) -> None:
+        """Learn what is like the objects of a plane, if that was learned once and is not known."""
+        objects, planes, clickers = self._scene.objects, self._scene.planes, self._clickers
+        if self.adapted is None or clickers.likeness is not None:
+            return
+        if objects is None or index is None or planes is None:
+            return
+        if objects.count(index) < FEWEST_ALIKE:
+            return
+        outlines = objects.outlines(index)
+        self._lane.submit(
+            lambda stop: clickers.liken_job(planes, index, outlines, stop),
+            name="Looking at finished objects",
+            priority=Priority.TRAINING,
+            replaces="liken",
+        )
 
     def adapt(self, index: Index | None) -> None:
         """Adapt the network to the finished objects of a plane."""
@@ -119,7 +138,7 @@ class ObjectLearning(QObject):
         change = f"overlap of first clicks {adapted.before:.2f} before, {adapted.after:.2f} after"
         if adapted.used:
             return f"{text}; {change}, on objects held back."
-        return f"Not adapted: {change}, on objects held back."
+        return f"Not adapted: {change}, on objects held back, is no gain."
 
     def why_not_forget(self) -> str | None:
         """Say why nothing can be forgotten; None if it can."""

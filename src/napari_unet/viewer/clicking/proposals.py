@@ -8,7 +8,8 @@ import numpy as np
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, Signal
 
-from napari_unet.engine.click_jobs import FEWEST_TO_PROPOSE, propose_job
+from napari_unet.engine.click_jobs import propose_job
+from napari_unet.engine.click_likeness import FEWEST_ALIKE
 from napari_unet.engine.events import JobEvent, ObjectsProposed
 from napari_unet.ops.clicks import Outline
 from napari_unet.viewer.clicking.clickers import PlaneClickers
@@ -71,8 +72,8 @@ class Proposals(QObject):
         index, objects = self._scene.index, self._scene.objects
         if index is None:
             return "Go to a plane of the image first."
-        if objects is None or objects.count(index) < FEWEST_TO_PROPOSE:
-            return f"Finish {FEWEST_TO_PROPOSE} objects first; they tell what to look for."
+        if objects is None or objects.count(index) < FEWEST_ALIKE:
+            return f"Finish {FEWEST_ALIKE} objects first; they tell what to look for."
         return None
 
     @property

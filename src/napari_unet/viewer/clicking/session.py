@@ -215,6 +215,7 @@ class ClickSession(QObject):
                 self.proposing.show(self.proposing.outlines)
             self._get_ready()
             self.hints.look()
+            self.learning.know_again(self.scene.index)
         self.changed.emit()
 
     def _on_job_finished(self, _ticket: JobTicket) -> None:

@@ -1,0 +1,190 @@
+"""How probable it is that pixels belong to objects like those that are finished.
+
+A classifier of the starter's features is fitted to the objects and to the thin ring around them, as
+to strokes. The click network is told of its answer, as of that of a fine-tuned network.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_unet.engine.events import PieceDone
+from napari_unet.engine.image import AnnotatedImage, SourceImage
+from napari_unet.engine.instant import InstantLearner
+from napari_unet.model.head import Head
+from napari_unet.model.starter import load_starter
+from napari_unet.ops.clicks import OBJECT, Outline, objects_as_strokes
+from napari_unet.ops.errors import InputError
+from napari_unet.ops.tiling import Box
+
+#: Fewer objects do not tell what is like them.
+FEWEST_ALIKE: Final = 2
+# Of so many parts of the objects each is judged by what was learned from the others.
+_FOLDS: Final = 3
+
+
+class PixelClassifier:
+    """Tells objects of an image from what is around them, pixel by pixel.
+
+    Parameters
+    ----------
+    image
+        The image.
+    device
+        As for `napari_unet.engine.device.resolve_device`.
+    """
+
+    def __init__(self, image: SourceImage, device: str = "auto") -> None:
+        self._image = image
+        self._learner = InstantLearner(load_starter(), device)
+        self._learner.look_at(image)
+
+    def fitted(self, labels: NDArray[np.integer]) -> Head:
+        """Return what tells objects from the ring around them.
+
+        Parameters
+        ----------
+        labels
+            Shape (Y, X), that of the image; 0 is no object, or not known.
+
+        Raises
+        ------
+        InputError
+            If there is no object, or nothing beside it.
+        """
+        return self._learner.fit([AnnotatedImage(self._image, objects_as_strokes(labels))], OBJECT)
+
+    def predict(
+        self, heads: Sequence[Head], stop: threading.Event | None = None
+    ) -> Iterator[tuple[Box, NDArray[np.float32]]]:
+        """Say, tile by tile, how probable it is that pixels belong to such objects.
+
+        Parameters
+        ----------
+        heads
+            What was learned; several cost hardly more than one.
+        stop
+            Checked before every tile.
+
+        Yields
+        ------
+        inner
+            The part of the image.
+        probability
+            Shape (len(heads), height, width), in [0, 1].
+        """
+        features = self._learner.look_at(self._image)
+        for tile in features.tiles:
+            if stop is not None and stop.is_set():
+                return
+            maps = features.of(tile)
+            logits = (head.over(maps, features.side)[0] for head in heads)
+            inside = [each.softmax(dim=0)[OBJECT - 1][tile.crop].numpy() for each in logits]
+            yield tile.inner, np.stack(inside)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Likeness:
+    """What is like the finished objects of an image.
+
+    Attributes
+    ----------
+    head
+        What was learned; it holds for other images of the kind, too.
+    probability
+        Shape (Y, X), in [0, 1]: that a pixel belongs to such an object.
+    held_out
+        The same by what was learned without some of the objects: without the first, the one after
+        `len(held_out)` others, and so on; without the second ...
+    """
+
+    head: Head
+    probability: NDArray[np.float32]
+    held_out: tuple[NDArray[np.float32], ...]
+
+
+def likeness_job(
+    image: SourceImage,
+    objects: Sequence[Outline],
+    stop: threading.Event | None = None,
+    device: str = "auto",
+) -> Generator[PieceDone, None, Likeness | None]:
+    """Learn what is like some objects, and look for it everywhere.
+
+    Parameters
+    ----------
+    image
+        The image.
+    objects
+        Where they are.
+    stop
+        Checked before every tile.
+    device
+        As for `napari_unet.engine.device.resolve_device`.
+
+    Yields
+    ------
+    PieceDone
+        After every tile.
+
+    Returns
+    -------
+    Likeness or None
+        None if it was stopped, if there are fewer objects than `FEWEST_ALIKE`, or nothing is
+        beside them.
+    """
+    if len(objects) < FEWEST_ALIKE:
+        return None
+    classifier, folds = PixelClassifier(image, device), min(_FOLDS, len(objects))
+    numbers = np.zeros(image.shape, np.int32)
+    for number, each in enumerate(objects, start=1):
+        numbers[each.box][each.mask] = number
+    heads = []
+    for left_out in (None, *range(folds)):
+        if stop is not None and stop.is_set():
+            return None
+        kept = True if left_out is None else (numbers - 1) % folds != left_out
+        try:
+            heads.append(classifier.fitted(np.where(kept, numbers, 0)))
+        except InputError:  # nothing is beside them
+            return None
+        yield PieceDone()
+    found = np.full((len(heads), *image.shape), 0.5, np.float32)
+    for inner, probability in classifier.predict(heads, stop):
+        found[:, *inner] = probability
+        yield PieceDone()
+    if stop is not None and stop.is_set():
+        return None
+    return Likeness(heads[0], found[0], tuple(found[1:]))
+
+
+def seen_in_job(
+    image: SourceImage, head: Head, stop: threading.Event | None = None, device: str = "auto"
+) -> Generator[PieceDone, None, NDArray[np.float32] | None]:
+    """Look in another image for what is like objects that were learned from; None if stopped.
+
+    Parameters
+    ----------
+    image
+        Of the kind that `head` learned on.
+    head
+        From `likeness_job`.
+    stop, device
+        As for `likeness_job`.
+
+    Yields
+    ------
+    PieceDone
+        After every tile.
+    """
+    found = np.full(image.shape, 0.5, np.float32)
+    for inner, probability in PixelClassifier(image, device).predict([head], stop):
+        found[inner] = probability[0]
+        yield PieceDone()
+    return None if stop is not None and stop.is_set() else found
