@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import cycle
 from typing import Final
 
 import numpy as np
@@ -42,7 +41,7 @@ from napari_unet.engine.click_looks import (
     within,
 )
 from napari_unet.engine.device import threads_at_most
-from napari_unet.engine.events import ClicksAdapted, JobEvent
+from napari_unet.engine.events import ClicksAdapted, JobEvent, PieceDone
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
 from napari_unet.model.click import load_click_network
@@ -55,7 +54,6 @@ from napari_unet.ops.clicks import (
     Outline,
     Window,
     checked_clicks,
-    innermost,
     usual_extent,
 )
 from napari_unet.ops.errors import InputError
@@ -68,6 +66,8 @@ _LEAST_SHARED: Final = 0.3
 # By how much a wider window is wider, and what has to be in common in both.
 _WIDE: Final = 0.7
 _STEADY: Final = 0.8
+# Of more objects no more is learned about whether first answers are better for what is told.
+_MOST_JUDGED: Final = 16
 # Clicks, an earlier outline, a box, and the usual size of objects.
 _Question = tuple[tuple[Click, ...], Outline | None, Box | None, float | None]
 
@@ -171,7 +171,7 @@ class Clicker:
     def adapt_job(self, stop: threading.Event | None = None) -> Iterator[JobEvent]:
         """Adapt the network to the objects that were committed.
 
-        First what is like them is looked for, and clicks are told of it, as by `set_hint`. The
+        First what is like them is looked for, see `liken_job`. The
         network begins from the one that was given, so that nothing depends on how often it was
         adapted before. If there are enough objects, some are held back, and an adapted network that
         does not answer a click on them better is not used.
@@ -192,15 +192,12 @@ class Clicker:
         """
         if not self.objects:
             raise InputError("there is no object to learn from; commit one first")
-        found = yield from likeness_job(self.image, self.objects, stop, self._device)
-        if found is not None:
-            self.set_likeness(found.head, found.probability)
-        told = (None,) if found is None else tuple(_pyramid_of(each) for each in found.held_out)
+        told = yield from self.liken_job(stop)
         known = [
             KnownObject(
                 self.pyramid, DrawnMask(each.mask, each.box), window_around(each.box), alike
             )
-            for each, alike in zip(self.objects, cycle(told), strict=False)
+            for each, alike in zip(self.objects, told, strict=True)
         ]
         adaptation = Adaptation(self._given, known, self._plan)
         yield from adaptation.job(stop)
@@ -208,6 +205,53 @@ class Clicker:
         yield ClicksAdapted(
             len(known), adaptation.before, adaptation.after, adaptation.network is not self._given
         )
+
+    def liken_job(
+        self, stop: threading.Event | None = None
+    ) -> Generator[PieceDone, None, list[Pyramid | None]]:
+        """Learn what is like the objects, and tell clicks of it as by `set_likeness`.
+
+        They are told if first answers on these objects are no worse for it, each of them told by
+        what was learned from others.
+
+        Yields
+        ------
+        PieceDone
+            After every piece of work.
+
+        Returns
+        -------
+        list of Pyramid or None
+            What clicks on each of the objects are told by what was learned from others.
+        """
+        found = yield from likeness_job(self.image, self.objects, stop, self._device)
+        told: list[Pyramid | None] = [None] * len(self.objects)
+        if found is None:
+            return told
+        judge = Clicker(
+            self.image,
+            self._given,
+            precision=self._precision,
+            device=self._device,
+            threads=self._threads,
+        )
+        judge._pyramid, judge.objects = self._pyramid, self.objects
+        judged, gain = self.objects[:_MOST_JUDGED], 0.0
+        folds = len(found.held_out)
+        for fold, hint in enumerate((*found.held_out, None)):
+            judge.set_likeness(found.head, hint)
+            for each in judged if hint is None else judged[fold::folds]:
+                if stop is not None and stop.is_set():
+                    return told
+                overlap = judge.outline([Click(*each.middle)]).shares(each)
+                gain += -overlap if hint is None else overlap
+                yield PieceDone()
+        if gain < 0:
+            self.set_likeness(None, None)
+            return told
+        self.set_likeness(found.head, found.probability)
+        pyramids = [Pyramid(torch.from_numpy(part)[None]) for part in found.held_out]
+        return [pyramids[number % folds] for number in range(len(told))]
 
     def set_likeness(self, likeness: Head | None, probability: NDArray[np.float32] | None) -> None:
         """Say how probable it is that pixels belong to objects like those that are finished.
@@ -372,8 +416,7 @@ class Clicker:
         Outline
             Its expected overlap is low where the object has ended.
         """
-        row, column = innermost(previous.mask)
-        middle = Click(row + previous.box[0].start, column + previous.box[1].start)
+        middle = Click(*previous.middle)
         [look] = self._looks([window_around(previous.box)], [middle])
         found = read(look, [middle], self.image.shape)
         if found.overlap < _LEAST_OVERLAP or found.shares(previous) >= _LEAST_SHARED:
@@ -441,7 +484,3 @@ class Clicker:
             judge(window, answer, prompt)
             for window, answer, prompt in zip(windows, answers, prompts, strict=True)
         ]
-
-
-def _pyramid_of(probability: NDArray[np.float32]) -> Pyramid:
-    return Pyramid(torch.from_numpy(probability)[None])

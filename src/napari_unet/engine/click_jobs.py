@@ -25,7 +25,6 @@ from napari_unet.ops.clicks import (
     Click,
     Mask,
     Outline,
-    innermost,
     known_outlines,
     usual_extent,
 )
@@ -264,11 +263,7 @@ def _places(likely: NDArray[np.float32], taken: Mask, smallest: float) -> list[t
     """Return the middles of regions that are likely objects, the large ones first."""
     free = np.where(taken, 0, likely)
     regions = known_outlines(watershed_instances(free, min_size=max(4, int(smallest / 2))))
-    places = []
-    for region in sorted(regions, key=lambda each: -int(each.mask.sum())):
-        row, column = innermost(region.mask)
-        places.append((row + region.box[0].start, column + region.box[1].start))
-    return places
+    return [each.middle for each in sorted(regions, key=lambda each: -int(each.mask.sum()))]
 
 
 def _proposal(

@@ -154,6 +154,12 @@ class Outline:
         return common / max(int(self.mask.sum() + other.mask.sum()) - common, 1)
 
     @property
+    def middle(self) -> Point:
+        """Row and column in the image of its innermost pixel."""
+        row, column = innermost(self.mask)
+        return row + self.box[0].start, column + self.box[1].start
+
+    @property
     def extent(self) -> int:
         """The larger side of its box, in pixels."""
         rows, columns = self.mask.shape

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet.engine.click import Clicker
-from napari_unet.engine.click_likeness import likeness_job, seen_in_job
+from napari_unet.engine.click_likeness import seen_in_job
 from napari_unet.engine.device import threads_beside_drawing
 from napari_unet.engine.events import ClicksAdapted, JobEvent, PieceDone, TilePredicted
 from napari_unet.engine.predict import PredictRequest
@@ -142,10 +142,9 @@ class PlaneClickers:
         """Learn what is like the objects of a plane, and nothing else."""
         with suppress(InputError):  # whoever clicks is told
             clicker = self.of(planes, index)
-            found = yield from likeness_job(clicker.image, outlines, stop)
-            if found is not None:
-                self.likeness = found.head
-                clicker.set_likeness(found.head, found.probability)
+            clicker.objects = outlines
+            yield from clicker.liken_job(stop)
+            self.likeness = clicker.likeness
 
     def adapt_job(
         self,

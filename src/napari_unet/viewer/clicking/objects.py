@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.draw import line
 
-from napari_unet.ops.clicks import Outline, innermost, known_outlines
+from napari_unet.ops.clicks import Outline, known_outlines
 from napari_unet.viewer.planes import ImagePlanes, Index
 
 ROLE: Final = "objects"
@@ -238,9 +238,3 @@ def drawn_path(path: list[tuple[float, float]], shape: tuple[int, ...]) -> NDArr
         rows, columns = line(*first, *last)
         drawn[rows.clip(0, shape[0] - 1), columns.clip(0, shape[1] - 1)] = True
     return drawn
-
-
-def middle_of(outline: Outline) -> tuple[float, float]:
-    """Return a place well inside an outline, in pixels of the image."""
-    row, column = innermost(outline.mask)
-    return float(row + outline.box[0].start), float(column + outline.box[1].start)

@@ -13,7 +13,6 @@ from napari_unet.engine.click_likeness import FEWEST_ALIKE
 from napari_unet.engine.events import JobEvent, ObjectsProposed
 from napari_unet.ops.clicks import Outline
 from napari_unet.viewer.clicking.clickers import PlaneClickers
-from napari_unet.viewer.clicking.objects import middle_of
 from napari_unet.viewer.clicking.scene import ClickScene, Place
 from napari_unet.viewer.lane import JobLane, JobTicket
 from napari_unet.viewer.planes import Index
@@ -180,7 +179,7 @@ class Proposals(QObject):
         self.outlines = (*self.outlines[1:], first)
         viewer, image = self._scene.viewer, self._scene.image
         if viewer is not None and image is not None:
-            place = image.data_to_world((*self.index, *middle_of(first)))
+            place = image.data_to_world((*self.index, *first.middle))
             viewer.scene.camera.center = tuple(np.asarray(place)[-2:])
         self.changed.emit()
 
