@@ -12,6 +12,7 @@ from clicks_peers import FLOOD, PEERS, Cropped, why_missing
 from numpy.typing import NDArray
 
 from napari_unet.engine.click import Clicker
+from napari_unet.engine.click_teaching import adapt_job
 from napari_unet.engine.image import SourceImage
 from napari_unet.model.click import load_click_network
 from napari_unet.model.unet import UNet
@@ -91,7 +92,7 @@ class Adapted(Unet):
         """Adapt to objects that are known."""
         for mask in known:
             self.clicker.commit(mask)
-        for _ in self.clicker.adapt_job():
+        for _ in adapt_job(self.clicker):
             pass
 
 

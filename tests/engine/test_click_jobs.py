@@ -15,6 +15,7 @@ from napari_unet.engine.click_jobs import (
     propagate_job,
     propose_job,
 )
+from napari_unet.engine.click_teaching import adapt_job
 from napari_unet.engine.events import AdaptingStepMade, ClicksAdapted, ObjectOutlined, PieceDone
 from napari_unet.engine.image import SourceImage
 from napari_unet.model.click import load_click_network
@@ -165,7 +166,7 @@ def test_adapting_changes_a_copy_and_is_the_same_twice(field):
     found = []
     for _ in range(2):
         clicker = with_objects(field, 4)
-        *steps, last = clicker.adapt_job()
+        *steps, last = adapt_job(clicker)
         assert [each.step for each in steps if isinstance(each, AdaptingStepMade)] == [1, 2]
         assert last == ClicksAdapted(4, None, None, True)
         found.append(weights(clicker.network))
@@ -178,7 +179,7 @@ def test_adapting_changes_a_copy_and_is_the_same_twice(field):
 @pytest.mark.usefixtures("quick")
 def test_an_adapted_network_is_used_only_if_it_is_better_on_objects_held_back(field):
     clicker = with_objects(field, 8)
-    *_, last = clicker.adapt_job()
+    *_, last = adapt_job(clicker)
     assert last.before is not None
     assert last.after is not None
     assert last.used == (last.after >= last.before + click_learning.LEAST_GAIN)
@@ -189,21 +190,21 @@ def test_an_adapted_network_is_used_only_if_it_is_better_on_objects_held_back(fi
 def test_a_network_that_learned_nonsense_is_not_used(field, monkeypatch):
     monkeypatch.setattr(click_learning, "_RATE", 10.0)
     clicker = with_objects(field, 8)
-    *_, last = clicker.adapt_job()
+    *_, last = adapt_job(clicker)
     assert not last.used
     assert clicker.network is load_click_network()
 
 
 def test_nothing_can_be_learned_from_no_object(clicker):
     with pytest.raises(InputError, match="commit one first"):
-        next(clicker.adapt_job())
+        next(adapt_job(clicker))
 
 
 @pytest.mark.usefixtures("quick")
 def test_adapting_can_be_stopped(field):
     stop = threading.Event()
     stop.set()
-    [last] = with_objects(field, 4).adapt_job(stop)
+    [last] = adapt_job(with_objects(field, 4), stop)
     assert isinstance(last, ClicksAdapted)
 
 

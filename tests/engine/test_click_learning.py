@@ -20,6 +20,7 @@ from napari_unet.engine.click_learning import (
     stacked,
 )
 from napari_unet.engine.click_looks import window_around
+from napari_unet.engine.click_teaching import adapt_job
 from napari_unet.engine.image import SourceImage
 from napari_unet.model.click import CHANNELS
 from napari_unet.model.unet import UNet
@@ -314,4 +315,4 @@ FILLS = square(slice(3, 37), slice(3, 37))
 def test_an_object_that_no_window_shows_well_does_not_end_the_job(network, mask):
     clicker = Clicker(SourceImage(mask.astype(np.float32)), network, precision="fp32")
     clicker.commit(mask)
-    list(clicker.adapt_job())
+    list(adapt_job(clicker))

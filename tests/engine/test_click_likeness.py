@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet.engine import click, click_learning
+from napari_unet.engine import click, click_learning, click_teaching
 from napari_unet.engine.click import Clicker
 from napari_unet.engine.click_hint import Hint
 from napari_unet.engine.click_learning import Adaptation, KnownObject
 from napari_unet.engine.click_likeness import Likeness, PixelClassifier, likeness_job, seen_in_job
+from napari_unet.engine.click_teaching import adapt_job, liken_job
 from napari_unet.engine.events import ClicksAdapted, PieceDone
 from napari_unet.engine.image import SourceImage
 from napari_unet.model.windows import DrawnMask, Pyramid
@@ -139,11 +140,11 @@ def test_what_makes_first_answers_worse_is_not_told(image, objects, monkeypatch,
         yield PieceDone()
         return found
 
-    monkeypatch.setattr(click, "likeness_job", job)
+    monkeypatch.setattr(click_teaching, "likeness_job", job)
     clicker = Clicker(image, precision="fp32")
     for each in objects:
         clicker.commit(each)
-    told, pieces = ended(clicker.liken_job())
+    told, pieces = ended(liken_job(clicker))
     assert pieces == 1 + 2 * len(objects), "each object is answered with and without it"
     assert (clicker.likeness is None) == misleads
     assert [each is None for each in told] == [misleads] * len(objects)
@@ -176,7 +177,7 @@ def test_after_adapting_clicks_are_told_unless_a_network_says_more(image, object
     assert told(clicker, monkeypatch) is None
     for each in objects:
         clicker.commit(each)
-    *_, last = clicker.adapt_job()
+    *_, last = adapt_job(clicker)
     assert isinstance(last, ClicksAdapted)
     assert clicker.likeness is not None
     window = Window(130, 30, 1.0, 9)
@@ -199,11 +200,11 @@ def test_what_is_like_an_object_is_not_asked_of_the_object_itself(image, objects
             given.extend(known)
             super().__init__(network, known, plan)
 
-    monkeypatch.setattr(click, "Adaptation", Watched)
+    monkeypatch.setattr(click_teaching, "Adaptation", Watched)
     clicker = Clicker(image, precision="fp32")
     for each in objects:
         clicker.commit(each)
-    list(clicker.adapt_job())
+    list(adapt_job(clicker))
     found, _ = ended(likeness_job(image, objects))
     window = Window(80, 80, 1.0, 41)
     for number, known in enumerate(given):

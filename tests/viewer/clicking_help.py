@@ -12,8 +12,9 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from scipy import ndimage
 
-from napari_unet.engine.events import ClicksAdapted
+from napari_unet.engine.events import ClicksAdapted, PieceDone
 from napari_unet.ops.clicks import Outline
+from napari_unet.viewer.clicking import clickers
 
 LEFT, RIGHT, NO_BUTTON = (
     Qt.MouseButton.LeftButton,
@@ -138,8 +139,19 @@ class Stub:
     def follow(self, previous):
         return self.outline((), previous)
 
-    def adapt_job(self, stop=None):
-        yield ClicksAdapted(len(self.objects), None, None, True)
+
+def answer_with(monkeypatch, kind):
+    """Let a stub answer clicks; it adapts in no time."""
+
+    def adapt_job(clicker, _stop):
+        yield ClicksAdapted(len(clicker.objects), None, None, True)
+
+    def liken_job(_clicker, _stop):
+        yield PieceDone()
+
+    monkeypatch.setattr(clickers, "Clicker", kind)
+    monkeypatch.setattr(clickers, "adapt_job", adapt_job)
+    monkeypatch.setattr(clickers, "liken_job", liken_job)
 
 
 class Hasty(Stub):

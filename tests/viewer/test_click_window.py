@@ -17,6 +17,7 @@ from clicking_help import (
     Hand,
     Hasty,
     Stub,
+    answer_with,
     answered,
     ball,
     drawn,
@@ -33,7 +34,7 @@ from qtpy.QtTest import QTest
 from napari_unet.engine import click_jobs
 from napari_unet.engine.events import ObjectsProposed
 from napari_unet.ops.clicks import Outline
-from napari_unet.viewer.clicking import clickers, proposals
+from napari_unet.viewer.clicking import proposals
 from napari_unet.viewer.clicking import session as sessions
 from napari_unet.viewer.clicking.widget import ClickWidget
 from napari_unet.viewer.controller import controller_for
@@ -108,7 +109,7 @@ def bare(make_napari_viewer, qtbot):
 @pytest.fixture
 def page(bare, monkeypatch):
     """The same on six discs; a stub answers the mouse."""
-    monkeypatch.setattr(clickers, "Clicker", Stub)
+    answer_with(monkeypatch, Stub)
     bare.viewer.add_image(drawn(), name="discs")
     bare.fit()
     bare.press(bare.dock.click)
@@ -270,7 +271,7 @@ def test_undo_and_redo_by_key_go_through_all_kinds_of_changes(page):
 @pytest.fixture
 def hasty(bare, monkeypatch):
     """The window on six discs, all of which is outlined until a gate is opened."""
-    monkeypatch.setattr(clickers, "Clicker", Hasty)
+    answer_with(monkeypatch, Hasty)
     monkeypatch.setattr(click_jobs, "_PATIENCE", -1.0)
     bare.viewer.add_image(drawn(), name="discs")
     bare.fit()
@@ -484,7 +485,7 @@ def test_keys_do_what_napari_does_while_the_layer_is_painted_on(page):
     ids=["plain", "placed"],
 )
 def test_a_stack_is_clicked_on_followed_and_undone(bare, monkeypatch, place):
-    monkeypatch.setattr(clickers, "Clicker", Stub)
+    answer_with(monkeypatch, Stub)
     viewer = bare.viewer
     layer = viewer.add_image(drawn(ball()), **place)
     viewer.dims.set_current_step(0, 4)
@@ -506,7 +507,7 @@ def test_a_stack_is_clicked_on_followed_and_undone(bare, monkeypatch, place):
 
 
 def test_clicks_land_where_they_are_made_on_a_turned_image(bare, monkeypatch):
-    monkeypatch.setattr(clickers, "Clicker", Stub)
+    answer_with(monkeypatch, Stub)
     layer = bare.viewer.add_image(drawn(), scale=(2, 0.5), translate=(3, -7), rotate=30)
     bare.fit()
     bare.press(bare.dock.click)

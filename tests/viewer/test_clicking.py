@@ -13,6 +13,7 @@ from clicking_help import (
     LONG,
     SHAPE,
     Stub,
+    answer_with,
     answered,
     ball,
     drawn,
@@ -26,7 +27,7 @@ from clicking_help import (
 from napari.layers import Labels
 from scipy import ndimage
 
-from napari_unet.engine import click, click_learning
+from napari_unet.engine import click, click_learning, click_teaching
 from napari_unet.engine.events import (
     AdaptingStepMade,
     ClicksAdapted,
@@ -97,7 +98,7 @@ def real(qapp, model_viewer, segmenter, told, monkeypatch):
 def bare(real, monkeypatch):
     """A session that a stub answers; no image is chosen yet."""
     Stub.begun = 0
-    monkeypatch.setattr(clickers, "Clicker", Stub)
+    answer_with(monkeypatch, Stub)
     return real
 
 
@@ -1261,7 +1262,7 @@ def _assert_fair(session, *chosen):
     )
     assert min(found.values()) > FAIR, (
         f"{facts}; sizes {session.hand.sizes.known}, {session.learning.adapted}, "
-        f"{clicker._plan.name}"
+        f"{clicker.plan.name}"
     )
 
 
@@ -1312,7 +1313,8 @@ def adapting(monkeypatch):
     monkeypatch.setattr(Adapting, "begun_from", [])
     monkeypatch.setattr(Adapting, "within_step", threading.Event())
     monkeypatch.setattr(clickers, "Clicker", click.Clicker)
-    monkeypatch.setattr(click, "Adaptation", Adapting)
+    monkeypatch.setattr(clickers, "adapt_job", click_teaching.adapt_job)
+    monkeypatch.setattr(click_teaching, "Adaptation", Adapting)
     return Adapting
 
 

@@ -4,14 +4,26 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from clicking_help import DISCS, LONG, SHAPE, Hasty, Stub, answered, drawn, middle, role, truth
+from clicking_help import (
+    DISCS,
+    LONG,
+    SHAPE,
+    Hasty,
+    Stub,
+    answer_with,
+    answered,
+    drawn,
+    middle,
+    role,
+    truth,
+)
 from napari.layers import Labels
 
 from napari_unet.engine import click_jobs
 from napari_unet.engine.click import Clicker
 from napari_unet.engine.segmenter import Segmenter
 from napari_unet.model.unet import UNet
-from napari_unet.viewer.clicking import clickers, lookahead
+from napari_unet.viewer.clicking import lookahead
 from napari_unet.viewer.clicking.objects import ObjectsLayer
 from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.clicking.tool import ClickTool
@@ -46,7 +58,7 @@ def answer_by(session, model_viewer, monkeypatch):
     """Let such a clicker answer clicks on six discs."""
 
     def make(kind):
-        monkeypatch.setattr(clickers, "Clicker", kind)
+        answer_with(monkeypatch, kind)
         session.scene.set_image(model_viewer.add_image(drawn(), name="discs"))
 
     return make

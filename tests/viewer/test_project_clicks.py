@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from clicking_help import LONG, Stub, answered, drawn, middle, role, truth
+from clicking_help import LONG, Stub, answer_with, answered, drawn, middle, role, truth
 from napari.components import ViewerModel
 
 from napari_unet.engine.events import ClicksAdapted
@@ -13,7 +13,6 @@ from napari_unet.engine.segmenter import Segmenter
 from napari_unet.model.click import CHANNELS
 from napari_unet.model.unet import UNet
 from napari_unet.ops.clicks import Click, known_outlines
-from napari_unet.viewer.clicking import clickers
 from napari_unet.viewer.clicking.session import click_session_for
 from napari_unet.viewer.controller import SegmentationController
 from napari_unet.viewer.project import clicked, project_for
@@ -68,7 +67,7 @@ class Window:
 def opened(qapp, qtbot, tmp_path, monkeypatch):
     """Open the image in another window; a stub answers clicks."""
     monkeypatch.setenv("NAPARI_UNET_PROJECTS", str(tmp_path / "home"))
-    monkeypatch.setattr(clickers, "Clicker", Stub)
+    answer_with(monkeypatch, Stub)
     windows = []
 
     def open_it(pixels=None, viewer=None):

@@ -7,8 +7,7 @@ at, and what is seen in each is looked at again at its own scale, see `click_cho
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -20,8 +19,6 @@ from torch import Tensor
 from napari_unet.engine.click_choice import chosen_anew, is_explained, looked_again
 from napari_unet.engine.click_glimpse import Glimpse, glimpse, likeliest_first
 from napari_unet.engine.click_hint import Hint, told_of
-from napari_unet.engine.click_learning import Adaptation, KnownObject
-from napari_unet.engine.click_likeness import likeness_job
 from napari_unet.engine.click_looks import (
     EXTENT,
     FIRST_SIDE,
@@ -41,7 +38,6 @@ from napari_unet.engine.click_looks import (
     within,
 )
 from napari_unet.engine.device import threads_at_most
-from napari_unet.engine.events import ClicksAdapted, JobEvent, PieceDone
 from napari_unet.engine.image import SourceImage
 from napari_unet.engine.plan import ExecutionPlan, Precision, choose_plan
 from napari_unet.model.click import load_click_network
@@ -66,8 +62,6 @@ _LEAST_SHARED: Final = 0.3
 # By how much a wider window is wider, and what has to be in common in both.
 _WIDE: Final = 0.7
 _STEADY: Final = 0.8
-# Of more objects no more is learned about whether first answers are better for what is told.
-_MOST_JUDGED: Final = 16
 # Clicks, an earlier outline, a box, and the usual size of objects.
 _Question = tuple[tuple[Click, ...], Outline | None, Box | None, float | None]
 
@@ -95,8 +89,12 @@ class Clicker:
     ----------
     objects
         What was committed: it is learned from, and tells how large objects of this image are.
+    given
+        What adapting begins from.
     network
         What answers.
+    device
+        As given.
     likeness
         What tells pixels of such objects from others; None before it was learned.
     """
@@ -115,16 +113,28 @@ class Clicker:
             raise InputError("objects are outlined plane by plane; give one plane of the stack")
         self.image = image
         self.objects: tuple[Outline, ...] = ()
-        self._given = network or load_click_network()
+        self.given = network or load_click_network()
         self._precision: Precision = precision
-        self._device = device
+        self.device = device
         self._threads = threads
         self._answer: Outline
         self._pyramid: Pyramid | None = None
         self._hint: Hint | None = None
         self._alike: Hint | None = None
         self.likeness: Head | None = None
-        self.use_network(adapted or self._given)
+        self.use_network(adapted or self.given)
+
+    def twin(self) -> Clicker:
+        """Return what outlines objects of the same image as it would before it learned anything."""
+        twin = Clicker(
+            self.image,
+            self.given,
+            precision=self._precision,
+            device=self.device,
+            threads=self._threads,
+        )
+        twin.objects, twin._pyramid = self.objects, self.pyramid
+        return twin
 
     def use_network(self, network: UNet) -> None:
         """Answer with another network from now on."""
@@ -139,8 +149,9 @@ class Clicker:
         self._seen: tuple[tuple[Click, ...], dict[Window, Look]] = (), {}
 
     @property
-    def _plan(self) -> ExecutionPlan:
-        return choose_plan(self._given.config, "predict", self._precision, self._device)
+    def plan(self) -> ExecutionPlan:
+        """How the network is run."""
+        return choose_plan(self.given.config, "predict", self._precision, self.device)
 
     @property
     def pyramid(self) -> Pyramid:
@@ -167,91 +178,6 @@ class Clicker:
         outline = found if isinstance(found, Outline) else Outline.of_mask(found)
         if outline is not None:
             self.objects = (*self.objects, outline)
-
-    def adapt_job(self, stop: threading.Event | None = None) -> Iterator[JobEvent]:
-        """Adapt the network to the objects that were committed.
-
-        First what is like them is looked for, see `liken_job`. The
-        network begins from the one that was given, so that nothing depends on how often it was
-        adapted before. If there are enough objects, some are held back, and an adapted network that
-        does not answer a click on them better is not used.
-
-        Yields
-        ------
-        PieceDone
-            While what is like them is looked for.
-        AdaptingStepMade
-            After each step.
-        ClicksAdapted
-            Last.
-
-        Raises
-        ------
-        InputError
-            If nothing was committed.
-        """
-        if not self.objects:
-            raise InputError("there is no object to learn from; commit one first")
-        told = yield from self.liken_job(stop)
-        known = [
-            KnownObject(
-                self.pyramid, DrawnMask(each.mask, each.box), window_around(each.box), alike
-            )
-            for each, alike in zip(self.objects, told, strict=True)
-        ]
-        adaptation = Adaptation(self._given, known, self._plan)
-        yield from adaptation.job(stop)
-        self.use_network(adaptation.network)
-        yield ClicksAdapted(
-            len(known), adaptation.before, adaptation.after, adaptation.network is not self._given
-        )
-
-    def liken_job(
-        self, stop: threading.Event | None = None
-    ) -> Generator[PieceDone, None, list[Pyramid | None]]:
-        """Learn what is like the objects, and tell clicks of it as by `set_likeness`.
-
-        They are told if first answers on these objects are no worse for it, each of them told by
-        what was learned from others.
-
-        Yields
-        ------
-        PieceDone
-            After every piece of work.
-
-        Returns
-        -------
-        list of Pyramid or None
-            What clicks on each of the objects are told by what was learned from others.
-        """
-        found = yield from likeness_job(self.image, self.objects, stop, self._device)
-        told: list[Pyramid | None] = [None] * len(self.objects)
-        if found is None:
-            return told
-        judge = Clicker(
-            self.image,
-            self._given,
-            precision=self._precision,
-            device=self._device,
-            threads=self._threads,
-        )
-        judge._pyramid, judge.objects = self._pyramid, self.objects
-        judged, gain = self.objects[:_MOST_JUDGED], 0.0
-        folds = len(found.held_out)
-        for fold, hint in enumerate((*found.held_out, None)):
-            judge.set_likeness(found.head, hint)
-            for each in judged if hint is None else judged[fold::folds]:
-                if stop is not None and stop.is_set():
-                    return told
-                overlap = judge.outline([Click(*each.middle)]).shares(each)
-                gain += -overlap if hint is None else overlap
-                yield PieceDone()
-        if gain < 0:
-            self.set_likeness(None, None)
-            return told
-        self.set_likeness(found.head, found.probability)
-        pyramids = [Pyramid(torch.from_numpy(part)[None]) for part in found.held_out]
-        return [pyramids[number % folds] for number in range(len(told))]
 
     def set_likeness(self, likeness: Head | None, probability: NDArray[np.float32] | None) -> None:
         """Say how probable it is that pixels belong to objects like those that are finished.
@@ -476,7 +402,7 @@ class Clicker:
         inputs = [told_of(self.pyramid, hint, window, clicks, earlier) for window in windows]
         batch = torch.stack(inputs)
         if batch.shape not in self._runs:
-            self._runs[batch.shape] = self._plan.for_prediction(self.network)
+            self._runs[batch.shape] = self.plan.for_prediction(self.network)
         with threads_at_most(self._threads):
             answers = self._runs[batch.shape](batch)[:, 1].numpy()
         prompts = batch[:, 3:6].numpy()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.click import Clicker
 from napari_unet.engine.click_likeness import seen_in_job
+from napari_unet.engine.click_teaching import adapt_job, liken_job
 from napari_unet.engine.device import threads_beside_drawing
 from napari_unet.engine.events import ClicksAdapted, JobEvent, PieceDone, TilePredicted
 from napari_unet.engine.predict import PredictRequest
@@ -143,7 +144,7 @@ class PlaneClickers:
         with suppress(InputError):  # whoever clicks is told
             clicker = self.of(planes, index)
             clicker.objects = outlines
-            yield from clicker.liken_job(stop)
+            yield from liken_job(clicker, stop)
             self.likeness = clicker.likeness
 
     def adapt_job(
@@ -153,10 +154,10 @@ class PlaneClickers:
         outlines: tuple[Outline, ...],
         stop: threading.Event,
     ) -> Iterator[JobEvent]:
-        """Adapt the network to the objects of a plane, see `Clicker.adapt_job`."""
+        """Adapt the network to the objects of a plane, see `adapt_job`."""
         clicker = self.of(planes, index)
         clicker.objects = outlines
-        for event in clicker.adapt_job(stop):
+        for event in adapt_job(clicker, stop):
             if isinstance(event, ClicksAdapted):
                 self.network = clicker.network if event.used else None
                 self.likeness = clicker.likeness

@@ -62,6 +62,8 @@ class ObjectLearning(QObject):
         self.teaches = True
         self.adapted: ClicksAdapted | None = None
         self._next_adaption = _FIRST_ADAPTED
+        # Whether what is like the objects is yet to be learned again, in a session that goes on.
+        self._knows_again = True
         self._ticket: JobTicket | None = None
         lane.told.connect(self._on_event)
 
@@ -88,18 +90,18 @@ class ObjectLearning(QObject):
     def resume(self, adapted: ClicksAdapted | None, next_adaption: int) -> None:
         """Go on where it was left; the network itself is loaded in the lane."""
         self.adapted, self._next_adaption = adapted, next_adaption
+        self._knows_again = adapted is None
         self.know_again(self._scene.index)
         self.changed.emit()
 
     def know_again(self, index: Index | None) -> None:
-        """Learn what is like the objects of a plane, if that was learned once and is not known."""
+        """Learn what is like the objects of a plane, once in a session that goes on."""
         objects, planes, clickers = self._scene.objects, self._scene.planes, self._clickers
-        if self.adapted is None or clickers.likeness is not None:
-            return
-        if objects is None or index is None or planes is None:
+        if self._knows_again or objects is None or index is None or planes is None:
             return
         if objects.count(index) < FEWEST_ALIKE:
             return
+        self._knows_again = True
         outlines = objects.outlines(index)
         self._lane.submit(
             lambda stop: clickers.liken_job(planes, index, outlines, stop),
@@ -146,7 +148,7 @@ class ObjectLearning(QObject):
 
     def forget(self) -> None:
         """Answer with the network that comes with the program again."""
-        self.adapted = None
+        self.adapted, self._knows_again = None, True
         self.begin_anew()
         self._lane.submit(
             self._clickers.forget_network_job,
