@@ -39,7 +39,7 @@ _USUAL_WIDTH: Final = 1.0
 # An object is as usual if it is no more than this much larger or smaller, and the network expects
 # as much overlap with the truth.
 _AS_USUAL: Final = 1.6
-_SURE: Final = 0.7
+_SURE: Final = 0.85
 # An outline leaves the window if it has so many pixels of the window's border.
 _CUT_OFF_PIXELS: Final = 4
 # Pixels of the window around an outline that are looked at again at the image's resolution.
