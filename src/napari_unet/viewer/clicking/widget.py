@@ -152,8 +152,8 @@ class ClickWidget(Dock):
         self.add_section("4  It learns")
         self.learns = QCheckBox("Finished objects improve the next clicks")
         self.learns.setToolTip(
-            "After 5 objects, 10, 20 ... what is like them is looked for in the background, and the "
-            "click network is adapted to them."
+            "After 5 objects, 10, 20 ... what is like them is looked for in the background, and "
+            "the click network is adapted to them."
         )
         self.learns.setChecked(learning.learns)
         self.learns.toggled.connect(self._on_learns)
