@@ -1654,3 +1654,19 @@ def test_the_dock_tells_whether_adapting_helped(dock, clicks, used):
     clicks.changed.emit()
     assert dock.adapted.text().startswith("Adapted to 9" if used else "Not adapted")
     assert "0.61" in dock.adapted.text()
+    assert "like your objects" not in dock.adapted.text()
+
+
+def test_the_dock_tells_that_clicks_know_what_is_like_the_objects(
+    dock, clicks, settle, monkeypatch
+):
+    def job(clicker, _stop):
+        yield PieceDone()
+        clicker.set_likeness(object(), None)
+
+    monkeypatch.setattr(clickers, "liken_job", job)
+    have(clicks, 1, 2, 3)
+    clicks.learning.resume(ClicksAdapted(9, 0.61, 0.62, False), 10)
+    assert "small a gain" in dock.adapted.text()
+    settle(clicks)
+    assert "like your objects" in dock.adapted.text()

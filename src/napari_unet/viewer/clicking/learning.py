@@ -65,6 +65,8 @@ class ObjectLearning(QObject):
         # Whether what is like the objects is yet to be learned again, in a session that goes on.
         self._knows_again = True
         self._ticket: JobTicket | None = None
+        self._likening: JobTicket | None = None
+        lane.finished.connect(self._on_finished)
         lane.told.connect(self._on_event)
 
     def take_up(self, index: Index | None) -> None:
@@ -103,7 +105,7 @@ class ObjectLearning(QObject):
             return
         self._knows_again = True
         outlines = objects.outlines(index)
-        self._lane.submit(
+        self._likening = self._lane.submit(
             lambda stop: clickers.liken_job(planes, index, outlines, stop),
             name="Looking at finished objects",
             priority=Priority.TRAINING,
@@ -137,10 +139,12 @@ class ObjectLearning(QObject):
         text = f"Adapted to {adapted.objects} objects"
         if adapted.before is None or adapted.after is None:
             return f"{text}."
-        change = f"overlap of first clicks {adapted.before:.2f} before, {adapted.after:.2f} after"
+        before, after = f"{adapted.before:.2f} before", f"{adapted.after:.2f} after"
         if adapted.used:
-            return f"{text}; {change}, on objects held back."
-        return f"Not adapted: {change}, on objects held back, is no gain."
+            return f"{text}; overlap of first clicks on others: {before}, {after}."
+        gain = "too small a gain" if adapted.after > adapted.before else "no gain"
+        told = "" if self._clickers.likeness is None else " They know what is like your objects."
+        return f"Not adapted, {gain}; overlap of first clicks: {before}, {after}.{told}"
 
     def why_not_forget(self) -> str | None:
         """Say why nothing can be forgotten; None if it can."""
@@ -170,6 +174,10 @@ class ObjectLearning(QObject):
         """Let finished objects count as strokes when the U-Net is fine-tuned, or not."""
         self.teaches = teaches
         self.teach()
+
+    def _on_finished(self, ticket: JobTicket) -> None:
+        if ticket == self._likening:
+            self.changed.emit()
 
     def _on_event(self, ticket: JobTicket, event: JobEvent) -> None:
         if ticket == self._ticket and isinstance(event, ClicksAdapted):
