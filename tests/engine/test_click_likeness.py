@@ -9,10 +9,12 @@ import torch
 from napari_unet.engine import click, click_learning, click_teaching
 from napari_unet.engine.click import Clicker
 from napari_unet.engine.click_hint import Hint
+from napari_unet.engine.click_jobs import propose_job
 from napari_unet.engine.click_learning import Adaptation, KnownObject
 from napari_unet.engine.click_likeness import Likeness, PixelClassifier, likeness_job, seen_in_job
 from napari_unet.engine.click_teaching import adapt_job, liken_job
 from napari_unet.engine.events import ClicksAdapted, PieceDone
+from napari_unet.engine.feature_tiles import FeatureTiles
 from napari_unet.engine.image import SourceImage
 from napari_unet.model.windows import DrawnMask, Pyramid
 from napari_unet.ops.clicks import Outline, Window
@@ -122,6 +124,31 @@ def test_stopped_it_says_nothing(image, objects, pieces):
     assert ended(job)[0] is None
     head, _ = ended(likeness_job(image, objects))
     assert ended(seen_in_job(image, head.head, stop)) == (None, 0)
+
+
+def test_a_click_never_waits_for_more_than_one_tile(image, objects, monkeypatch):
+    computed = []
+    original = FeatureTiles.of
+
+    def of(tiles, tile):
+        if not tiles.has(tile):
+            computed.append(tile.index)
+        return original(tiles, tile)
+
+    monkeypatch.setattr(FeatureTiles, "of", of)
+    before = 0
+    for _ in likeness_job(image, objects):
+        assert len(computed) - before <= 1
+        before = len(computed)
+    assert before > 1
+    assert len(set(computed)) == before, "each once"
+    labels, clicker = labels_of(objects), Clicker(image, precision="fp32")
+    computed.clear()
+    before = 0
+    for _ in propose_job(clicker, labels):
+        assert len(computed) - before <= 1
+        before = len(computed)
+    assert before > 1
 
 
 # ---------------------------------------------------------------------- clicks are told

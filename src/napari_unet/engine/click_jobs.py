@@ -234,14 +234,19 @@ def propose_job(
     if len(areas) < FEWEST_ALIKE:
         raise InputError(f"commit {FEWEST_ALIKE} objects first; they tell what to look for")
     likely = np.zeros(labels.shape, np.float32)
+    known = known_outlines(labels)
     classifier = PixelClassifier(clicker.image, device)
+    for _ in classifier.look_at(known):
+        if stop is not None and stop.is_set():
+            return
+        yield ObjectsProposed((), 0, 0)
     for inner, probability in classifier.predict([classifier.fitted(labels)], stop):
         likely[inner] = probability[0]
         yield ObjectsProposed((), 0, 0)
     if stop is not None and stop.is_set():
         return
     smallest, largest = areas.min() / _SIZE_FACTOR, areas.max() * _SIZE_FACTOR
-    usual = usual_extent(known.extent for known in known_outlines(labels))
+    usual = usual_extent(each.extent for each in known)
     taken = labels > 0
     places = _places(likely, taken, smallest)
     for begin in range(0, len(places), _PLACES_AT_ONCE):

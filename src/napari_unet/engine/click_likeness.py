@@ -7,7 +7,7 @@ to strokes. The click network is told of its answer, as of that of a fine-tuned 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +19,7 @@ from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.instant import InstantLearner
 from napari_unet.model.head import Head
 from napari_unet.model.starter import load_starter
-from napari_unet.ops.clicks import OBJECT, Outline, objects_as_strokes
+from napari_unet.ops.clicks import OBJECT, RING, Outline, objects_as_strokes
 from napari_unet.ops.errors import InputError
 from napari_unet.ops.tiling import Box
 
@@ -47,6 +47,22 @@ class PixelClassifier:
         self._image = image
         self._learner = InstantLearner(load_starter(), device)
         self._learner.look_at(image)
+
+    def look_at(self, outlines: Iterable[Outline]) -> Iterator[PieceDone]:
+        """Compute, tile by tile, what `fitted` needs of these objects: it takes most of the time.
+
+        Yields
+        ------
+        PieceDone
+            After each tile.
+        """
+        features = self._learner.look_at(self._image)
+        for outline in outlines:
+            rows, columns = (slice(max(0, s.start - RING), s.stop + RING) for s in outline.box)
+            for tile in features.touching((rows, columns)):
+                if not features.has(tile):
+                    features.of(tile)
+                    yield PieceDone()
 
     def fitted(self, labels: NDArray[np.integer]) -> Head:
         """Return what tells objects from the ring around them.
@@ -101,7 +117,7 @@ class Likeness:
     head
         What was learned; it holds for other images of the kind, too.
     probability
-        Shape (Y, X), in [0, 1]: that a pixel belongs to such an object.
+        Shape (Y, X), in [0, 1]: that a pixel belongs to such an object, with some doubt.
     held_out
         The same by what was learned without some of the objects: without the first, the one after
         `len(held_out)` others, and so on; without the second ...
@@ -148,6 +164,10 @@ def likeness_job(
     numbers = np.zeros(image.shape, np.int32)
     for number, each in enumerate(objects, start=1):
         numbers[each.box][each.mask] = number
+    for piece in classifier.look_at(objects):
+        if stop is not None and stop.is_set():
+            return None
+        yield piece
     heads = []
     for left_out in (None, *range(folds)):
         if stop is not None and stop.is_set():

@@ -330,8 +330,8 @@ def expected_overlap(probability: NDArray[np.floating], mask: Mask) -> float:
     return inside / union if mask.any() else 0.0
 
 
-# Pixels of background around an object that is known: near enough to be no other object as a rule.
-_RING = 4
+#: Pixels of background around an object that is known: near enough to be no other object as a rule.
+RING = 4
 
 
 def objects_as_strokes(labels: NDArray[np.integer]) -> NDArray[np.uint8]:
@@ -348,11 +348,11 @@ def objects_as_strokes(labels: NDArray[np.integer]) -> NDArray[np.uint8]:
         2 on objects, 1 on a thin ring around them and where two of them touch, 0 elsewhere.
     """
     strokes = np.zeros(labels.shape, np.uint8)
-    box = annotated_box(labels, _RING)
+    box = annotated_box(labels, RING)
     if box is None:
         return strokes
     inside = separate_touching(labels[box]) > 0
-    around = ndimage.maximum_filter(inside, 2 * _RING + 1)
+    around = ndimage.maximum_filter(inside, 2 * RING + 1)
     strokes[box] = np.where(inside, OBJECT, np.where(around, BACKGROUND, 0))
     return strokes
 
