@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from napari_unet.engine.click import Clicker
 from napari_unet.engine.click_glimpse import Glimpse
-from napari_unet.engine.click_likeness import FEWEST_ALIKE, PixelClassifier
+from napari_unet.engine.click_likeness import FEWEST_ALIKE, classified_job
 from napari_unet.engine.events import (
     JobEvent,
     ObjectOutlined,
     ObjectsProposed,
     PieceDone,
 )
+from napari_unet.model.head import Head
 from napari_unet.ops.clicks import (
     Click,
     Mask,
@@ -233,20 +234,11 @@ def propose_job(
     areas = areas[areas > 0]
     if len(areas) < FEWEST_ALIKE:
         raise InputError(f"commit {FEWEST_ALIKE} objects first; they tell what to look for")
-    likely = np.zeros(labels.shape, np.float32)
-    known = known_outlines(labels)
-    classifier = PixelClassifier(clicker.image, device)
-    for _ in classifier.look_at(known):
-        if stop is not None and stop.is_set():
-            return
-        yield ObjectsProposed((), 0, 0)
-    for inner, probability in classifier.predict([classifier.fitted(labels)], stop):
-        likely[inner] = probability[0]
-        yield ObjectsProposed((), 0, 0)
-    if stop is not None and stop.is_set():
+    likely = yield from _likely(classified_job(clicker.image, labels, 0, stop, device))
+    if likely is None:
         return
     smallest, largest = areas.min() / _SIZE_FACTOR, areas.max() * _SIZE_FACTOR
-    usual = usual_extent(each.extent for each in known)
+    usual = usual_extent(each.extent for each in known_outlines(labels))
     taken = labels > 0
     places = _places(likely, taken, smallest)
     for begin in range(0, len(places), _PLACES_AT_ONCE):
@@ -261,6 +253,18 @@ def propose_job(
         done = min(begin + _PLACES_AT_ONCE, len(places))
         yield ObjectsProposed(tuple(found), done, len(places))
     if not places:
+        yield ObjectsProposed((), 0, 0)
+
+
+def _likely(
+    job: Generator[PieceDone, None, tuple[Head, NDArray[np.float32]] | None],
+) -> Generator[ObjectsProposed, None, NDArray[np.float32] | None]:
+    """Return how probable each pixel is; nothing is proposed meanwhile. None if it was stopped."""
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            return None if end.value is None else end.value[1][0]
         yield ObjectsProposed((), 0, 0)
 
 

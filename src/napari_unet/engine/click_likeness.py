@@ -19,9 +19,8 @@ from napari_unet.engine.image import AnnotatedImage, SourceImage
 from napari_unet.engine.instant import InstantLearner
 from napari_unet.model.head import Head
 from napari_unet.model.starter import load_starter
-from napari_unet.ops.clicks import OBJECT, RING, Outline, objects_as_strokes
+from napari_unet.ops.clicks import OBJECT, RING, Outline, known_outlines, objects_as_strokes
 from napari_unet.ops.errors import InputError
-from napari_unet.ops.tiling import Box
 
 #: Fewer objects do not tell what is like them.
 FEWEST_ALIKE: Final = 2
@@ -79,10 +78,10 @@ class PixelClassifier:
         """
         return self._learner.fit([AnnotatedImage(self._image, objects_as_strokes(labels))], OBJECT)
 
-    def predict(
+    def everywhere_job(
         self, heads: Sequence[Head], stop: threading.Event | None = None
-    ) -> Iterator[tuple[Box, NDArray[np.float32]]]:
-        """Say, tile by tile, how probable it is that pixels belong to such objects.
+    ) -> Generator[PieceDone, None, NDArray[np.float32] | None]:
+        """Say of every pixel how probable it is that it belongs to such an object.
 
         Parameters
         ----------
@@ -93,19 +92,25 @@ class PixelClassifier:
 
         Yields
         ------
-        inner
-            The part of the image.
-        probability
-            Shape (len(heads), height, width), in [0, 1].
+        PieceDone
+            After every tile.
+
+        Returns
+        -------
+        ndarray of float32 or None
+            Shape (len(heads), Y, X), in [0, 1]; None if it was stopped.
         """
+        found = np.empty((len(heads), *self._image.shape), np.float32)
         features = self._learner.look_at(self._image)
         for tile in features.tiles:
             if stop is not None and stop.is_set():
-                return
+                return None
             maps = features.of(tile)
-            logits = (head.over(maps, features.side)[0] for head in heads)
-            inside = [each.softmax(dim=0)[OBJECT - 1][tile.crop].numpy() for each in logits]
-            yield tile.inner, np.stack(inside)
+            for head, into in zip(heads, found, strict=True):
+                logits = head.over(maps, features.side)[0]
+                into[tile.inner] = logits.softmax(dim=0)[OBJECT - 1][tile.crop].numpy()
+            yield PieceDone()
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,31 +165,73 @@ def likeness_job(
     """
     if len(objects) < FEWEST_ALIKE:
         return None
-    classifier, folds = PixelClassifier(image, device), min(_FOLDS, len(objects))
     numbers = np.zeros(image.shape, np.int32)
     for number, each in enumerate(objects, start=1):
         numbers[each.box][each.mask] = number
-    for piece in classifier.look_at(objects):
+    try:
+        found = yield from classified_job(image, numbers, min(_FOLDS, len(objects)), stop, device)
+    except InputError:  # nothing is beside them
+        return None
+    if found is None:
+        return None
+    head, probability = found
+    told = _doubted(probability)
+    return Likeness(head, told[0], tuple(told[1:]))
+
+
+def classified_job(
+    image: SourceImage,
+    labels: NDArray[np.integer],
+    folds: int = 0,
+    stop: threading.Event | None = None,
+    device: str = "auto",
+) -> Generator[PieceDone, None, tuple[Head, NDArray[np.float32]] | None]:
+    """Learn to tell objects from the ring around them, and say so of every pixel.
+
+    Parameters
+    ----------
+    image
+        The image.
+    labels
+        Shape (Y, X): the objects, from 1 on; 0 is no object, or not known.
+    folds
+        In how many parts to leave objects out: object n is in part (n - 1) modulo `folds`.
+    stop
+        Checked before every tile.
+    device
+        As for `napari_unet.engine.device.resolve_device`.
+
+    Yields
+    ------
+    PieceDone
+        After every tile.
+
+    Returns
+    -------
+    head : Head
+        What was learned from all objects.
+    probability : ndarray of float32, shape (1 + folds, Y, X)
+        In [0, 1], what it says; and what is said with each of the parts left out. None instead of
+        both if it was stopped.
+
+    Raises
+    ------
+    InputError
+        If there is no object, or nothing beside the objects.
+    """
+    classifier, heads = PixelClassifier(image, device), []
+    for piece in classifier.look_at(known_outlines(labels)):
         if stop is not None and stop.is_set():
             return None
         yield piece
-    heads = []
     for left_out in (None, *range(folds)):
+        kept = True if left_out is None else (labels - 1) % folds != left_out
+        heads.append(classifier.fitted(np.where(kept, labels, 0)))
+        yield PieceDone()
         if stop is not None and stop.is_set():
             return None
-        kept = True if left_out is None else (numbers - 1) % folds != left_out
-        try:
-            heads.append(classifier.fitted(np.where(kept, numbers, 0)))
-        except InputError:  # nothing is beside them
-            return None
-        yield PieceDone()
-    found = np.full((len(heads), *image.shape), 0.5, np.float32)
-    for inner, probability in classifier.predict(heads, stop):
-        found[:, *inner] = _doubted(probability)
-        yield PieceDone()
-    if stop is not None and stop.is_set():
-        return None
-    return Likeness(heads[0], found[0], tuple(found[1:]))
+    found = yield from classifier.everywhere_job(heads, stop)
+    return None if found is None else (heads[0], found)
 
 
 def seen_in_job(
@@ -206,11 +253,8 @@ def seen_in_job(
     PieceDone
         After every tile.
     """
-    found = np.full(image.shape, 0.5, np.float32)
-    for inner, probability in PixelClassifier(image, device).predict([head], stop):
-        found[inner] = _doubted(probability[0])
-        yield PieceDone()
-    return None if stop is not None and stop.is_set() else found
+    found = yield from PixelClassifier(image, device).everywhere_job([head], stop)
+    return None if found is None else _doubted(found[0])
 
 
 def _doubted(probability: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -55,6 +55,12 @@ class UnetAnswer:
     is_fine_tuned: bool
     state: int
     probability: NDArray[np.float32] | None = None
+
+
+#: Learns from the finished objects of a plane.
+ObjectsJob = Callable[
+    [ImagePlanes, Index, tuple[Outline, ...], threading.Event], Iterator[JobEvent]
+]
 
 
 class PlaneClickers:

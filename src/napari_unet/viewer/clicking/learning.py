@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet.engine.click_likeness import FEWEST_ALIKE
 from napari_unet.engine.events import ClicksAdapted, JobEvent
-from napari_unet.viewer.clicking.clickers import PlaneClickers
+from napari_unet.viewer.clicking.clickers import ObjectsJob, PlaneClickers
 from napari_unet.viewer.clicking.scene import ClickScene
 from napari_unet.viewer.lane import JobLane, JobTicket, Priority
 from napari_unet.viewer.planes import Index
@@ -98,31 +98,30 @@ class ObjectLearning(QObject):
 
     def know_again(self, index: Index | None) -> None:
         """Learn what is like the objects of a plane, once in a session that goes on."""
-        objects, planes, clickers = self._scene.objects, self._scene.planes, self._clickers
-        if self._knows_again or objects is None or index is None or planes is None:
+        if self._knows_again:
             return
-        if objects.count(index) < FEWEST_ALIKE:
-            return
-        self._knows_again = True
-        outlines = objects.outlines(index)
-        self._likening = self._lane.submit(
-            lambda stop: clickers.liken_job(planes, index, outlines, stop),
-            name="Looking at finished objects",
-            priority=Priority.TRAINING,
-            replaces="liken",
-        )
+        liken, name = self._clickers.liken_job, "Looking at finished objects"
+        self._likening = self._submit(liken, index, name, "liken", FEWEST_ALIKE)
+        self._knows_again = self._likening is not None
 
     def adapt(self, index: Index | None) -> None:
         """Adapt the network to the finished objects of a plane."""
-        objects, planes, clickers = self._scene.objects, self._scene.planes, self._clickers
-        if objects is None or index is None or planes is None or not objects.count(index):
-            return
+        adapt, name = self._clickers.adapt_job, "Adapting to the objects"
+        self._ticket = self._submit(adapt, index, name, "adapt") or self._ticket
+
+    def _submit(
+        self, job: ObjectsJob, index: Index | None, name: str, key: str, fewest: int = 1
+    ) -> JobTicket | None:
+        """Learn from the objects of a plane in the lane; None if there are too few."""
+        objects, planes = self._scene.objects, self._scene.planes
+        if objects is None or planes is None or index is None or objects.count(index) < fewest:
+            return None
         outlines = objects.outlines(index)
-        self._ticket = self._lane.submit(
-            lambda stop: clickers.adapt_job(planes, index, outlines, stop),
-            name="Adapting to the objects",
+        return self._lane.submit(
+            lambda stop: job(planes, index, outlines, stop),
+            name=name,
             priority=Priority.TRAINING,
-            replaces="adapt",
+            replaces=key,
         )
 
     def stop(self) -> None:
